@@ -1,0 +1,206 @@
+"""Synthetic multitask images: one object a picture, four independent labelings, rendered on the accelerator.
+
+A picture shows one object on a plain background. Four **factors** label it: color, shape, size and style (how the
+object is drawn). Everything else about it is a **nuisance**, drawn at random: position, rotation, background,
+brightness, hue jitter, stroke width, pattern phase and pixel noise. The renderer is a pure function of a key and the
+factors, so a data set is a seed, any resolution works, and nothing is stored.
+
+Two kinds of positive pair (`views`): "render" shows the same factors twice with nuisances drawn again, and "augment"
+shows one render twice through image augmentation (which, unlike the first, also distorts color and size).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc.data.augment import Augmentation, standardise
+from dnc.data.shapes import OUTLINES, signed_distance
+from dnc.types import Array, Float, Int, Key, UInt8
+
+HUES = {"red": 0.0, "yellow": 50.0, "green": 120.0, "cyan": 182.0, "blue": 230.0, "magenta": 305.0}  # degrees
+RADII = {"tiny": 0.15, "small": 0.19, "medium": 0.24, "large": 0.3}  # of the image's side, for the circle
+STYLES = ("filled", "outlined", "striped", "dotted")
+
+FACTORS: dict[str, tuple[str, ...]] = {
+    "color": tuple(HUES),
+    "shape": tuple(OUTLINES),
+    "size": tuple(RADII),
+    "style": STYLES,
+}
+
+Factors = Mapping[str, Int[Array, "*b"]]
+
+_PERIOD = 0.14  # of stripes and dots, as a share of the image's side: 4.5 pixels at 32 px
+
+
+def render(key: Key[Array, ""], factors: Mapping[str, Int[Array, ""]], image_size: int) -> Float[Array, "s s 3"]:
+    """One anti-aliased picture with values in [0, 1]; nuisances come from `key`. vmap it for a batch."""
+    keys = dict(zip(_NUISANCES, jax.random.split(key, len(_NUISANCES)), strict=True))
+    radius = jnp.asarray(list(RADII.values()))[factors["size"]]
+    vertices = radius * jnp.asarray(np.stack(list(OUTLINES.values())))[factors["shape"]]
+
+    points = _object_coordinates(keys, jnp.max(jnp.linalg.norm(vertices, axis=-1)), image_size)
+    distance = signed_distance(points, vertices)
+    coverage = _coverage(keys, distance, points, factors["style"], 1.0 / image_size)
+
+    background = _background(keys, image_size)
+    image = background + coverage[..., None] * (_object_color(keys, factors["color"]) - background)
+    noise_scale = jax.random.uniform(keys["noise_scale"], maxval=0.04)
+    image += noise_scale * jax.random.normal(keys["noise"], image.shape)
+    return jnp.clip(image, 0.0, 1.0)
+
+
+_NUISANCES = (
+    "position",
+    "rotation",
+    "background",
+    "gradient",
+    "brightness",
+    "hue",
+    "saturation",
+    "stroke",
+    "phase",
+    "noise_scale",
+    "noise",
+)
+
+
+def _object_coordinates(keys: dict, extent: Float[Array, ""], image_size: int) -> Float[Array, "s s 2"]:
+    """Pixel centres in the object's frame: moved so that the object stays in the picture, then rotated."""
+    centres = (jnp.arange(image_size) + 0.5) / image_size - 0.5
+    points = jnp.stack(jnp.meshgrid(centres, -centres, indexing="xy"), axis=-1)  # y points up
+    room = jnp.clip(0.48 - extent, 0.02, 0.2)
+    points -= jax.random.uniform(keys["position"], (2,), minval=-1.0) * room
+    angle = jax.random.uniform(keys["rotation"], minval=-jnp.pi / 6, maxval=jnp.pi / 6)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return points @ jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
+
+
+def _coverage(
+    keys: dict,
+    distance: Float[Array, "s s"],
+    points: Float[Array, "s s 2"],
+    style: Int[Array, ""],
+    pixel: float,
+) -> Float[Array, "s s"]:
+    """Share of each pixel that the object covers, by style; every edge is one pixel soft."""
+
+    def cover(signed: Float[Array, "s s"]) -> Float[Array, "s s"]:
+        return jnp.clip(0.5 - signed / pixel, 0.0, 1.0)
+
+    stroke = jax.random.uniform(keys["stroke"], minval=0.045, maxval=0.065)
+    phase = jax.random.uniform(keys["phase"], (2,), maxval=_PERIOD)
+    cell = jnp.mod(points + phase, _PERIOD) - _PERIOD / 2  # position within one cell of the pattern
+    rim = cover(jnp.abs(distance + 0.016) - 0.016)  # thin, so that the outline shows whatever the pattern
+    stripes = cover(jnp.maximum(jnp.abs(cell[..., 1]) - 0.28 * _PERIOD, distance))
+    dots = cover(jnp.maximum(jnp.linalg.norm(cell, axis=-1) - 0.36 * _PERIOD, distance))
+    drawn = jnp.stack(
+        [
+            cover(distance),
+            cover(jnp.abs(distance + stroke / 2) - stroke / 2),
+            jnp.maximum(rim, stripes),
+            jnp.maximum(rim, dots),
+        ]
+    )
+    return drawn[style]
+
+
+def _background(keys: dict, image_size: int) -> Float[Array, "s s 3"]:
+    """A dark, nearly gray plane with a slight linear gradient."""
+    level = jax.random.uniform(keys["background"], (3,), minval=-0.04, maxval=0.04)
+    level += jax.random.uniform(jax.random.fold_in(keys["background"], 1), minval=0.08, maxval=0.4)
+    slope = jax.random.uniform(keys["gradient"], (2,), minval=-0.1, maxval=0.1)
+    ramp = jnp.linspace(-0.5, 0.5, image_size)
+    plane = slope[0] * ramp[:, None] + slope[1] * ramp[None, :]
+    return level + plane[..., None]
+
+
+def _object_color(keys: dict, color: Int[Array, ""]) -> Float[Array, "3"]:
+    """Hue, saturation and value to RGB, each jittered."""
+    hue = jnp.asarray(list(HUES.values()))[color]
+    hue += jax.random.uniform(keys["hue"], minval=-10.0, maxval=10.0)
+    saturation = jax.random.uniform(keys["saturation"], minval=0.75, maxval=1.0)
+    value = jax.random.uniform(keys["brightness"], minval=0.75, maxval=1.0)
+    k = jnp.mod(jnp.array([5.0, 3.0, 1.0]) + hue / 60.0, 6.0)
+    return value * (1.0 - saturation * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0))
+
+
+@functools.partial(jax.jit, static_argnames="image_size")
+def render_batch(keys: Key[Array, "b"], factors: Factors, image_size: int) -> Float[Array, "b s s 3"]:
+    """`render` for a batch of keys and factors."""
+    return jax.vmap(lambda key, one: render(key, one, image_size))(keys, dict(factors))
+
+
+def factorial(renders: int) -> dict[str, np.ndarray]:
+    """Every combination of the factors, `renders` times: labels exactly balanced and independent."""
+    sizes = tuple(len(names) for names in FACTORS.values())
+    cells = np.indices(sizes).reshape(len(sizes), -1)
+    return {name: np.tile(row, renders).astype(np.int32) for name, row in zip(FACTORS, cells, strict=True)}
+
+
+def to_uint8(images: Float[Array, "*b h w c"]) -> UInt8[Array, "*b h w c"]:
+    """[0, 1] to 0..255, rounded to nearest."""
+    return jnp.round(images * 255.0).astype(jnp.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultitaskImages:
+    """A training set of `num_examples` pictures (their factors are a function of seed and index), and its views."""
+
+    num_examples: int = 50_000
+    image_size: int = 32
+    seed: int = 0
+    views: str = "render"
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.views not in ("render", "augment"):
+            raise ValueError(f"views={self.views!r}: choose 'render' or 'augment'.")
+
+    @property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        return FACTORS
+
+    def source(self) -> grain.MapDataset:
+        """The examples by index: a picture is made on the device from its index alone."""
+        return grain.MapDataset.range(self.num_examples).map(lambda index: {"index": np.int32(index)})
+
+    def factors(self, index: Int[Array, "b"]) -> dict[str, Int[Array, "b"]]:
+        """The factors of examples, uniform and independent."""
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), index)
+        draws = jax.vmap(lambda key: jax.random.split(key, len(FACTORS)))(keys)
+        return {
+            name: jax.vmap(jax.random.randint, (0, None, None, None))(draws[:, column], (), 0, len(classes))
+            for column, (name, classes) in enumerate(FACTORS.items())
+        }
+
+    def make_views(self, batch: Mapping[str, Int[Array, "b"]], key: Key[Array, ""]) -> dict:
+        """Two standardised views of each example and its labels; pure, jitted with the step."""
+        factors = self.factors(batch["index"])
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+        if self.views == "render":
+            pair = jax.vmap(jax.random.split, out_axes=1)(keys)  # [2, b]
+            images = jax.vmap(render_batch, (0, None, None))(pair, factors, self.image_size)
+        else:
+            fixed = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed + 1), batch["index"])
+            images = self.augmentation.two_views(keys, render_batch(fixed, factors, self.image_size))
+        return {"views": standardise(images), "labels": factors}
+
+    def held_out(self, renders: int, seed: int = 1) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The full factorial of the factors as uint8 pictures [n, s, s, 3] and their labels."""
+        factors = factorial(renders)
+        labels = {name: jnp.asarray(values) for name, values in factors.items()}
+        keys = jax.random.split(jax.random.key(seed), total)
+        cells = total // renders  # one block a repetition: memory stays small, one program serves all
+        images = [
+            np.asarray(
+                to_uint8(render_batch(keys[block], {name: x[block] for name, x in labels.items()}, self.image_size))
+            )
+            for block in (slice(start, start + cells) for start in range(0, total, cells))
+        ]
+        return np.concatenate(images), factors

@@ -1,0 +1,68 @@
+# make quickstart   pretrain on the multitask images, measure, report    (minutes on 2 CPU cores)
+# make test         the test suite without the minutes-long tests
+# make test-all     all of it
+# make lint         ruff check, ruff format --check, pyright
+#
+# Everything runs in .venv, made and filled on first use and again after requirements.txt or pyproject.toml change.
+# VENV=path uses another environment; PYTHON=python3.x chooses the interpreter; WORKDIR=path where the run goes;
+# PYTEST_FLAGS='-x -k name' is passed on to pytest.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help quickstart install install-dev test test-all lint format clean
+
+VENV ?= .venv
+WORKDIR ?= runs/quickstart
+PYTEST_FLAGS ?=
+# Two workers halve the wall time from two cores on; more would compete for XLA's own threads.
+JOBS ?= $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 2 || echo 0)
+
+bin := $(VENV)/bin
+is_supported := import sys; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c '$(is_supported)' 2>/dev/null && echo $$p && break; done)
+endif
+
+help:
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -8
+
+quickstart: install
+	$(bin)/python -m dnc.train --config=configs/quickstart.py --workdir=$(WORKDIR)
+
+test: install-dev
+	$(bin)/python -m pytest -n $(JOBS) $(PYTEST_FLAGS)
+
+test-all: install-dev
+	$(bin)/python -m pytest -n $(JOBS) -m '' $(PYTEST_FLAGS)
+
+lint: install-dev
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/pyright --pythonpath $(bin)/python
+
+format: install-dev
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+install: $(VENV)/.dnc-installed
+install-dev: $(VENV)/.dnc-installed-dev
+
+$(bin)/python:
+	@[ -n "$(PYTHON)" ] || { echo "dnc needs Python 3.11 or newer: install it, or say PYTHON=path/to/python" >&2; exit 1; }
+	$(PYTHON) -c '$(is_supported)' || { echo "$(PYTHON) is older than Python 3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The interpreter is order-only: its file carries the date of the system's Python, not of the environment.
+$(VENV)/.dnc-installed: requirements.txt pyproject.toml | $(bin)/python
+	@echo "Installing dnc into $(VENV) (minutes on first use)"
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dnc-installed-dev: requirements.txt pyproject.toml | $(bin)/python
+	@echo "Installing dnc and its development tools into $(VENV) (minutes on first use)"
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.dnc-installed
+
+clean:
+	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,22 @@
+"""Training objectives, by name."""
+
+from dnc.objectives.base import Batch, Network, Objective
+from dnc.objectives.simclr import SimCLR, decoupled_nt_xent, nt_xent
+from dnc.objectives.supervised import Supervised, cross_entropy
+from dnc.objectives.vicreg import VICReg, vicreg_loss
+
+OBJECTIVES: dict[str, type] = {"simclr": SimCLR, "vicreg": VICReg, "supervised": Supervised}
+
+__all__ = [
+    "OBJECTIVES",
+    "Batch",
+    "Network",
+    "Objective",
+    "SimCLR",
+    "Supervised",
+    "VICReg",
+    "cross_entropy",
+    "decoupled_nt_xent",
+    "nt_xent",
+    "vicreg_loss",
+]

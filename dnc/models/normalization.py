@@ -1,0 +1,19 @@
+"""Batch normalisation with the conventions that published self-supervised recipes assume."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def batch_norm(features: int, *, zero_scale: bool = False, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """Batch normalisation over all axes but the last, in float32 whatever the input's type.
+
+    y = scale * (x - mean) / sqrt(var + 1e-5) + bias;  running <- 0.9 * running + 0.1 * batch  (PyTorch's momentum 0.1)
+
+    Variances divide by the number of values, also the running one (PyTorch's running variance divides by one less).
+    Under `jit` with a sharded batch the statistics are those of the global batch. `zero_scale` starts the scale at
+    zero, so that a residual block begins as the identity (Goyal et al. 2017, sec. 5.1).
+    """
+    init = jax.nn.initializers.zeros if zero_scale else jax.nn.initializers.ones
+    # dtype float32, not the compute type: with dtype=bfloat16 Flax would also round the running statistics it reads.
+    return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, scale_init=init, rngs=rngs)

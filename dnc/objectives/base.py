@@ -1,0 +1,49 @@
+"""What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
+
+from collections.abc import Mapping
+from typing import Protocol, TypedDict
+
+from flax import nnx
+
+from dnc.models.encoder import Encoder
+from dnc.models.heads import Projector
+from dnc.types import Array, Float, Int, Key
+
+
+class Batch(TypedDict):
+    """A training batch. Both views of an example are standardised images; labels map a task to class numbers."""
+
+    views: Float[Array, "2 b h w c"]
+    labels: Mapping[str, Int[Array, "b"]]
+
+
+class Objective(Protocol):
+    """A training method: a frozen dataclass of its hyperparameters."""
+
+    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
+        """The module to train: the encoder as `.encoder`, and the heads that the method needs."""
+        ...
+
+    def loss(
+        self, network: nnx.Module, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The loss over the global batch, and metrics to log. Updates the network's running statistics in place."""
+        ...
+
+
+class Network(nnx.Module):
+    """An encoder and one head on its features."""
+
+    def __init__(self, encoder: Encoder, head: Projector):
+        self.encoder = encoder
+        self.head = head
+
+    def __call__(self, views: Float[Array, "v b h w c"], *, train: bool) -> Float[Array, "v b p"]:
+        """The head's output for every view, all views in one pass: normalisation sees them as one batch.
+
+        Views of one example are put side by side before the axes merge. A batch sharded over devices then stays where
+        it is; merged with the views outermost, each device would have to send half of its images away.
+        """
+        v, b, *image = views.shape
+        features = self.encoder(views.swapaxes(0, 1).reshape(b * v, *image), train=train)
+        return self.head(features, train=train).reshape(b, v, -1).swapaxes(0, 1)

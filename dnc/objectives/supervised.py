@@ -1,0 +1,55 @@
+"""Supervised training on one task's labels: what self-supervised collapse is compared with."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dnc.models.encoder import Encoder
+from dnc.models.heads import Projector
+from dnc.objectives.base import Batch, Network
+from dnc.types import Array, Float, Int, Key
+
+
+def cross_entropy(
+    logits: Float[Array, "n k"], labels: Int[Array, "n"], label_smoothing: float = 0.0
+) -> Float[Array, ""]:
+    """Mean over samples of -sum_c q_c log softmax(logits)_c,  q = (1 - a) onehot(label) + a/k,  a = label_smoothing."""
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    true = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return -jnp.mean((1.0 - label_smoothing) * true + label_smoothing * jnp.mean(log_p, axis=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised:
+    """Cross-entropy of a linear classifier on the features; both views count as labelled images.
+
+    task: whose labels to learn. num_classes: how many there are.
+    label_smoothing: share of the target's mass that is spread evenly over all classes.
+    """
+
+    task: str
+    num_classes: int
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes={self.num_classes}: a classifier needs at least 2 classes")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing} must be in [0, 1)")
+
+    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
+        return Network(encoder, Projector(encoder.features, (self.num_classes,), dtype=encoder.dtype, rngs=rngs))
+
+    def loss(
+        self, network: Network, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        del key  # deterministic
+        if self.task not in batch["labels"]:
+            raise ValueError(f"task={self.task!r} has no labels in the batch: choose one of {sorted(batch['labels'])}")
+        labels = batch["labels"][self.task]
+        views = network(batch["views"], train=True)
+        losses = jnp.stack([cross_entropy(logits, labels, self.label_smoothing) for logits in views])
+        correct = jnp.argmax(views, axis=-1) == labels[None, :]
+        return jnp.mean(losses), {"accuracy": jnp.mean(correct.astype(jnp.float32))}

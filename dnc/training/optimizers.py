@@ -1,0 +1,131 @@
+"""Optimisers. Weight decay and layer-wise adaptation leave biases and normalisation (ndim <= 1) alone."""
+
+import difflib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnc.types import Array, Float, Int
+
+
+def weights_only(params: Any) -> Any:
+    """True for matrices and kernels, False for biases and normalisation scales: parameters with ndim <= 1."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+class TrustRatioState(NamedTuple):
+    step: Int[Array, ""]
+
+
+def scale_by_clipped_trust_ratio(
+    learning_rate: optax.Schedule, trust_coefficient: float
+) -> optax.GradientTransformation:
+    """Multiply each tensor's update u by min(c ||p|| / (||u|| learning rate), 1), by 1 if p or u is zero.
+
+    After the learning rate has multiplied it too, the step is never larger than that of plain SGD.
+    """
+
+    def init(params: Any) -> TrustRatioState:
+        del params
+        return TrustRatioState(step=jnp.zeros((), jnp.int32))
+
+    def update(updates: Any, state: Any, params: Any | None = None) -> tuple[Any, TrustRatioState]:
+        if params is None:
+            raise ValueError("a trust ratio needs the parameters: call update(updates, state, params)")
+        rate = jnp.asarray(learning_rate(state.step), jnp.float32)
+
+        def scale(u: Float[Array, "..."], p: Float[Array, "..."]) -> Float[Array, "..."]:
+            # c ||p|| >= ||u|| rate means a ratio of at least 1; dividing only below it keeps zero norms and rates apart
+            local, full = trust_coefficient * jnp.linalg.norm(p.ravel()), jnp.linalg.norm(u.ravel()) * rate
+            clipped = (local < full) & (local > 0)
+            return u * jnp.where(clipped, local / jnp.where(clipped, full, 1.0), 1.0)
+
+        return jax.tree.map(scale, updates, params), TrustRatioState(state.step + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def adamw(
+    learning_rate: optax.Schedule,
+    *,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p <- p - lr (adam(g) + weight_decay p)."""
+    adam = optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=weights_only)
+
+    def update(updates: Any, state: Any, params: Any | None = None) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):  # optax corrects the bias with float ** int32
+            return adam.update(updates, state, params)
+
+    return optax.GradientTransformation(adam.init, update)
+
+
+def sgd(
+    learning_rate: optax.Schedule, *, weight_decay: float = 0.0, momentum: float = 0.9, nesterov: bool = False
+) -> optax.GradientTransformation:
+    """Momentum SGD as PyTorch's: v <- momentum v + g + weight_decay p;  p <- p - lr v."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=weights_only),
+        optax.trace(momentum, nesterov=nesterov),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def lars(
+    learning_rate: optax.Schedule,
+    *,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    trust_coefficient: float = 0.001,
+    clip: bool = False,
+) -> optax.GradientTransformation:
+    """Layer-wise adaptive rate scaling (You et al. 2017), in the order of VICReg's and solo-learn's code.
+
+    u = g + weight_decay p;  v <- momentum v + q u;  p <- p - lr v;    q = trust_coefficient ||p|| / ||u||
+
+    Biases and normalisation take plain momentum SGD steps without decay (q = 1, u = g). With `clip`, q is
+    min(trust_coefficient ||p|| / (||u|| lr), 1), as solo-learn has it (there ||g|| + weight_decay ||p|| stands for ||u||):
+    a layer's rate is the smaller of its local and the global one.
+    `optax.lars` multiplies by the learning rate before the momentum; the two agree while the rate is constant.
+    """
+    ratio = (
+        scale_by_clipped_trust_ratio(learning_rate, trust_coefficient)
+        if clip
+        else optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
+    )
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=weights_only),
+        optax.masked(ratio, weights_only),
+        optax.trace(momentum),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+OPTIMIZERS = {"adamw": adamw, "lars": lars, "sgd": sgd}
+
+
+def make_optimizer(
+    name: str,
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    clip_norm: float | None = None,
+    **hyperparameters: Any,
+) -> optax.GradientTransformation:
+    """The optimiser `name` of OPTIMIZERS, after clipping the gradient to global norm `clip_norm` if that is given.
+
+    `hyperparameters` are those of the named function, for instance `weight_decay`.
+    """
+    if name not in OPTIMIZERS:
+        near = difflib.get_close_matches(name, OPTIMIZERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {sorted(OPTIMIZERS)}"
+        raise ValueError(f"optimizer name={name!r} is not known: {hint}")
+    if clip_norm is not None and clip_norm <= 0:
+        raise ValueError(f"clip_norm={clip_norm} must be positive; leave it out for no clipping")
+    schedule = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
+    optimizer = OPTIMIZERS[name](schedule, **hyperparameters)
+    return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

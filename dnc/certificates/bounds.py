@@ -1,0 +1,92 @@
+"""Few-shot certificates by name: one signature, one table.
+
+`certificate("exact_cantelli", geometry, shots=[1, 5, 10])` bounds the error of the nearest-class-centre (NCC)
+classifier whose centroids are means of m shots a class, from the geometry of the whole population.
+"""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from dnc.certificates.exact import exact_cantelli, exact_chebyshev, exact_joint, gaussian
+from dnc.certificates.published import cdnv, luthra2025, luthra2026, luthra2026_limit
+from dnc.certificates.union import Bounds
+from dnc.geometry.pairs import PairGeometry
+from dnc.types import Array, Bool, Float
+
+CERTIFICATES: dict[str, Callable[[PairGeometry, Float[Array, " m"]], Bounds]] = {
+    "cdnv": cdnv,
+    "luthra2025": luthra2025,
+    "luthra2026": luthra2026,
+    "luthra2026_limit": luthra2026_limit,
+    "exact_chebyshev": exact_chebyshev,
+    "exact_cantelli": exact_cantelli,
+    "exact_joint": exact_joint,
+    "gaussian": gaussian,
+}
+NOT_CERTIFICATES = frozenset({"cdnv", "luthra2026_limit", "gaussian"})  # up to a constant, a limit, a prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """A bound on NCC error at each number of shots.
+
+    Attributes:
+      name: its name in `CERTIFICATES`.
+      shots: shots a class, as asked for.
+      bound: on the error, the mean over classes of `per_class`.
+      per_class: on P(error | x in class i), at most 1 (except `cdnv`).
+      per_pair: on P(Delta_ij <= 0 | x in class i), ordered, at most 1 (except `cdnv`), diagonal 0. For `exact_joint`,
+        those of `exact_cantelli`.
+      unclipped: the same before clipping at 1, inf where not defined; for curves that start far above 1.
+      defined: where the pair's bound exists (expected margin positive); elsewhere the pair counts as 1.
+      valid: where the number of shots lies within the theorem's assumptions (`luthra2026`: m >= 10).
+      is_certificate: False for `cdnv` (up to a constant), `luthra2026_limit` (infinitely many shots) and `gaussian`
+        (a prediction): the error may exceed them.
+    """
+
+    name: str
+    shots: tuple[int, ...]
+    bound: Float[Array, " m"]
+    per_class: Float[Array, "m k"]
+    per_pair: Float[Array, "m k k"]
+    unclipped: Float[Array, "m k k"]
+    defined: Bool[Array, "m k k"]
+    valid: Bool[Array, " m"]
+    is_certificate: bool
+
+
+def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Certificate:
+    """Evaluate the bound `name` for all shots, classes and pairs at once.
+
+    Exact for support and query drawn independently from the distribution that the geometry's moments describe: for
+    moments of a sample, its empirical distribution. Compiled once for each name, k, and number of shot sizes.
+
+    Raises:
+      ValueError: unknown name, no shots, shots below 1, or fewer than two classes.
+    """
+    if name not in CERTIFICATES:
+        raise ValueError(f"name={name!r} is not a certificate; choose one of {sorted(CERTIFICATES)}")
+    sizes = tuple(operator.index(size) for size in shots)
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"shots={list(shots)} must hold at least one number, each at least 1")
+    k = geometry.counts.shape[0]
+    if k < 2:
+        raise ValueError(f"geometry has {k} class; a certificate needs at least 2")
+    bounds = _evaluate(name, geometry, jnp.asarray(sizes, dtype=jnp.asarray(geometry.variance).dtype))
+    fields = {field.name: getattr(bounds, field.name) for field in dataclasses.fields(bounds)}
+    return Certificate(name=name, shots=sizes, is_certificate=name not in NOT_CERTIFICATES, **fields)
+
+
+def two_class(certificate: Certificate) -> Float[Array, "m k k"]:
+    """Bound on the error of each two-class subtask {i, j}: the mean of its two ordered terms, diagonal 0."""
+    return (certificate.per_pair + certificate.per_pair.mT) / 2
+
+
+@functools.partial(jax.jit, static_argnames="name")
+def _evaluate(name: str, geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
+    return CERTIFICATES[name](geometry, shots)

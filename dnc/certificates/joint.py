@@ -1,0 +1,115 @@
+"""The best bound on the error of one class that means and covariances of its margins allow.
+
+With margins Delta of mean E and covariance S, P(some Delta_j <= 0) is at most the mean of any quadratic that is at
+least 1 outside the positive orthant (Marshall and Olkin 1960; Vandenberghe, Boyd and Comanor 2007). For *any* positive
+definite Q, with c = sqrt(diag Q), the ellipsoid {z : (z-c)^T Q^-1 (z-c) < 1} lies inside the orthant (its lowest point
+in coordinate j is c_j - sqrt(Q_jj) = 0), hence
+
+    P(some Delta_j <= 0) <= tr( Q^-1 ( S + (E-c)(E-c)^T ) ).
+
+Minimised over Q = L L^T this is the optimum of that semidefinite problem, without a semidefinite solver; and since
+every L is a certificate, stopping early costs tightness, never validity.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnc.certificates.margin import MarginMoments, margin_covariance
+from dnc.geometry.pairs import PairGeometry
+from dnc.types import Array, Bool, Float
+
+ITERATIONS = 60
+LARGEST_JOINT = 63  # classes taken jointly; the others are added by the union
+_FLOOR = 1e-10  # smallest Var / E^2 the optimiser sees
+_JITTER = 1e-5  # added to correlations; more variance is still a valid bound
+_BLOCK = 256  # problems solved at once
+
+
+def ellipsoid_bound(
+    factor: Float[Array, "q q"], mean: Float[Array, " q"], root: Float[Array, "q q"]
+) -> Float[Array, ""]:
+    """tr(Q^-1 (S + (E-c)(E-c)^T)) for Q = L L^T, S = R R^T, c = sqrt(diag Q): valid for every L.
+
+    `factor` is L (its upper triangle is ignored), `mean` is E, `root` is R.
+    """
+    lower = jnp.tril(factor)
+    c = jnp.sqrt(jnp.sum(lower**2, axis=1))
+    sides = jnp.concatenate([root, (mean - c)[:, None]], axis=1)
+    return jnp.sum(jax.scipy.linalg.solve_triangular(lower, sides, lower=True) ** 2)
+
+
+def smallest_ellipsoid_bound(
+    mean: Float[Array, " q"], correlation: Float[Array, "q q"]
+) -> tuple[Float[Array, ""], Float[Array, "q q"]]:
+    """The best of a fixed number of L-BFGS iterates of `ellipsoid_bound`, and the L that gives it.
+
+    Margins are in units of their standard deviations: positive means, unit variances (plus jitter). Starts at
+    L = diag(E_j + 1/E_j) chol(S), which for q = 1 is Cantelli's optimum.
+    """
+    root = jnp.linalg.cholesky(correlation)
+    start = (mean + 1 / mean)[:, None] * root
+
+    def value_of(factor: Array) -> Array:
+        return ellipsoid_bound(factor, mean, root)
+
+    search = optax.scale_by_backtracking_linesearch(max_backtracking_steps=12, store_grad=True)
+    optimizer = optax.lbfgs(linesearch=search)
+    value_and_grad = optax.value_and_grad_from_state(value_of)
+
+    def step(carry, _):
+        factor, state, best, best_factor = carry
+        value, grad = value_and_grad(factor, state=state)
+        better = value < best  # False for nan
+        best, best_factor = jnp.where(better, value, best), jnp.where(better, factor, best_factor)
+        updates, state = optimizer.update(grad, state, factor, value=value, grad=grad, value_fn=value_of)
+        return (optax.apply_updates(factor, updates), state, best, best_factor), None
+
+    carry = (start, optimizer.init(start), jnp.full_like(mean[0], jnp.inf), start)
+    (_, _, best, best_factor), _ = jax.lax.scan(step, carry, None, length=ITERATIONS)
+    return best, best_factor
+
+
+def joint_bound(
+    geometry: PairGeometry,
+    moments: MarginMoments,
+    shots: Float[Array, " m"],
+    per_pair: Float[Array, "m k k"],
+) -> Float[Array, "m k"]:
+    """Bound on the error of each class: the smaller of the ellipsoid bound and the union of `per_pair`, at most 1.
+
+    `per_pair` holds Cantelli's terms, zero on the diagonal. With more than LARGEST_JOINT other classes, the hardest
+    are taken jointly and the rest added by the union. A class with an undefined pair (expected margin not positive)
+    gets 1: no quadratic does better.
+    """
+    m, k, _ = per_pair.shape
+    union = jnp.sum(per_pair, axis=2)
+    q = min(k - 1, LARGEST_JOINT)
+    ranked = jnp.where(jnp.eye(k, dtype=bool)[None], -1, per_pair)
+    hardest, others = jax.lax.top_k(ranked, q)
+    rest = jnp.maximum(union - jnp.sum(hardest, axis=2), 0)
+    mean = jnp.take_along_axis(moments.mean, others, axis=2)
+    covariance = margin_covariance(geometry, moments, shots, others)
+    solvable = jnp.all(jnp.take_along_axis(moments.defined, others, axis=2), axis=2)
+    mean, correlation = _standardised(mean, covariance, solvable)
+    best = jax.lax.map(
+        lambda problem: smallest_ellipsoid_bound(*problem)[0],
+        (mean.reshape(m * k, q), correlation.reshape(m * k, q, q)),
+        batch_size=min(m * k, _BLOCK),
+    ).reshape(m, k)
+    joint = jnp.where(solvable, best + rest, 1)
+    return jnp.minimum(jnp.minimum(joint, union), 1)
+
+
+def _standardised(
+    mean: Float[Array, "m k q"], covariance: Float[Array, "m k q q"], solvable: Bool[Array, "m k"]
+) -> tuple[Float[Array, "m k q"], Float[Array, "m k q q"]]:
+    """Margins in units of their standard deviations, slightly inflated; a harmless problem where not solvable."""
+    q = mean.shape[2]
+    eye = jnp.eye(q, dtype=mean.dtype)[None, None]
+    mean = jnp.where(solvable[..., None], mean, 1)
+    covariance = jnp.where(solvable[..., None, None], covariance, eye)
+    covariance = covariance + eye * (_FLOOR * mean**2)[..., None]
+    deviation = jnp.sqrt(jnp.diagonal(covariance, axis1=2, axis2=3))
+    correlation = covariance / deviation[..., :, None] / deviation[..., None, :]
+    return mean / deviation, correlation + _JITTER * eye

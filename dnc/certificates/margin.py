@@ -1,0 +1,119 @@
+"""Exact first and second moments of the nearest-class-centre margins.
+
+A query x of class i is compared with centroids mu^_c, each the mean of m independent shots of class c:
+
+    Delta_ij = ||x - mu^_j||^2 - ||x - mu^_i||^2,        an error towards j is Delta_ij <= 0.
+
+Write a = x - mu_i, e_c = mu^_c - mu_c, D_j = mu_i - mu_j. Then
+
+    Delta_ij = d_ij^2 + 2 a.D_j + 2 a.(e_i - e_j) - 2 D_j.e_j + ||e_j||^2 - ||e_i||^2
+
+where a, e_i and e_j are independent and centred, so mean, variance and covariances close in the class moments.
+Everything here is in units of d_ij^2 (the *relative* margin Delta_ij / d_ij^2): rescaled features give the same
+numbers, and nothing overflows that the class moments themselves survive.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.pytree import array_dataclass
+from dnc.types import Array, Bool, Float, Int
+
+
+@array_dataclass
+class MarginMoments:
+    """Mean and variance of the relative margins Delta_ij / d_ij^2, for each number of shots.
+
+    `defined` is True off the diagonal where the two means differ and the expected margin is positive: elsewhere no
+    inequality of this package says anything, and a pair counts as certain error. Where the means coincide, and on
+    the diagonal, mean and variance are 0.
+    """
+
+    mean: Float[Array, "m k k"]
+    variance: Float[Array, "m k k"]
+    defined: Bool[Array, "m k k"]
+
+
+def separated(geometry: PairGeometry) -> Bool[Array, "k k"]:
+    """True for pairs of different classes whose means differ."""
+    distance = jnp.asarray(geometry.squared_distance)
+    return ~jnp.eye(distance.shape[0], dtype=bool) & (distance > 0)
+
+
+def in_units_of_distance(values: Float[Array, "k k"], geometry: PairGeometry, power: int = 1) -> Float[Array, "k k"]:
+    """values / d_ij^(2 power), and 0 where two means coincide or on the diagonal, with finite gradients there.
+
+    Divides `power` times instead of once by a power, which would overflow first.
+    """
+    apart = separated(geometry)
+    distance = jnp.where(apart, jnp.asarray(geometry.squared_distance), 1)
+    values = jnp.where(apart, values, 0)
+    for _ in range(power):
+        values = values / distance
+    return values
+
+
+def margin_moments(geometry: PairGeometry, shots: Float[Array, " m"]) -> MarginMoments:
+    """Exact mean and variance of every relative margin; valid for any m >= 1 and any distribution.
+
+        E[Delta]   = d^2 + (v_j - v_i)/m
+        Var[Delta] = 4 D^T Sigma_i D + (4/m) tr(Sigma_i (Sigma_i + Sigma_j)) + (4/m) D^T Sigma_j D
+                     - (4/m^2) kappa_ij + Var||e_i||^2 + Var||e_j||^2
+
+    with Var||e_c||^2 as in `centroid_spread`. Population moments (1/n): exact for support and query drawn
+    independently from the distribution that the moments describe.
+    """
+    v = jnp.asarray(geometry.variance)
+    overlap = jnp.asarray(geometry.covariance_overlap)
+    m = shots[:, None, None]
+
+    drift = in_units_of_distance(v[None, :] - v[:, None], geometry)
+    mean = jnp.where(separated(geometry)[None], 1 + drift[None] / m, 0)
+
+    along = in_units_of_distance(jnp.asarray(geometry.directional_variance), geometry)  # W_ij
+    noise = in_units_of_distance(jnp.diag(overlap)[:, None] + overlap, geometry, power=2)
+    skew = in_units_of_distance(jnp.asarray(geometry.third_moment), geometry, power=2)
+    spread = centroid_spread(geometry, shots)
+    spread = jax.vmap(lambda s: in_units_of_distance(s[:, None] + s[None, :], geometry, power=2))(spread)
+    variance = 4 * along[None] + 4 / m * (noise + along.T)[None] - 4 / m**2 * skew[None] + spread
+    variance = jnp.maximum(variance, 0)  # a sum with one negative term: rounding may cross zero
+    return MarginMoments(mean=mean, variance=variance, defined=separated(geometry)[None] & (mean > 0))
+
+
+def margin_covariance(
+    geometry: PairGeometry, moments: MarginMoments, shots: Float[Array, " m"], others: Int[Array, "m k q"]
+) -> Float[Array, "m k q q"]:
+    """Exact covariances of class i's relative margins towards the q classes `others[s, i]`.
+
+        Cov[Delta_j, Delta_l] = 4 D_j^T Sigma_i D_l + (4/m) tr(Sigma_i^2) + Var||e_i||^2        (j != l)
+
+    in units of d_ij^2 d_il^2; the diagonal is `moments.variance`. No entry of `others[s, i]` may be i itself.
+    Taking a subset keeps memory at m k q^2 when k is large.
+    """
+    k = others.shape[1]
+    rows = jnp.arange(k)
+    apart = separated(geometry)
+    distance = jnp.where(apart, jnp.asarray(geometry.squared_distance), 1)[rows[None, :, None], others]
+    axes = jnp.asarray(geometry.axis_covariance)[rows[None, :, None, None], others[..., :, None], others[..., None, :]]
+    shared = 4 / shots[:, None] * jnp.diag(jnp.asarray(geometry.covariance_overlap))[None, :]
+    shared = shared + centroid_spread(geometry, shots)
+    both = apart[rows[None, :, None], others]
+    both = both[..., :, None] & both[..., None, :]
+    covariance = jnp.where(both, 4 * axes + shared[..., None, None], 0)
+    covariance = covariance / distance[..., :, None] / distance[..., None, :]
+    variance = jnp.take_along_axis(moments.variance, others, axis=2)
+    return jnp.where(jnp.eye(others.shape[2], dtype=bool)[None, None], variance[..., None], covariance)
+
+
+def centroid_spread(geometry: PairGeometry, shots: Float[Array, " m"]) -> Float[Array, "m k"]:
+    """Var||e_c||^2 of a centroid of m shots, e_c = mu^_c - mu_c, in the features' units to the fourth power.
+
+    E||e||^4 = [M4 + (m-1)(v^2 + 2 tr Sigma^2)] / m^3 and E||e||^2 = v/m, so
+    Var||e||^2 = [M4 - v^2 + 2(m-1) tr Sigma^2] / m^3.
+    """
+    v = jnp.asarray(geometry.variance)[None, :]
+    m4 = jnp.asarray(geometry.fourth_moment)[None, :]
+    trace_of_square = jnp.diag(jnp.asarray(geometry.covariance_overlap))[None, :]
+    m = shots[:, None]
+    return (jnp.maximum(m4 - v**2, 0) + 2 * (m - 1) * trace_of_square) / m**3

@@ -62,9 +62,7 @@ class ClassMoments:
         gap = mean_right - mean_left
         shifted_left = self._about(-right[:, None] * gap)
         shifted_right = other._about(left[:, None] * gap)
-        moments = [
-            _scale(left, a) + _scale(right, b) for a, b in zip(shifted_left, shifted_right, strict=True)
-        ]
+        moments = [_scale(left, a) + _scale(right, b) for a, b in zip(shifted_left, shifted_right, strict=True)]
         mean = _scale(left, mean_left) + _scale(right, mean_right)
         return ClassMoments(origin, count, mean, *moments)
 
@@ -100,9 +98,7 @@ class CentredClasses:
         return jnp.where(counts > 0, 1 / jnp.maximum(counts, 1), 0)
 
 
-def centre_by_class(
-    features: Float[Array, "n d"], labels: Int[Array, " n"], num_classes: int
-) -> CentredClasses:
+def centre_by_class(features: Float[Array, "n d"], labels: Int[Array, " n"], num_classes: int) -> CentredClasses:
     """Subtract class means before anything is multiplied: uncentred float32 second moments cancel."""
     features = features.astype(jnp.float32)
     blocks = class_blocks(labels, num_classes)

@@ -44,9 +44,7 @@ class PairGeometry:
         return _over_distance(m4[:, None] + m4[None, :], jnp.asarray(self.squared_distance) ** 2)
 
 
-def pair_geometry(
-    features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int
-) -> PairGeometry:
+def pair_geometry(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int) -> PairGeometry:
     """Geometry of all k(k-1) ordered class pairs (Luthra et al. 2026, sections 2 and 4).
 
     For x in class i let p_j(x) = (x - mu_i) . (mu_j - mu_i). One (n, d) @ (d, k) product gives every p_j(x);
@@ -115,9 +113,7 @@ def _assemble(moments: ClassMoments, axis_covariance: Float[Array, "k k k"]) -> 
     )
 
 
-def _over_distance(
-    numerator: Float[ArrayLike, "k k"], divisor: Float[ArrayLike, "k k"]
-) -> Float[Array, "k k"]:
+def _over_distance(numerator: Float[ArrayLike, "k k"], divisor: Float[ArrayLike, "k k"]) -> Float[Array, "k k"]:
     """numerator / divisor; inf where a divisor off the diagonal is zero, nan on the diagonal."""
     divisor = jnp.asarray(divisor)
     ratio = jnp.where(divisor > 0, jnp.asarray(numerator) / jnp.where(divisor > 0, divisor, 1), jnp.inf)

@@ -1,0 +1,257 @@
+"""Measure directional collapse of labeled features: the API behind `dnc.analyze`.
+
+    result = dnc.analyze(features, labels)
+    result.directional_cdnv                                # [k, k]
+    result.certificate("exact_cantelli", shots=[1, 5])     # .bound, .per_class, .per_pair
+    result.save("run.json")
+
+Geometry is computed at once; measured error and certificates when they are first asked for.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc.certificates import Certificate
+from dnc.geometry import axes
+from dnc.probes.ncc import FewShotError
+from dnc.types import Float
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "dnc.analysis/1"
+DEFAULT_SHOTS = (1, 5, 10, 20, 50, 100)
+
+_decision_axes = jax.jit(axes.decision_axes, static_argnames="num_classes")
+_interference = jax.jit(axes.interference_budget, static_argnames=("num_classes", "other_num_classes"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """Result of `analyze`: `tasks[name]` for each labeling; with a single one its members are here too."""
+
+    tasks: dict[str, TaskAnalysis]
+    samples: int
+    dimension: int
+    normalized: bool
+    seed: int
+    name: str | None = None
+    step: int | None = None
+    epoch: float | None = None
+
+    @property
+    def task(self) -> TaskAnalysis:
+        """The only labeling; raises AttributeError when there are several."""
+        if len(self.tasks) > 1:
+            raise AttributeError(f"there are several labelings: choose one, as in .tasks[{next(iter(self.tasks))!r}]")
+        return next(iter(self.tasks.values()))
+
+    @property
+    def cdnv(self) -> Float[np.ndarray, "k k"]:
+        """CDNV of the only labeling."""
+        return self.task.cdnv
+
+    @property
+    def directional_cdnv(self) -> Float[np.ndarray, "k k"]:
+        """Directional CDNV of the only labeling."""
+        return self.task.directional_cdnv
+
+    def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
+        """`TaskAnalysis.certificate` of the only labeling."""
+        return self.task.certificate(name, shots)
+
+    def few_shot_error(
+        self, shots: Sequence[int] | None = None, repeats: int | None = None, seed: int | None = None
+    ) -> FewShotError:
+        """`TaskAnalysis.few_shot_error` of the only labeling."""
+        return self.task.few_shot_error(shots, repeats, seed)
+
+    @functools.cached_property
+    def axes(self) -> dict[str, dict[str, Any]]:
+        """|cos| between decision axes of each two labelings and the valid orthogonality bound, as quantiles.
+
+        `violations` counts cosines above the bound. With independent balanced labelings there can be none.
+        """
+        found = {
+            name: _decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
+            for name, task in self.tasks.items()
+        }
+        return {f"{a}|{b}": _axes_summary(found[a], found[b]) for a, b in itertools.combinations(found, 2)}
+
+    @functools.cached_property
+    def interference(self) -> dict[str, dict[str, float]]:
+        """Share of within-class variance along a task's decision axes that another task explains (mean of axes)."""
+        result: dict[str, dict[str, float]] = {}
+        for name, task in self.tasks.items() if len(self.tasks) > 1 else ():
+            others = {other: one for other, one in self.tasks.items() if other != name}
+            shares = _interference(
+                task.features,
+                jnp.asarray(task.labels),
+                num_classes=task.num_classes,
+                other_labels=[jnp.asarray(one.labels) for one in others.values()],
+                other_num_classes=tuple(one.num_classes for one in others.values()),
+            )
+            result[name] = dict(zip(others, np.asarray(shares).mean(axis=0).tolist(), strict=True))
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain Python numbers, strings, lists and dicts; nan and inf become None."""
+        return _plain(
+            {
+                "schema": SCHEMA,
+                "name": self.name,
+                "step": self.step,
+                "epoch": self.epoch,
+                "samples": self.samples,
+                "dimension": self.dimension,
+                "normalized": self.normalized,
+                "seed": self.seed,
+                "tasks": {name: task.to_dict() for name, task in self.tasks.items()},
+                "axes": self.axes,
+                "interference": self.interference,
+            }
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_dict` as JSON, atomically: a reader never sees half a file."""
+        path = pathlib.Path(path)
+        text = json.dumps(self.to_dict(), allow_nan=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per task and number of shots: collapse, measured error and every bound."""
+        import pandas as pd
+
+        rows = []
+        for name, task in self.to_dict()["tasks"].items():
+            for index, m in enumerate(task["shots"]):
+                row = {"task": name, "shots": m}
+                row |= {f"mean_{key}": value for key, value in task["summary"].items()}
+                row |= {"error": task["error"]["mean"][index], "error_std": task["error"]["std"][index]}
+                row |= {key: value["bound"][index] for key, value in task["certificates"].items()}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
+        """Write `analysis.json` and a self-contained report into a folder; returns the path of its page."""
+        from dnc.report.html import write_report
+
+        output = pathlib.Path(output)
+        self.save(output / "analysis.json")
+        write_report([output / "analysis.json"], output)
+        return output / "index.html"
+
+
+def analyze(
+    features: Any,
+    labels: Any,
+    *,
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    normalize: bool = False,
+    shots: Sequence[int] | None = None,
+    repeats: int = 20,
+    seed: int = 0,
+    name: str | None = None,
+    step: int | None = None,
+    epoch: float | None = None,
+) -> Analysis:
+    """Measure directional collapse of [n, d] features under one labeling, or several.
+
+    Args:
+      features: n rows of d real numbers: NumPy, JAX or anything with `__array__`.
+      labels: n integers or strings; or a dict, labeling name -> n labels, for multitask geometry. Any values will
+        do: they are mapped to 0..k-1 in sorted order and their names kept.
+      class_names: names that integer labels index; for several labelings a dict of such lists.
+      normalize: divide each row by its Euclidean norm first (recorded in the result).
+      shots: shots a class for certificates and measured error. By default those of 1, 5, 10, 20, 50, 100 that leave
+        every class a query.
+      repeats: independent draws of support samples for the measured error.
+      seed: of those draws.
+      name, step, epoch: recorded in the result.
+
+    Raises:
+      ValueError or TypeError, before anything is computed, for features that are not finite or not [n, d], labels of
+      another length, fewer than two classes, a class with fewer than two samples, or fewer than m + 1 of them for
+      an m of `shots`.
+    """
+    array = validation.as_features(features)
+    labelings = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
+    if not labelings:
+        raise ValueError("labels is an empty dict: give at least one labeling")
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    encoded = {}
+    for task, values in labelings.items():
+        names = class_names.get(task) if isinstance(class_names, Mapping) else class_names
+        codes, classes = validation.encode_labels(values, names, _title(task, labels))
+        validation.check_same_length(len(array), len(codes), _title(task, labels))
+        validation.check_classes(codes, classes)
+        encoded[task] = codes, tuple(classes), _fitting_shots(shots, codes, classes, _title(task, labels))
+    validation.check_finite(array)
+    standard, unit = validation.standardize(array, normalize)
+    on_device = jnp.asarray(standard)
+    tasks = {
+        task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit)
+        for task, (codes, classes, fitting) in encoded.items()
+    }
+    return Analysis(tasks, *array.shape, normalize, seed, name, step, epoch)
+
+
+def _title(task: str, labels: Any) -> str:
+    return f"labels[{task!r}]" if isinstance(labels, Mapping) else "labels"
+
+
+def _fitting_shots(
+    shots: Sequence[int] | None, codes: np.ndarray, classes: Sequence[str], title: str
+) -> tuple[int, ...]:
+    counts = np.bincount(codes)
+    smallest = int(counts.argmin())
+    if shots is None:
+        return tuple(m for m in DEFAULT_SHOTS if m < counts[smallest])
+    checked = check_shots(shots)
+    if max(checked) >= counts[smallest]:
+        raise ValueError(
+            f"shots={max(checked)} needs {max(checked) + 1} samples of every class, but class "
+            f"{classes[smallest]!r} of {title} has {counts[smallest]}: use fewer shots or add samples"
+        )
+    return checked
+
+
+def _axes_summary(first: axes.DecisionAxes, second: axes.DecisionAxes) -> dict[str, Any]:
+    cosine = np.asarray(axes.cosines(first, second))
+    bound = np.asarray(axes.orthogonality_bound(first, second))
+    quantiles = {"q25": 0.25, "median": 0.5, "q75": 0.75}
+
+    def summarise(values: np.ndarray) -> dict[str, float]:
+        finite = values[np.isfinite(values)]  # axes between coincident means do not exist
+        return {key: float(np.quantile(finite, q)) if finite.size else math.nan for key, q in quantiles.items()}
+
+    rounding = 1e-5 * np.abs(bound)
+    return {
+        "cosine": summarise(cosine) | {"max": float(np.nanmax(cosine, initial=0))},
+        "bound": summarise(bound),
+        "violations": int((cosine > bound + rounding).sum()),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return _plain(np.asarray(value).tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

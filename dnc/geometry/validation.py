@@ -1,0 +1,149 @@
+"""Host-side checks of features and labels: bad input raises here, with a name and a remedy, and yields no number.
+
+Jitted code cannot look at values, so everything it assumes is checked before it is called.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dnc.types import Float, Int
+
+
+def validate(features: Any, labels: Any) -> None:
+    """Check what `pair_geometry` assumes: finite [n, d] features, labels 0..k-1 with k >= 2, all classes >= 2.
+
+    Raises ValueError (or TypeError for a dtype that holds no numbers) naming the argument, the value, the remedy.
+    """
+    array = as_features(features)
+    codes = np.asarray(labels)
+    if codes.ndim != 1 or codes.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels must be a one-dimensional integer array, got {codes.dtype} of shape {codes.shape}: "
+            "map them with dnc.geometry.validation.encode_labels"
+        )
+    check_same_length(len(array), len(codes), "labels")
+    check_finite(array)
+    if codes.min() < 0:
+        raise ValueError(f"labels must be 0..k-1, got {codes.min()}: map them with encode_labels")
+    check_classes(codes, [str(c) for c in range(int(codes.max()) + 1)])
+
+
+def as_features(features: Any) -> np.ndarray:
+    """View features as a numeric [n, d] array, n and d positive, without copying where NumPy need not copy."""
+    array = np.asarray(features)
+    numeric = array.dtype.kind in "fiu" or array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+    if not numeric:
+        raise TypeError(f"features must be real numbers, got dtype {array.dtype}: convert them to float32")
+    if array.ndim != 2:
+        raise ValueError(f"features must have shape [n, d], got {array.shape}: flatten or pool other axes first")
+    if 0 in array.shape:
+        raise ValueError(f"features must not be empty, got shape {array.shape}")
+    return array
+
+
+def check_same_length(n: int, labels: int, name: str) -> None:
+    if n != labels:
+        raise ValueError(f"features have {n} rows but {name} has {labels} entries: give one label a row")
+
+
+def check_finite(features: np.ndarray) -> None:
+    """Refuse NaN and Inf, with their number and the first rows they stand in."""
+    bad = ~np.isfinite(features)
+    if bad.any():
+        rows = np.flatnonzero(bad.any(axis=1))
+        raise ValueError(
+            f"features hold {int(bad.sum())} NaN or Inf values in {len(rows)} of {len(features)} rows "
+            f"(first rows: {', '.join(map(str, rows[:5]))}): drop these rows or fix the encoder"
+        )
+
+
+def check_classes(codes: np.ndarray, names: Sequence[str], minimum: int = 2) -> None:
+    """At least two classes, and at least `minimum` samples in each."""
+    if len(names) < 2:
+        raise ValueError(f"labels hold one class ({names[0]!r}): collapse needs at least two")
+    counts = np.bincount(codes, minlength=len(names))
+    small = np.flatnonzero(counts < minimum)
+    if small.size:
+        listed = ", ".join(f"{names[c]!r} has {counts[c]}" for c in small[:5])
+        raise ValueError(f"every class needs at least {minimum} samples: class {listed}; drop it or add samples")
+
+
+def encode_labels(
+    labels: Any, class_names: Sequence[str] | None = None, name: str = "labels"
+) -> tuple[Int[np.ndarray, " n"], list[str]]:
+    """Map labels of any integer, boolean, integral float or string kind to 0..k-1, and keep the classes' names.
+
+    Classes are ordered by value. With `class_names`, integer labels index the list and string labels must occur in
+    it; classes of the list without samples are left out.
+    """
+    array = _as_labels(labels, name)
+    if class_names is None:
+        values, codes = np.unique(array, return_inverse=True)
+        return codes.astype(np.int32), [str(value) for value in values]
+    names = [str(one) for one in class_names]
+    if len(set(names)) < len(names):
+        raise ValueError(f"class_names of {name} repeat a name: {names}")
+    if array.dtype.kind == "U":
+        unknown = sorted(set(array.tolist()) - set(names))
+        if unknown:
+            raise ValueError(f"{name} hold {unknown[:5]}, which class_names {names[:10]} does not list")
+        position = {one: index for index, one in enumerate(names)}
+        array = np.array([position[one] for one in array.tolist()])
+    if array.min() < 0 or array.max() >= len(names):
+        raise ValueError(f"{name} must index class_names (0..{len(names) - 1}), got {array.min()}..{array.max()}")
+    present, codes = np.unique(array, return_inverse=True)
+    return codes.astype(np.int32), [names[int(index)] for index in present]
+
+
+def standardize(features: np.ndarray, normalize: bool = False) -> tuple[Float[np.ndarray, "n d"], float]:
+    """Translate and scale features so that float32 holds their fourth powers; returns them and the unit.
+
+    Collapse measures, certificates and nearest-centroid errors are invariant to translation and scale; variances in
+    the features' own units are those of the result times unit^2. The unit is a power of two, so scaling rounds
+    nothing. `normalize` first divides each row by its Euclidean norm, and raises for a row of zeros.
+    """
+    narrow = features.dtype == np.float32 or features.dtype.itemsize <= 2
+    x = features.astype(np.float32 if narrow else np.float64)
+    if normalize:
+        x = _unit_rows(x)
+    x, unit = _scaled(x, np.abs(x).max())
+    x = x - x.mean(axis=0, dtype=np.float64).astype(x.dtype)
+    x, spread = _scaled(x, np.sqrt(np.mean(x.astype(np.float64) ** 2)))
+    return x.astype(np.float32), unit * spread
+
+
+def _scaled(x: np.ndarray, size: float) -> tuple[np.ndarray, float]:
+    exponent = int(np.frexp(size)[1])  # 0 for size 0
+    return np.ldexp(x, -exponent), 2.0**exponent
+
+
+def _unit_rows(x: np.ndarray) -> np.ndarray:
+    peak = np.abs(x).max(axis=1, keepdims=True)
+    if not peak.all():
+        row = int(np.flatnonzero(peak == 0)[0])
+        raise ValueError(f"features row {row} is all zeros and has no direction: drop it or set normalize=False")
+    x = x / peak  # squares of what remains neither overflow nor vanish
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def _as_labels(labels: Any, name: str) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} must be a non-empty one-dimensional array, got shape {array.shape}")
+    if array.dtype.kind == "O":
+        kinds = {type(one) for one in array.tolist()}
+        if not (all(issubclass(one, str) for one in kinds) or all(issubclass(one, int) for one in kinds)):
+            listed = sorted(kind.__name__ for kind in kinds)
+            raise TypeError(f"{name} must be all integers or all strings, got objects of type {listed}")
+        array = np.array(array.tolist())
+    if array.dtype.kind == "f":
+        if not (np.isfinite(array).all() and (array == np.rint(array)).all()):
+            raise TypeError(f"{name} must be integers or strings, got {array.dtype} with fractions or NaN")
+        array = array.astype(np.int64)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array.astype(np.bytes_), "utf-8")
+    if array.dtype.kind not in "iubU":
+        raise TypeError(f"{name} must be integers or strings, got dtype {array.dtype}")
+    return array.astype(np.int64) if array.dtype.kind in "bu" else array

@@ -1,0 +1,136 @@
+"""One labeling of one set of features: its geometry, certificates and measured error, computed once each."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc.certificates import CERTIFICATES, Certificate, certificate, two_class
+from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
+from dnc.geometry.pairs import PairGeometry, mean_over_pairs, pair_geometry
+from dnc.probes.ncc import FewShotError, few_shot_error
+from dnc.types import Float, Int
+
+_pair_geometry = jax.jit(pair_geometry, static_argnames="num_classes")
+
+
+def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
+    """Shots as a tuple of positive integers."""
+    checked = tuple(int(m) for m in shots)
+    if not checked or min(checked) < 1 or list(checked) != list(shots):
+        raise ValueError(f"shots must be a non-empty sequence of positive integers, got {shots!r}")
+    return checked
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskAnalysis:
+    """One labeling of the features: its class geometry, certificates and measured few-shot error."""
+
+    features: Float[jax.Array, "n d"]  # translated and scaled by 1 / unit, which changes no ratio
+    labels: Int[np.ndarray, " n"]
+    classes: tuple[str, ...]
+    shots: tuple[int, ...]
+    repeats: int
+    seed: int
+    unit: float
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @functools.cached_property
+    def geometry(self) -> PairGeometry:
+        """All class-pair quantities, in units of `unit` (see `dnc.geometry.validation.standardize`)."""
+        return _pair_geometry(self.features, jnp.asarray(self.labels), num_classes=self.num_classes)
+
+    @property
+    def counts(self) -> Int[np.ndarray, " k"]:
+        return np.bincount(self.labels, minlength=self.num_classes)
+
+    @functools.cached_property
+    def cdnv(self) -> Float[np.ndarray, "k k"]:
+        """V_ij = (v_i + v_j) / d_ij^2; the diagonal is nan."""
+        return np.asarray(self.geometry.cdnv)
+
+    @functools.cached_property
+    def directional_cdnv(self) -> Float[np.ndarray, "k k"]:
+        """W_ij = u_ij^T Sigma_i u_ij / d_ij^2; the diagonal is nan. Not symmetric."""
+        return np.asarray(self.geometry.directional_cdnv)
+
+    @functools.cached_property
+    def decomposition(self) -> VarianceSplit:
+        """Decision-axis and orthogonal variance of up to ten class pairs, in the features' own units."""
+        split = variance_split(self.features, self.labels, spread_pairs(self.num_classes))
+        values = [np.asarray(value, np.float64) * self.unit**2 for value in jax.tree.leaves(split)[1:]]
+        return VarianceSplit(split.pairs, *values)
+
+    def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
+        """Bound on the few-shot nearest-centroid error; `dnc.CERTIFICATES` lists the names."""
+        if name not in CERTIFICATES:
+            raise ValueError(f"certificate {name!r} does not exist: choose from {', '.join(CERTIFICATES)}")
+        return self._certificate(name, self.shots if shots is None else check_shots(shots))
+
+    def few_shot_error(
+        self, shots: Sequence[int] | None = None, repeats: int | None = None, seed: int | None = None
+    ) -> FewShotError:
+        """Measured nearest-centroid error; raises ValueError naming a class with fewer than m + 1 samples."""
+        shots = self.shots if shots is None else check_shots(shots)
+        repeats = self.repeats if repeats is None else repeats
+        return self._few_shot_error(shots, repeats, self.seed if seed is None else seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The task's entry of the JSON file."""
+        error = self.few_shot_error()
+        split = self.decomposition
+        return {
+            "classes": list(self.classes),
+            "counts": self.counts,
+            "cdnv": self.cdnv,
+            "directional_cdnv": self.directional_cdnv,
+            "summary": {
+                "cdnv": mean_over_pairs(self.cdnv),
+                "directional_cdnv": mean_over_pairs(self.directional_cdnv),
+            },
+            "shots": list(self.shots),
+            "repeats": self.repeats,
+            "error": {
+                "mean": error.mean,
+                "std": error.std,
+                "per_class": error.per_class,
+                "two_class": mean_over_pairs(error.per_pair),
+            },
+            "certificates": {name: self._certificate_dict(name) for name in CERTIFICATES},
+            "decomposition": {field.name: getattr(split, field.name) for field in dataclasses.fields(split)},
+        }
+
+    def _certificate_dict(self, name: str) -> dict[str, Any]:
+        value = self.certificate(name)
+        return {
+            "bound": value.bound,
+            "two_class": mean_over_pairs(two_class(value)),
+            "per_class": value.per_class,
+            "is_certificate": value.is_certificate,
+            "valid": value.valid,
+        }
+
+    @functools.cached_property
+    def _cache(self) -> dict[Any, Any]:
+        return {}
+
+    def _certificate(self, name: str, shots: tuple[int, ...]) -> Certificate:
+        key = (name, shots)
+        if key not in self._cache:
+            self._cache[key] = certificate(name, self.geometry, shots)
+        return self._cache[key]
+
+    def _few_shot_error(self, shots: tuple[int, ...], repeats: int, seed: int) -> FewShotError:
+        key = (shots, repeats, seed)
+        if key not in self._cache:
+            self._cache[key] = few_shot_error(
+                jax.random.key(seed), self.features, self.labels, shots, repeats, self.num_classes
+            )
+        return self._cache[key]

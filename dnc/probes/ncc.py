@@ -1,0 +1,162 @@
+"""Measured few-shot error of the nearest-class-centre classifier (NCC)."""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
+
+_BLOCK_ELEMENTS = 2**22  # distances held at once
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotError:
+    """Few-shot NCC error, averaged over repeats.
+
+    Attributes:
+      shots: shots a class.
+      mean: mean over classes (so classes weigh the same), then over repeats.
+      std: standard deviation over repeats (1/r) of the mean over classes.
+      per_class: fraction of class i's queries that are at least as near to another centroid as to i's.
+      per_pair: fraction of class i's queries at least as near to centroid j as to centroid i, diagonal 0. The error of
+        the two-class subtask {i, j} is the mean of [i, j] and [j, i].
+    """
+
+    shots: tuple[int, ...]
+    mean: Float[Array, " m"]
+    std: Float[Array, " m"]
+    per_class: Float[Array, "m k"]
+    per_pair: Float[Array, "m k k"]
+
+
+def few_shot_error(
+    key: Key[Array, ""],
+    features: Float[ArrayLike, "n d"],
+    labels: Int[ArrayLike, " n"],
+    shots: Sequence[int],
+    repeats: int,
+    num_classes: int,
+) -> FewShotError:
+    """Error of NCC with m shots a class, for every m in `shots`, over `repeats` random supports.
+
+    A repeat permutes the samples of each class independently. The first m are the support, all others of the class
+    are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie is
+    an error. All shots, repeats and classes run in one compiled program, compiled once for each shape and `shots`.
+
+    Raises:
+      ValueError: shots below 1, repeats below 1, labels outside 0..num_classes-1, or a class with too few samples to
+        leave one query beside the largest support.
+    """
+    sizes = tuple(operator.index(size) for size in shots)
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"shots={list(shots)} must hold at least one number, each at least 1")
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats} must be at least 1")
+    _check_classes(np.asarray(labels), max(sizes), num_classes)
+    wrong, wrong_pair = _measure(
+        jax.random.split(key, repeats),
+        jnp.asarray(features).astype(jnp.float32),
+        jnp.asarray(labels),
+        shots=sizes,
+        num_classes=num_classes,
+    )
+    error = jnp.mean(wrong, axis=2)
+    return FewShotError(
+        shots=sizes,
+        mean=jnp.mean(error, axis=0),
+        std=jnp.std(error, axis=0),
+        per_class=jnp.mean(wrong, axis=0),
+        per_pair=jnp.mean(wrong_pair, axis=0),
+    )
+
+
+def _check_classes(labels: np.ndarray, largest: int, num_classes: int) -> None:
+    if num_classes < 2:
+        raise ValueError(f"num_classes={num_classes} must be at least 2")
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+        raise ValueError(
+            f"labels range over {labels.min()}..{labels.max()}; they must lie in 0..{num_classes - 1} "
+            f"(num_classes={num_classes})"
+        )
+    counts = np.bincount(labels, minlength=num_classes)
+    if counts.min() < largest + 1:
+        c = int(counts.argmin())
+        raise ValueError(
+            f"class {c} has {counts[c]} samples, but {largest} shots need at least {largest + 1} (one is left as a "
+            f"query); use shots of at most {max(int(counts[c]) - 1, 0)} or leave the class out"
+        )
+
+
+@functools.partial(jax.jit, static_argnames=("shots", "num_classes"))
+def _measure(
+    keys: Key[Array, " r"],
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    *,
+    shots: tuple[int, ...],
+    num_classes: int,
+) -> tuple[Float[Array, "r m k"], Float[Array, "r m k k"]]:
+    """Fractions of wrong queries by class and by ordered pair, for each repeat (in turn: memory of one)."""
+    features = _normalised(features)
+    counts = jnp.bincount(labels, length=num_classes)
+    starts = jnp.cumsum(counts) - counts
+    sizes = jnp.asarray(shots)
+
+    def one_repeat(key: Key[Array, ""]) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+        order = jnp.lexsort((jax.random.uniform(key, labels.shape), labels))  # by class, shuffled within
+        rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size) - starts[labels[order]])
+        support = features[order[starts[:, None] + jnp.arange(max(shots))[None, :]]]
+        sums = jnp.cumsum(support, axis=1)[:, sizes - 1].swapaxes(0, 1)
+        centroids = sums / sizes.astype(sums.dtype)[:, None, None]
+        wrong, wrong_pair = _count_wrong(features, labels, centroids, rank[:, None] >= sizes[None, :])
+        queries = (counts[None, :] - sizes[:, None]).astype(wrong.dtype)
+        return wrong / queries, wrong_pair / queries[:, :, None]
+
+    return jax.lax.map(one_repeat, keys)
+
+
+def _count_wrong(
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    centroids: Float[Array, "m k d"],
+    is_query: Bool[Array, "n m"],
+) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+    """Numbers of wrong queries: by class, and by class i and rival j. Blocked over samples."""
+    m, k, d = centroids.shape
+    n = labels.shape[0]
+    blocks = -(-n * m * k // _BLOCK_ELEMENTS)
+    size = -(-n // blocks)
+    norms = jnp.sum(centroids**2, axis=2)
+
+    def one_block(
+        block: tuple[Float[Array, "s d"], Int[Array, " s"], Bool[Array, "s m"]],
+    ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+        x, y, query = block
+        products = jnp.dot(x, centroids.reshape(m * k, d).T, precision="highest").reshape(-1, m, k)
+        distances = norms[None] - 2 * products  # less ||x||^2, which all centroids share
+        own = jnp.take_along_axis(distances, y[:, None, None], axis=2)
+        member = jax.nn.one_hot(y, k, dtype=x.dtype)
+        wrong = ~(distances > own) & (member[:, None, :] == 0) & query[:, :, None]
+        by_class = jnp.einsum("nc,nm->mc", member, jnp.any(wrong, axis=2).astype(x.dtype))
+        return by_class, jnp.einsum("nc,nmk->mck", member, wrong.astype(x.dtype))
+
+    def in_blocks(array: Array) -> Array:
+        padding = [(0, blocks * size - n)] + [(0, 0)] * (array.ndim - 1)
+        return jnp.pad(array, padding).reshape(blocks, size, *array.shape[1:])  # padding is no query
+
+    counts = jax.lax.map(one_block, (in_blocks(features), in_blocks(labels), in_blocks(is_query)))
+    return jnp.sum(counts[0], axis=0), jnp.sum(counts[1], axis=0)
+
+
+def _normalised(features: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Centred and scaled to at most 1: neither changes who is nearest, both keep float32 accurate."""
+    scale = jnp.max(jnp.abs(features))
+    features = features / jnp.where(scale > 0, scale, 1)
+    features = features - jnp.mean(features, axis=0, keepdims=True)
+    scale = jnp.max(jnp.abs(features))
+    return features / jnp.where(scale > 0, scale, 1)

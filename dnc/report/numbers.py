@@ -1,0 +1,80 @@
+"""The report's numbers as one tidy long table: a row a number, the same rows as JSON and as CSV."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from dnc.report.load import Analysis, Run, Task
+
+COLUMNS = ("step", "epoch", "task", "quantity", "name", "shots", "value")
+MOST_CLASSES = 32  # class pairs of larger tasks stay in the measurement files: they would be all of the table
+
+
+def records(run: Run) -> list[dict[str, Any]]:
+    """Every number that the report draws; class pairs only for the last step and up to `MOST_CLASSES` classes."""
+    rows = []
+    for analysis in run.analyses:
+        for task, quantity, name, shots, value in _analysis_rows(analysis, pairs=analysis is run.last):
+            value = float(value)
+            cells = (analysis.step, analysis.epoch, task, quantity, name, shots, value if math.isfinite(value) else None)
+            rows.append(dict(zip(COLUMNS, cells, strict=True)))
+    return rows
+
+
+def to_json(run: Run, headline: str, rows: list[dict[str, Any]]) -> str:
+    document = {"schema": "dnc.report/1", "name": run.name, "headline": headline, "records": rows}
+    return json.dumps(document, ensure_ascii=False, indent=0) + "\n"
+
+
+def to_csv(rows: list[dict[str, Any]]) -> str:
+    """Missing values are empty cells."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+_Row = tuple[str, str, str | None, int | None, float]
+
+
+def _analysis_rows(analysis: Analysis, pairs: bool) -> Iterator[_Row]:
+    for name, task in analysis.tasks.items():
+        yield from _task_rows(name, task)
+        if pairs and len(task.classes) <= MOST_CLASSES:
+            yield from _pair_rows(name, task)
+    for (first, second), axes in analysis.axes.items():
+        for quantity, values in (("cosine", axes.cosine), ("cosine_bound", axes.bound)):
+            for quantile, value in values.items():
+                yield f"{first}|{second}", quantity, quantile, None, value
+        yield f"{first}|{second}", "cosine_violations", None, None, axes.violations
+    for name, shares in analysis.interference.items():
+        for other, share in shares.items():
+            yield name, "interference", other, None, share
+
+
+def _task_rows(name: str, task: Task) -> Iterator[_Row]:
+    yield name, "cdnv", "mean", None, task.mean_cdnv
+    yield name, "directional_cdnv", "mean", None, task.mean_directional_cdnv
+    for index, m in enumerate(task.shots):
+        yield name, "error", "mean", int(m), task.error[index]
+        yield name, "error", "std", int(m), task.error_std[index]
+        yield name, "error_two_class", "mean", int(m), task.error_two_class[index]
+        for key, certificate in task.certificates.items():
+            quantity = "certificate" if certificate.is_certificate else "not_a_certificate"
+            yield name, quantity, key, int(m), certificate.bound[index]
+            yield name, f"{quantity}_two_class", key, int(m), certificate.two_class[index]
+    for part, values in task.decomposition.items():
+        if part != "pairs" and values.size:
+            yield name, "variance", part, None, values.mean()
+
+
+def _pair_rows(name: str, task: Task) -> Iterator[_Row]:
+    for i, of in enumerate(task.classes):
+        for j, against in enumerate(task.classes):
+            if i != j:
+                yield name, "pair_directional_cdnv", f"{of} → {against}", None, task.directional_cdnv[i, j]
+                yield name, "pair_cdnv", f"{of} → {against}", None, task.cdnv[i, j]

@@ -1,0 +1,143 @@
+"""Figures of few-shot error: what was measured, and what each certificate promised, against shots per class."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dnc.report import style
+from dnc.report.load import Certificate, Run, Task
+
+LABELS = {
+    "cdnv": "CDNV",
+    "luthra2025": "Luthra 2025",
+    "luthra2026": "Luthra 2026",
+    "luthra2026_limit": "Luthra 2026, m → ∞",
+    "exact_chebyshev": "exact Chebyshev",
+    "exact_cantelli": "exact Cantelli",
+    "exact_joint": "exact joint",
+    "gaussian": "Gaussian",
+}
+_REMARKS = {"cdnv": "up to a constant", "gaussian": "prediction", "luthra2026_limit": "limit"}
+_COLOURS = {
+    "cdnv": style.PURPLE,
+    "luthra2025": style.ORANGE,
+    "luthra2026": style.GREEN,
+    "luthra2026_limit": style.GREEN,
+    "exact_chebyshev": style.SKY,
+    "exact_cantelli": style.BLUE,
+    "exact_joint": style.VERMILLION,
+    "gaussian": style.MUTED,
+}
+
+
+def label(name: str) -> str:
+    return LABELS.get(name, name)
+
+
+def shots(run: Run) -> dict[str, list[style.Picture]]:
+    """For each task a panel over all its classes and, when there are more than two, one over its two-class subtasks."""
+    names = style.file_names(list(run.last.tasks))
+    pictures: dict[str, list[style.Picture]] = {}
+    for task, measured in run.last.tasks.items():
+        if not measured.shots.size:
+            continue
+        before = run.first.tasks.get(task) if run.has_time else None
+        k = len(measured.classes)
+        kinds = [("classes", f"{k} classes")] + ([("two_class", "two-class subtasks")] if k > 2 else [])
+        pictures[task] = [
+            _panel(task, measured, before, kind, title, names[task]) for kind, title in kinds
+        ]
+    return pictures
+
+
+def chance(task: Task, kind: str) -> float:
+    """Error of guessing: a bound above it says nothing."""
+    return 0.5 if kind == "two_class" else 1 - 1 / len(task.classes)
+
+
+def bound(certificate: Certificate, kind: str) -> np.ndarray:
+    return certificate.two_class if kind == "two_class" else certificate.bound
+
+
+def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str, name: str) -> style.Picture:
+    figure, axes = style.panel((4.3, 3.3), f"{style.shorten(task, 24)}, {title}", right=0.69)
+    m = measured.shots
+    error = measured.error_two_class if kind == "two_class" else measured.error
+    curves = {
+        key: bound(certificate, kind)
+        for key, certificate in measured.certificates.items()
+        if not (key == "exact_joint" and kind == "two_class")  # two classes: the same as exact_cantelli
+    }
+    informative = {key: values for key, values in curves.items() if np.nanmin([np.inf, *values]) < 1}
+    limits = style.octaves(error, *informative.values(), least=3)
+    limits = (max(limits[0], -14), 0) if limits else (-3, 0)
+    limits = (min(limits[0], -2), 0)
+    style.plain_log_shots(axes, m)
+    axes.set_xlim(m.min() / 1.12, m.max() * 1.0)
+    style.log2_axis(axes, limits, label=lambda exponent: style.fraction(2.0 ** round(exponent)))
+    axes.axhspan(chance(measured, kind), 1, color=style.WASH, zorder=0, linewidth=0)
+    _note(axes, [key for key in curves if key not in informative], chance(measured, kind))
+    labels = [
+        _draw_bound(axes, key, m, values, measured.certificates[key].valid) for key, values in informative.items()
+    ]
+    if before is not None and np.array_equal(before.shots, m):
+        old = before.error_two_class if kind == "two_class" else before.error
+        axes.plot(m, style.positive(old), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
+        labels.append(("error at the start", _last(old), style.MUTED))
+    _draw_error(axes, m, error, measured.error_std if kind == "classes" else None, 2.0 ** limits[0])
+    labels.append(("measured error", max(_last(error), 2.0 ** limits[0]), style.INK))
+    style.label_ends(axes, labels, 8)
+    axes.set_ylabel("error")
+    alt = f"{task}, {title}: nearest-centre error {_list(m, error)}; " + "; ".join(
+        f"{label(key)} {_list(m, values)}" for key, values in curves.items()
+    )
+    return style.render(figure, f"shots_{name}_{kind}", alt)
+
+
+def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | None, floor: float) -> None:
+    """The measured error in ink with one standard deviation over repeats; an error of 0 sits on the axis, hollow."""
+    if std is not None:
+        low, high = np.maximum(error - std, floor), np.maximum(error + std, floor)
+        axes.fill_between(m, low, high, color=style.INK, alpha=0.15, linewidth=0, zorder=3)
+    axes.plot(m, np.maximum(error, floor), color=style.INK, linewidth=2.2, marker="o", markersize=3.5, zorder=4, clip_on=False)
+    zero = error <= 0
+    axes.plot(m[zero], np.full(zero.sum(), floor), "o", color=style.INK, markerfacecolor="white", zorder=5, clip_on=False)
+
+
+def _draw_bound(axes: Axes, key: str, m: np.ndarray, values: np.ndarray, valid: np.ndarray) -> tuple[str, float, str]:
+    """A line clipped at 1; where a theorem does not hold the line is thin and dotted."""
+    colour = _COLOURS.get(key, style.MUTED)
+    shown = style.positive(np.minimum(values, 1.0))
+    dashed = key in _REMARKS
+    axes.plot(m, shown, color=colour, linewidth=0.9, linestyle=(0, (1, 1.2)))
+    solid = np.where(valid | dashed, shown, np.nan)
+    axes.plot(m, solid, color=colour, linewidth=1.2 if dashed else 1.6, linestyle=(0, (4, 2)) if dashed else "-")
+    clipped = values >= 1
+    axes.plot(m[clipped], shown[clipped], "^", color=colour, markerfacecolor="white", markersize=4, clip_on=False)
+    text = label(key)
+    remark = {"cdnv": "CDNV, up to const.", "gaussian": "Gaussian prediction"}.get(key, text)
+    return remark, _last(shown), colour
+
+
+def _note(axes: Axes, absent: list[str], height: float) -> None:
+    axes.annotate(
+        "not informative: above chance",
+        (0.012, height),
+        (0, 2.5),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=style.MUTED,
+        fontsize=7,
+    )
+    if absent:
+        names = ", ".join(label(key) for key in absent)
+        axes.text(1.04, 1.06, f"1 at every m:\n{names}".replace(", ", "\n"), color=style.MUTED, fontsize=7, va="bottom", transform=axes.transAxes)
+
+
+def _last(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if finite.size else float("nan")
+
+
+def _list(m: np.ndarray, values: np.ndarray) -> str:
+    ends = [i for i in (0, len(m) - 1) if np.isfinite(values[i])]
+    return ", ".join(f"{values[i]:.3g} at m = {m[i]:g}" for i in ends) or "n/a"

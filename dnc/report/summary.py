@@ -1,0 +1,189 @@
+"""The numbers a reader wants first: the headline, the summary table, the hardest pairs, and the self-checks."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnc.report.load import Run, Task
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One line of the summary table; `first` values are nan without training."""
+
+    task: str
+    classes: int
+    directional_first: float
+    directional_last: float
+    cdnv_first: float
+    cdnv_last: float
+    accuracy: tuple[tuple[int | None, float], tuple[int | None, float]]  # (shots, accuracy) nearest to 10 and to 100
+
+    @property
+    def directional_factor(self) -> float:
+        return _ratio(self.directional_first, self.directional_last)
+
+    @property
+    def cdnv_factor(self) -> float:
+        return _ratio(self.cdnv_first, self.cdnv_last)
+
+
+@dataclass(frozen=True)
+class FirstShots:
+    """For one task and kind of problem, the first m at which each certificate is below chance; None if at no m."""
+
+    task: str
+    problem: str
+    chance: float
+    shots: dict[str, int | None]
+    limit: float
+
+
+@dataclass(frozen=True)
+class Checks:
+    """How often a measured number was compared with a bound on it, and how often it was above."""
+
+    certificates: int
+    exceeded: list[str]
+    cosines: int
+
+
+@dataclass(frozen=True)
+class HardPair:
+    """Class `of` is hard to tell from class `against`: its variance along their axis is large for their distance."""
+
+    of: str
+    against: str
+    directional_cdnv: float
+    reverse: float
+    cdnv: float
+
+
+def task_rows(run: Run) -> list[TaskRow]:
+    rows = []
+    for name, task in run.last.tasks.items():
+        before = run.first.tasks.get(name) if run.has_time else None
+        rows.append(
+            TaskRow(
+                task=name,
+                classes=len(task.classes),
+                directional_first=before.mean_directional_cdnv if before else math.nan,
+                directional_last=task.mean_directional_cdnv,
+                cdnv_first=before.mean_cdnv if before else math.nan,
+                cdnv_last=task.mean_cdnv,
+                accuracy=(_accuracy(task, 10), _accuracy(task, 100)),
+            )
+        )
+    return rows
+
+
+def first_shots(run: Run) -> list[FirstShots]:
+    """Where every true certificate of the last step becomes informative; two-class subtasks first, then all classes."""
+    rows = []
+    for name, task in run.last.tasks.items():
+        k = len(task.classes)
+        for problem in ("two_class", "classes") if k > 2 else ("two_class",):
+            chance = 0.5 if problem == "two_class" else 1 - 1 / k
+            found: dict[str, int | None] = {}
+            for key, certificate in task.certificates.items():
+                if certificate.is_certificate:
+                    values = certificate.two_class if problem == "two_class" else certificate.bound
+                    usable = task.shots[(values < chance) & certificate.valid]
+                    found[key] = int(usable.min()) if usable.size else None
+            limit = task.certificates.get("luthra2026_limit")
+            values = np.empty(0) if limit is None else limit.two_class if problem == "two_class" else limit.bound
+            title = "two-class subtasks" if problem == "two_class" and k > 2 else f"all {k} classes"
+            rows.append(FirstShots(name, title, chance, found, float(values[-1]) if values.size else math.nan))
+    return sorted(rows, key=lambda row: row.problem != "two-class subtasks")
+
+
+def checks(run: Run) -> Checks:
+    """Compare every measured error with every certificate, at every step, task and shot count where it is valid."""
+    compared, exceeded = 0, []
+    for analysis in run.analyses:
+        for name, task in analysis.tasks.items():
+            for key, certificate in task.certificates.items():
+                if not certificate.is_certificate:
+                    continue
+                for error, bound in ((task.error, certificate.bound), (task.error_two_class, certificate.two_class)):
+                    usable = certificate.valid & np.isfinite(error) & np.isfinite(bound)
+                    compared += int(usable.sum())
+                    exceeded += [
+                        f"{name}, step {analysis.step}, {key}, m = {task.shots[i]:g}: "
+                        f"error {error[i]:.3g} > {bound[i]:.3g}"
+                        for i in np.flatnonzero(usable & (error > bound + 1e-6))
+                    ]
+    return Checks(compared, exceeded, sum(pair.violations for a in run.analyses for pair in a.axes.values()))
+
+
+def hardest_pairs(task: Task, most: int = 10) -> list[HardPair]:
+    """The ordered pairs of largest directional CDNV."""
+    w, v = task.directional_cdnv, task.cdnv
+    order = np.argsort(np.where(np.isfinite(w), -w, np.inf), axis=None, kind="stable")[:most]
+    pairs = [divmod(int(flat), len(task.classes)) for flat in order]
+    return [
+        HardPair(task.classes[i], task.classes[j], float(w[i, j]), float(w[j, i]), float(v[i, j]))
+        for i, j in pairs
+        if np.isfinite(w[i, j])
+    ]
+
+
+def headline(run: Run) -> str:
+    """One sentence of measured facts."""
+    rows = task_rows(run)
+    parts = []
+    if run.has_time:
+        unit, times = run.times()
+        parts.append(
+            f"Over {times[-1] - times[0]:.3g} {unit}s directional CDNV {_fell([row.directional_factor for row in rows])} "
+            f"while CDNV {_fell([row.cdnv_factor for row in rows])}"
+        )
+    else:
+        parts.append(
+            f"Directional CDNV is {_range([row.directional_last for row in rows])} where CDNV is "
+            f"{_range([row.cdnv_last for row in rows])}"
+        )
+    accuracies = [row.accuracy[0] for row in rows if math.isfinite(row.accuracy[0][1])]
+    shots = {m for m, _ in accuracies}
+    if len(shots) == 1:
+        m = shots.pop()
+        word = "shot" if m == 1 else "shots"
+        parts.append(f"{m} {word} per class classify {_range([100 * a for _, a in accuracies], '%')} of held-out samples")
+    return "; ".join(parts) + "."
+
+
+def _fell(factors: list[float]) -> str:
+    known = [factor for factor in factors if math.isfinite(factor)]
+    if not known:
+        return "has no value"
+    if min(known) >= 1:
+        return f"fell {_range(known, '×')}"
+    if max(known) <= 1:
+        return f"rose {_range([1 / factor for factor in known], '×')}"
+    return f"changed between a {max(known):.2g}× fall and a {1 / min(known):.2g}× rise"
+
+
+def _range(values: list[float], unit: str = "") -> str:
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return "n/a"
+    low, high = f"{_plain(min(known))}{unit}", f"{_plain(max(known))}{unit}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _plain(value: float) -> str:
+    """Two significant digits, or three from 100 on, never in exponent form where a person would not use it."""
+    return f"{value:.0f}" if 10 <= abs(value) < 1e5 else f"{value:.2g}"
+
+
+def _ratio(first: float, last: float) -> float:
+    return first / last if first > 0 and last > 0 else math.nan
+
+
+def _accuracy(task: Task, wanted: int) -> tuple[int | None, float]:
+    known = np.flatnonzero(np.isfinite(task.error)) if task.shots.size else np.empty(0, int)
+    if not known.size:
+        return None, math.nan
+    nearest = known[np.argmin(np.abs(np.log(task.shots[known] / wanted)))]
+    return int(task.shots[nearest]), float(1 - task.error[nearest])

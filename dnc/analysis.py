@@ -12,9 +12,11 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import os
 import pathlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.certificates import Certificate
-from dnc.geometry import axes
+from dnc.geometry import axes, validation
 from dnc.probes.ncc import FewShotError
+from dnc.task_analysis import TaskAnalysis, check_shots
 from dnc.types import Float
 
 if TYPE_CHECKING:
@@ -146,13 +149,16 @@ class Analysis:
         return pd.DataFrame(rows)
 
     def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
-        """Write `analysis.json` and a self-contained report into a folder; returns the path of its page."""
+        """Write a self-contained report, and `analysis.json`, into a folder; returns the path of its page."""
         from dnc.report.html import write_report
 
         output = pathlib.Path(output)
+        with tempfile.TemporaryDirectory() as scratch:
+            source = pathlib.Path(scratch) / "analysis.json"
+            self.save(source)
+            page = write_report(source, output)
         self.save(output / "analysis.json")
-        write_report([output / "analysis.json"], output)
-        return output / "index.html"
+        return page
 
 
 def analyze(
@@ -193,10 +199,13 @@ def analyze(
         raise ValueError("labels is an empty dict: give at least one labeling")
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
+    named = class_names if isinstance(class_names, Mapping) else dict.fromkeys(labelings, class_names)
+    unknown = sorted(set(named) - set(labelings))
+    if unknown:
+        raise ValueError(f"class_names name labelings {unknown}, but labels has {list(labelings)}")
     encoded = {}
     for task, values in labelings.items():
-        names = class_names.get(task) if isinstance(class_names, Mapping) else class_names
-        codes, classes = validation.encode_labels(values, names, _title(task, labels))
+        codes, classes = validation.encode_labels(values, named.get(task), _title(task, labels))
         validation.check_same_length(len(array), len(codes), _title(task, labels))
         validation.check_classes(codes, classes)
         encoded[task] = codes, tuple(classes), _fitting_shots(shots, codes, classes, _title(task, labels))
@@ -207,7 +216,8 @@ def analyze(
         task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit)
         for task, (codes, classes, fitting) in encoded.items()
     }
-    return Analysis(tasks, *array.shape, normalize, seed, name, step, epoch)
+    n, d = array.shape
+    return Analysis(tasks, n, d, normalize, seed, name, step, epoch)
 
 
 def _title(task: str, labels: Any) -> str:

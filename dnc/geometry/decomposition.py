@@ -1,7 +1,5 @@
 """Within-class variance of class pairs, split into the decision axis and what is orthogonal to it."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +34,7 @@ def variance_split(
     """Decision-axis and orthogonal variance of the given class pairs (Luthra et al. 2026, the variance split).
 
     Sigma = (n_i Sigma_i + n_j Sigma_j) / (n_i + n_j), the pair's pooled within-class covariance (1/n moments), and
-    u = (mu_j - mu_i) / d_ij; axis + trace = tr Sigma. The cost of a pair is one eigendecomposition of the smaller of
+    u = (mu_j - mu_i) / d_ij; axis + trace = tr Sigma. Where the means coincide there is no axis: nan. The cost of a pair is one eigendecomposition of the smaller of
     d and its number of samples. Runs on the host around one jitted program: pairs select rows of unequal number.
 
     Raises ValueError if a pair names a class twice or a class without samples.
@@ -48,23 +46,27 @@ def variance_split(
             raise ValueError(f"pairs holds ({i}, {j}): name two different classes that have samples")
     members = [[np.flatnonzero(labels == c) for c in pair] for pair in pairs.tolist()]
     longest = max(len(first) + len(second) for first, second in members)
-    rows = np.zeros((len(pairs), longest), np.int32)
-    side = np.full((len(pairs), longest), -1, np.int32)  # 0: first class, 1: second, -1: padding
-    for index, (first, second) in enumerate(members):
-        used = len(first) + len(second)
-        rows[index, :used] = np.concatenate([first, second])
-        side[index, :used] = np.repeat([0, 1], [len(first), len(second)])
-    parts = _split_pairs(jnp.asarray(features).astype(jnp.float32), jnp.asarray(rows), jnp.asarray(side))
-    return VarianceSplit(pairs, *parts)
+    features = jnp.asarray(features).astype(jnp.float32)
+    results = []
+    for first, second in members:
+        padding = longest - len(first) - len(second)
+        rows = np.concatenate([first, second, np.zeros(padding, int)]).astype(np.int32)
+        side = np.repeat([0, 1, -1], [len(first), len(second), padding]).astype(np.int32)
+        axis, gram = _split_pair(features, jnp.asarray(rows), jnp.asarray(side))
+        if not np.isfinite(axis):  # the means coincide: there is no axis
+            results.append([np.nan] * 5)
+            continue
+        # LAPACK in float64, values only: jnp.linalg.eigvalsh computes and drops the eigenvectors
+        eigenvalues = np.maximum(np.linalg.eigvalsh(np.asarray(gram, np.float64))[::-1], 0)
+        results.append([float(axis), *(eigenvalues[:top].sum() for top in (1, 10, 100, None))])
+    return VarianceSplit(pairs, *np.asarray(results).T)
 
 
 @jax.jit
-def _split_pairs(features: Float[Array, "n d"], rows: Int[Array, "q s"], side: Int[Array, "q s"]) -> tuple[Array, ...]:
-    split = functools.partial(_split_pair, features)
-    return jax.lax.map(lambda pair: split(*pair), (rows, side))
-
-
-def _split_pair(features: Float[Array, "n d"], rows: Int[Array, " s"], side: Int[Array, " s"]) -> tuple[Array, ...]:
+def _split_pair(
+    features: Float[Array, "n d"], rows: Int[Array, " s"], side: Int[Array, " s"]
+) -> tuple[Float[Array, ""], Float[Array, "e e"]]:
+    """Variance along the axis, and a matrix with the other nonzero eigenvalues. side is 0, 1, or -1 for padding."""
     member = jax.nn.one_hot(side, 2, dtype=jnp.float32)  # padding is (0, 0)
     valid = member.sum(axis=1, keepdims=True)
     n = valid.sum()
@@ -78,6 +80,4 @@ def _split_pair(features: Float[Array, "n d"], rows: Int[Array, " s"], side: Int
     r = r - along[:, None] * u[None, :]
     s, d = r.shape
     gram = jnp.dot(r, r.T, precision="highest") if s < d else jnp.dot(r.T, r, precision="highest")
-    eigenvalues = jnp.maximum(jnp.linalg.eigvalsh(gram)[::-1], 0) / n
-    tops = [eigenvalues[:top].sum() for top in (1, 10, 100)]
-    return jnp.sum(along**2) / n, *tops, jnp.sum(r * r) / n
+    return jnp.sum(along**2) / n, gram / n

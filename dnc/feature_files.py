@@ -1,0 +1,120 @@
+"""Read features and labels that any framework wrote: npz, npy, Parquet, safetensors. Nothing is ever unpickled.
+
+Every format holds an array `features` and either `labels` or, for several labelings, `labels_NAME` for each. An npz
+file may name the classes that integer labels index: `class_names`, or `class_names_NAME`, string arrays.
+"""
+
+import dataclasses
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".npz", ".npy", ".parquet", ".safetensors")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFile:
+    """Arguments of `dnc.analyze`: labels are one array, or a dict for several labelings."""
+
+    features: Any
+    labels: Any
+    class_names: Any = None
+
+
+def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -> FeatureFile:
+    """Read a feature file; `labels_path` is the npy file of labels that goes with an npy file of features.
+
+    Raises FileNotFoundError, or ValueError naming the file: unknown format, damaged or pickled content, no
+    `features` or labels in it.
+    """
+    for one in (path, labels_path):
+        if one is not None and not one.is_file():
+            raise FileNotFoundError(f"{one} does not exist or is not a file")
+    if (path.suffix == ".npy") != (labels_path is not None):
+        raise ValueError("a labels file goes with an npy file of features, and only with one")
+    if labels_path is not None:
+        return FeatureFile(_read_npy(path), _read_npy(labels_path))
+    readers = {".npz": _read_npz, ".parquet": _read_parquet, ".safetensors": _read_safetensors}
+    if path.suffix not in readers:
+        raise ValueError(f"{path} has an unknown format: use one of {', '.join(SUFFIXES)}")
+    return _arguments(readers[path.suffix](path), path)
+
+
+def _arguments(arrays: Mapping[str, Any], path: pathlib.Path) -> FeatureFile:
+    if "features" not in arrays:
+        raise ValueError(f"{path} holds no 'features': it has {', '.join(sorted(arrays)) or 'nothing'}")
+    tasks = [key.removeprefix("labels_") for key in arrays if key.startswith("labels_")]
+    if tasks and "labels" in arrays:
+        raise ValueError(f"{path} holds both 'labels' and 'labels_{tasks[0]}': keep one kind")
+    if tasks:
+        labels = {task: arrays[f"labels_{task}"] for task in tasks}
+        names = {task: arrays[f"class_names_{task}"] for task in tasks if f"class_names_{task}" in arrays}
+        return FeatureFile(arrays["features"], labels, {k: v.tolist() for k, v in names.items()} or None)
+    if "labels" not in arrays:
+        raise ValueError(f"{path} holds no 'labels' or 'labels_NAME': it has {', '.join(sorted(arrays))}")
+    names = arrays.get("class_names")
+    return FeatureFile(arrays["features"], arrays["labels"], None if names is None else names.tolist())
+
+
+def _read_npy(path: pathlib.Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is not a readable npy file (pickled content is refused): {error}") from error
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            wanted = [key for key in archive.files if key.startswith(("features", "labels", "class_names"))]
+            return {key: archive[key] for key in wanted}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable npz file (pickled content is refused): {error}") from error
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, Any]:
+    import safetensors
+    from safetensors.flax import load_file
+
+    try:
+        return dict(load_file(path))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+    arrays = {}
+    for key in table.column_names:
+        if key == "features":
+            arrays[key] = _list_column(table.column(key).combine_chunks(), path)
+        elif key == "labels" or key.startswith("labels_"):
+            column = table.column(key)
+            if column.null_count:
+                raise ValueError(f"{path} column {key!r} has {column.null_count} missing values")
+            arrays[key] = np.asarray(column.to_pylist() if pa.types.is_string(column.type) else column)
+    return arrays
+
+
+def _list_column(column: Any, path: pathlib.Path) -> np.ndarray:
+    """A column of equally long lists as a matrix."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(kind(column.type) for kind in kinds):
+        raise ValueError(f"{path} column 'features' must hold a list a row, got {column.type}")
+    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(f"{path} column 'features' must hold equally long lists, got lengths {lengths[:5]}")
+    values = column.flatten()
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), lengths[0])

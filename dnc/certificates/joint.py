@@ -39,18 +39,14 @@ def ellipsoid_bound(
     return jnp.sum(jax.scipy.linalg.solve_triangular(lower, sides, lower=True) ** 2)
 
 
-def smallest_ellipsoid_bound(
-    mean: Float[Array, " q"], correlation: Float[Array, "q q"]
-) -> tuple[Float[Array, ""], Float[Array, "q q"]]:
-    """The best of a fixed number of L-BFGS iterates of `ellipsoid_bound`, and the L that gives it.
+def best_factor(mean: Float[Array, " q"], root: Float[Array, "q q"]) -> Float[Array, "q q"]:
+    """The L with the smallest `ellipsoid_bound` among a fixed number of L-BFGS iterates.
 
-    Margins are in units of their standard deviations: positive means, unit variances (plus jitter). Starts at
-    L = diag(E_j + 1/E_j) chol(S), which for q = 1 is Cantelli's optimum.
+    Margins are in units of their standard deviations: positive means, unit variances. Starts at
+    L = diag(E_j + 1/E_j) R, which for q = 1 is Cantelli's optimum.
     """
-    root = jnp.linalg.cholesky(correlation)
-    start = (mean + 1 / mean)[:, None] * root
 
-    def value_of(factor: Array) -> Array:
+    def value_of(factor: Float[Array, "q q"]) -> Float[Array, ""]:
         return ellipsoid_bound(factor, mean, root)
 
     search = optax.scale_by_backtracking_linesearch(max_backtracking_steps=12, store_grad=True)
@@ -58,16 +54,27 @@ def smallest_ellipsoid_bound(
     value_and_grad = optax.value_and_grad_from_state(value_of)
 
     def step(carry, _):
-        factor, state, best, best_factor = carry
+        factor, state, least, best = carry
         value, grad = value_and_grad(factor, state=state)
-        better = value < best  # False for nan
-        best, best_factor = jnp.where(better, value, best), jnp.where(better, factor, best_factor)
+        better = value < least  # False for nan
+        least, best = jnp.where(better, value, least), jnp.where(better, factor, best)
         updates, state = optimizer.update(grad, state, factor, value=value, grad=grad, value_fn=value_of)
-        return (optax.apply_updates(factor, updates), state, best, best_factor), None
+        return (optax.apply_updates(factor, updates), state, least, best), None
 
+    start = (mean + 1 / mean)[:, None] * root
     carry = (start, optimizer.init(start), jnp.full_like(mean[0], jnp.inf), start)
-    (_, _, best, best_factor), _ = jax.lax.scan(step, carry, None, length=ITERATIONS)
-    return best, best_factor
+    carry, _ = jax.lax.scan(step, carry, None, length=ITERATIONS)
+    return carry[3]
+
+
+def smallest_ellipsoid_bound(mean: Float[Array, " q"], correlation: Float[Array, "q q"]) -> Float[Array, ""]:
+    """`ellipsoid_bound` at `best_factor`, nan where the correlations are not positive definite.
+
+    Differentiable in the moments: at the optimum the factor's own derivative does not matter (envelope theorem).
+    """
+    root = jnp.linalg.cholesky(correlation)
+    factor = best_factor(*jax.lax.stop_gradient((mean, root)))
+    return ellipsoid_bound(factor, mean, root)
 
 
 def joint_bound(
@@ -92,12 +99,8 @@ def joint_bound(
     covariance = margin_covariance(geometry, moments, shots, others)
     solvable = jnp.all(jnp.take_along_axis(moments.defined, others, axis=2), axis=2)
     mean, correlation = _standardised(mean, covariance, solvable)
-    best = jax.lax.map(
-        lambda problem: smallest_ellipsoid_bound(*problem)[0],
-        (mean.reshape(m * k, q), correlation.reshape(m * k, q, q)),
-        batch_size=min(m * k, _BLOCK),
-    ).reshape(m, k)
-    joint = jnp.where(solvable, best + rest, 1)
+    best = _in_blocks(mean.reshape(m * k, q), correlation.reshape(m * k, q, q)).reshape(m, k)
+    joint = jnp.where(solvable & jnp.isfinite(best), best + rest, 1)
     return jnp.minimum(jnp.minimum(joint, union), 1)
 
 
@@ -113,3 +116,17 @@ def _standardised(
     deviation = jnp.sqrt(jnp.diagonal(covariance, axis1=2, axis2=3))
     correlation = covariance / deviation[..., :, None] / deviation[..., None, :]
     return mean / deviation, correlation + _JITTER * eye
+
+
+def _in_blocks(mean: Float[Array, "p q"], correlation: Float[Array, "p q q"]) -> Float[Array, " p"]:
+    """`smallest_ellipsoid_bound` of many problems, in equal blocks: memory of one, compiled once."""
+    problems = mean.shape[0]
+    blocks = -(-problems // _BLOCK)
+    size = -(-problems // blocks)
+    filler = (0, blocks * size - problems)
+    bounds = jax.lax.map(
+        lambda problem: smallest_ellipsoid_bound(*problem),
+        (jnp.pad(mean, (filler, (0, 0)), mode="edge"), jnp.pad(correlation, (filler, (0, 0), (0, 0)), mode="edge")),
+        batch_size=size,
+    )
+    return bounds[:problems]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.geometry.validation import as_features, check_finite, check_same_length, standardize
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 _BLOCK_ELEMENTS = 2**22  # distances held at once
@@ -49,18 +50,22 @@ def few_shot_error(
     an error. All shots, repeats and classes run in one compiled program, compiled once for each shape and `shots`.
 
     Raises:
-      ValueError: shots below 1, repeats below 1, labels outside 0..num_classes-1, or a class with too few samples to
-        leave one query beside the largest support.
+      ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
+        few samples to leave one query beside the largest support.
     """
     sizes = tuple(operator.index(size) for size in shots)
     if not sizes or min(sizes) < 1:
         raise ValueError(f"shots={list(shots)} must hold at least one number, each at least 1")
     if repeats < 1:
         raise ValueError(f"repeats={repeats} must be at least 1")
+    array = as_features(features)
+    check_same_length(len(array), len(labels), "labels")
+    check_finite(array)
     _check_classes(np.asarray(labels), max(sizes), num_classes)
+    array, _ = standardize(array)  # translation and scale change no distance comparison, only its rounding
     wrong, wrong_pair = _measure(
         jax.random.split(key, repeats),
-        jnp.asarray(features).astype(jnp.float32),
+        jnp.asarray(array),
         jnp.asarray(labels),
         shots=sizes,
         num_classes=num_classes,
@@ -102,7 +107,6 @@ def _measure(
     num_classes: int,
 ) -> tuple[Float[Array, "r m k"], Float[Array, "r m k k"]]:
     """Fractions of wrong queries by class and by ordered pair, for each repeat (in turn: memory of one)."""
-    features = _normalised(features)
     counts = jnp.bincount(labels, length=num_classes)
     starts = jnp.cumsum(counts) - counts
     sizes = jnp.asarray(shots)
@@ -151,12 +155,3 @@ def _count_wrong(
 
     counts = jax.lax.map(one_block, (in_blocks(features), in_blocks(labels), in_blocks(is_query)))
     return jnp.sum(counts[0], axis=0), jnp.sum(counts[1], axis=0)
-
-
-def _normalised(features: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """Centred and scaled to at most 1: neither changes who is nearest, both keep float32 accurate."""
-    scale = jnp.max(jnp.abs(features))
-    features = features / jnp.where(scale > 0, scale, 1)
-    features = features - jnp.mean(features, axis=0, keepdims=True)
-    scale = jnp.max(jnp.abs(features))
-    return features / jnp.where(scale > 0, scale, 1)

@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc.certificates.margin import margin_covariance, margin_moments
+from dnc.geometry.pairs import pair_geometry
+from tests import oracles_certificates as oracles
+
+moments_of = jax.jit(margin_moments)
+covariance_of = jax.jit(margin_covariance)
+
+
+def others(m: int, k: int) -> jax.Array:
+    """[m, k, k-1]: all classes but i, in order."""
+    rows = [[j for j in range(k) if j != i] for i in range(k)]
+    return jnp.broadcast_to(jnp.array(rows)[None], (m, k, k - 1))
+
+
+def tiny_classes(seed: int) -> list[np.ndarray]:
+    """Three skewed classes of three points in the plane: small enough to enumerate every support."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(1, 2)) * 3 + rng.exponential(size=(3, 2)) ** 1.5 for _ in range(3)]
+
+
+def stacked(classes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate(classes), np.repeat(np.arange(len(classes)), [len(one) for one in classes])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_moments_equal_the_enumeration_of_all_supports_and_queries(seed):
+    classes = tiny_classes(seed)
+    geometry = oracles.geometry(*stacked(classes))
+    d2 = geometry.squared_distance
+    with jax.enable_x64(True):
+        shots = jnp.array([1.0, 2.0])
+        moments = moments_of(geometry, shots)
+        covariance = covariance_of(geometry, moments, shots, others(2, 3))
+    mean, variance = np.asarray(moments.mean), np.asarray(moments.variance)
+    for s, m in enumerate([1, 2]):
+        for i in range(3):
+            rest = [j for j in range(3) if j != i]
+            relative = oracles.enumerated_margins(classes, i, m)[:, rest] / d2[i, rest]
+            np.testing.assert_allclose(mean[s, i, rest], relative.mean(axis=0), rtol=1e-10)
+            np.testing.assert_allclose(variance[s, i, rest], relative.var(axis=0), rtol=1e-10)
+            np.testing.assert_allclose(covariance[s, i], np.cov(relative.T, bias=True), rtol=1e-9, atol=1e-12)
+
+
+def test_moments_match_monte_carlo_on_skewed_features(skewed):
+    features, labels, classes = skewed
+    geometry = pair_geometry(jnp.asarray(features), jnp.asarray(labels), 3)
+    shots = [1, 2, 5, 10, 50]
+    m = jnp.array(shots, dtype=jnp.float32)
+    moments = moments_of(geometry, m)
+    covariance = covariance_of(geometry, moments, m, others(5, 3))
+    rng = np.random.default_rng(0)
+    for s, size in enumerate(shots):
+        margins = oracles.sampled_margins(rng, classes, 0, size, draws=120_000)[:, 1:]
+        relative = margins / np.asarray(geometry.squared_distance)[0, 1:]
+        np.testing.assert_allclose(moments.mean[s, 0, 1:], relative.mean(axis=0), rtol=0.02)
+        np.testing.assert_allclose(covariance[s, 0], np.cov(relative.T), rtol=0.02)
+
+
+def test_float32_matches_float64(skewed):
+    features, labels, _ = skewed
+    geometry = pair_geometry(jnp.asarray(features), jnp.asarray(labels), 3)
+    shots = jnp.array([1.0, 10.0, 100.0])
+    actual = moments_of(geometry, shots)
+    with jax.enable_x64(True):
+        expected = moments_of(oracles.geometry(features, labels), shots.astype(jnp.float64))
+    np.testing.assert_allclose(actual.mean, expected.mean, rtol=1e-5)
+    np.testing.assert_allclose(actual.variance, expected.variance, rtol=3e-5)
+
+
+def test_two_points_by_hand():
+    """Class 0 at 0, class 1 at 2 or 4, one shot: query 0 has margins 4, 16; query 1 has 4, 0, 16, 12. d^2 = 9."""
+    geometry = oracles.geometry(np.array([[0.0], [0.0], [2.0], [4.0]]), np.array([0, 0, 1, 1]))
+    moments = moments_of(geometry, jnp.array([1.0]))
+    np.testing.assert_allclose(moments.mean[0] * 9, [[0, 10], [8, 0]], rtol=1e-6)
+    np.testing.assert_allclose(moments.variance[0] * 81, [[0, 36], [40, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(moments.defined[0], [[False, True], [True, False]])
+
+
+def test_coincident_means_are_undefined_and_finite():
+    features = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0], [-2.0, 0.0], [9.0, 1.0], [9.0, 2.0]])
+    geometry = oracles.geometry(features, np.array([0, 0, 1, 1, 2, 2]))
+    shots = jnp.array([1.0, 5.0])
+    moments = moments_of(geometry, shots)
+    assert not np.asarray(moments.defined)[:, [0, 1], [1, 0]].any()
+    assert np.isfinite(moments.mean).all()
+    assert np.isfinite(moments.variance).all()
+    assert np.isfinite(covariance_of(geometry, moments, shots, others(2, 3))).all()

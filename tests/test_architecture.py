@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "certificates": {"types", "geometry"},
     "probes": {"types", "geometry"},
     "report": {"types"},
+    "feature_files": {"types"},
     "task_analysis": {"types", "geometry", "certificates", "probes"},
     "analysis": {"types", "geometry", "certificates", "probes", "task_analysis", "report"},
     "models": {"types"},

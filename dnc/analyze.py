@@ -7,6 +7,7 @@ The file holds `features` [n, d] and `labels` [n], or `labels_NAME` for several 
 `dnc.feature_files`). This module is the command; the function `dnc.analyze` lives in `dnc.analysis`.
 """
 
+import logging
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def main(argv: Sequence[str]) -> None:
         )
     except (OSError, TypeError, ValueError) as error:
         sys.exit(f"error: {error}")
+    for chatty in ("fontTools", "jax"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     page = result.to_html(output)
     print(_summary(result))
     print(f"report: {page}")
@@ -69,7 +72,7 @@ def _summary(result: Analysis) -> str:
             f"{name}: {result.tasks[str(name)].num_classes} classes, CDNV {first['mean_cdnv']:.4g}, "
             f"directional CDNV {first['mean_directional_cdnv']:.4g}"
         )
-        lines.append(rows[_COLUMNS].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+        lines.append(rows[_COLUMNS].to_string(index=False, float_format="%.4f"))
     return "\n".join(lines)
 
 

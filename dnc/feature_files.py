@@ -108,13 +108,15 @@ def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _list_column(column: Any, path: pathlib.Path) -> np.ndarray:
     """A column of equally long lists as a matrix."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    if not any(kind(column.type) for kind in kinds):
+    if column.null_count:
+        raise ValueError(f"{path} column 'features' has {column.null_count} missing rows")
+    if pa.types.is_fixed_size_list(column.type):
+        lengths = [column.type.list_size]
+    elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        lengths = column.value_lengths().unique().to_pylist()
+    else:
         raise ValueError(f"{path} column 'features' must hold a list a row, got {column.type}")
-    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(lengths) != 1 or None in lengths:
+    if len(lengths) != 1:
         raise ValueError(f"{path} column 'features' must hold equally long lists, got lengths {lengths[:5]}")
-    values = column.flatten()
-    return values.to_numpy(zero_copy_only=False).reshape(len(column), lengths[0])
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), lengths[0])

@@ -34,8 +34,9 @@ def variance_split(
     """Decision-axis and orthogonal variance of the given class pairs (Luthra et al. 2026, the variance split).
 
     Sigma = (n_i Sigma_i + n_j Sigma_j) / (n_i + n_j), the pair's pooled within-class covariance (1/n moments), and
-    u = (mu_j - mu_i) / d_ij; axis + trace = tr Sigma. Where the means coincide there is no axis: nan. The cost of a pair is one eigendecomposition of the smaller of
-    d and its number of samples. Runs on the host around one jitted program: pairs select rows of unequal number.
+    u = (mu_j - mu_i) / d_ij; axis + trace = tr Sigma. Where the means coincide there is no axis: nan. The cost of a
+    pair is one eigendecomposition of the smaller of d and its number of samples. Runs on the host around one
+    jitted program, because pairs select unequal numbers of rows.
 
     Raises ValueError if a pair names a class twice or a class without samples.
     """

@@ -1,0 +1,58 @@
+"""One jitted training step: make views, differentiate the objective, update."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from dnc.objectives.base import Objective
+from dnc.training.state import TrainState
+from dnc.types import Array, Float, Key
+
+Metrics = dict[str, Float[Array, ""]]
+MakeViews = Callable[[Any, Key[Array, ""]], dict]
+Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+
+
+def make_step(
+    graphdef: nnx.GraphDef,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    make_views: MakeViews,
+    key: Key[Array, ""],
+) -> Step:
+    """The step as a function (state, batch) -> (state, metrics); the state's buffers are donated.
+
+    Views and the loss draw from `fold_in(key, step)`, so that a resumed run repeats an uninterrupted one exactly.
+    Metrics hold the loss, the global gradient norm (before clipping) and what the objective reports.
+    """
+
+    @partial(jax.jit, donate_argnames="state")
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        views_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
+        views = make_views(batch, views_key)
+
+        def loss_fn(params: nnx.State) -> tuple[Float[Array, ""], tuple[Metrics, nnx.State]]:
+            network = nnx.merge(graphdef, params, state.rest, copy=True)
+            loss, metrics = objective.loss(network, views, loss_key)
+            _, _, rest = nnx.split(network, nnx.Param, ...)
+            return loss, (metrics, rest)
+
+        (loss, (metrics, rest)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
+        return TrainState(state.step + 1, params, rest, opt_state), metrics
+
+    return step
+
+
+@partial(jax.jit, static_argnames="make_views")
+def views_difference(make_views: MakeViews, batch: Any, key: Key[Array, ""]) -> Float[Array, ""]:
+    """Largest absolute difference between the two views of a batch: 0 means that they are the same picture."""
+    first, second = make_views(batch, key)["views"]
+    return jnp.max(jnp.abs(first - second))

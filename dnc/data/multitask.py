@@ -23,7 +23,7 @@ from dnc.data.shapes import OUTLINES, signed_distance
 from dnc.types import Array, Float, Int, Key, UInt8
 
 HUES = {"red": 0.0, "yellow": 50.0, "green": 120.0, "cyan": 182.0, "blue": 230.0, "magenta": 305.0}  # degrees
-RADII = {"tiny": 0.15, "small": 0.19, "medium": 0.24, "large": 0.3}  # of the image's side, for the circle
+RADII = {"tiny": 0.155, "small": 0.205, "medium": 0.26, "large": 0.32}  # of the image's side, for the circle
 STYLES = ("filled", "outlined", "striped", "dotted")
 
 FACTORS: dict[str, tuple[str, ...]] = {
@@ -50,7 +50,7 @@ def render(key: Key[Array, ""], factors: Mapping[str, Int[Array, ""]], image_siz
 
     background = _background(keys, image_size)
     image = background + coverage[..., None] * (_object_color(keys, factors["color"]) - background)
-    noise_scale = jax.random.uniform(keys["noise_scale"], maxval=0.04)
+    noise_scale = jax.random.uniform(keys["noise_scale"], maxval=0.03)
     image += noise_scale * jax.random.normal(keys["noise"], image.shape)
     return jnp.clip(image, 0.0, 1.0)
 
@@ -74,9 +74,9 @@ def _object_coordinates(keys: dict, extent: Float[Array, ""], image_size: int) -
     """Pixel centres in the object's frame: moved so that the object stays in the picture, then rotated."""
     centres = (jnp.arange(image_size) + 0.5) / image_size - 0.5
     points = jnp.stack(jnp.meshgrid(centres, -centres, indexing="xy"), axis=-1)  # y points up
-    room = jnp.clip(0.48 - extent, 0.02, 0.2)
+    room = jnp.clip(0.48 - extent, 0.02, 0.15)
     points -= jax.random.uniform(keys["position"], (2,), minval=-1.0) * room
-    angle = jax.random.uniform(keys["rotation"], minval=-jnp.pi / 6, maxval=jnp.pi / 6)
+    angle = jax.random.uniform(keys["rotation"], minval=-jnp.pi / 9, maxval=jnp.pi / 9)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return points @ jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
 
@@ -112,9 +112,9 @@ def _coverage(
 
 def _background(keys: dict, image_size: int) -> Float[Array, "s s 3"]:
     """A dark, nearly gray plane with a slight linear gradient."""
-    level = jax.random.uniform(keys["background"], (3,), minval=-0.04, maxval=0.04)
-    level += jax.random.uniform(jax.random.fold_in(keys["background"], 1), minval=0.08, maxval=0.4)
-    slope = jax.random.uniform(keys["gradient"], (2,), minval=-0.1, maxval=0.1)
+    level = jax.random.uniform(keys["background"], (3,), minval=-0.03, maxval=0.03)
+    level += jax.random.uniform(jax.random.fold_in(keys["background"], 1), minval=0.05, maxval=0.25)
+    slope = jax.random.uniform(keys["gradient"], (2,), minval=-0.08, maxval=0.08)
     ramp = jnp.linspace(-0.5, 0.5, image_size)
     plane = slope[0] * ramp[:, None] + slope[1] * ramp[None, :]
     return level + plane[..., None]
@@ -124,8 +124,8 @@ def _object_color(keys: dict, color: Int[Array, ""]) -> Float[Array, "3"]:
     """Hue, saturation and value to RGB, each jittered."""
     hue = jnp.asarray(list(HUES.values()))[color]
     hue += jax.random.uniform(keys["hue"], minval=-10.0, maxval=10.0)
-    saturation = jax.random.uniform(keys["saturation"], minval=0.75, maxval=1.0)
-    value = jax.random.uniform(keys["brightness"], minval=0.75, maxval=1.0)
+    saturation = jax.random.uniform(keys["saturation"], minval=0.8, maxval=1.0)
+    value = jax.random.uniform(keys["brightness"], minval=0.8, maxval=1.0)
     k = jnp.mod(jnp.array([5.0, 3.0, 1.0]) + hue / 60.0, 6.0)
     return value * (1.0 - saturation * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0))
 
@@ -195,6 +195,7 @@ class MultitaskImages:
         """The full factorial of the factors as uint8 pictures [n, s, s, 3] and their labels."""
         factors = factorial(renders)
         labels = {name: jnp.asarray(values) for name, values in factors.items()}
+        total = len(factors["color"])
         keys = jax.random.split(jax.random.key(seed), total)
         cells = total // renders  # one block a repetition: memory stays small, one program serves all
         images = [

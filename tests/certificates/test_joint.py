@@ -1,0 +1,100 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc.certificates import certificate, joint
+from dnc.certificates.exact import exact_cantelli
+from dnc.certificates.joint import best_factor, joint_bound, smallest_ellipsoid_bound
+from dnc.certificates.margin import margin_moments
+from tests import oracles_certificates as oracles
+
+solve = jax.jit(jax.vmap(smallest_ellipsoid_bound))
+
+
+def random_margins(seed: int, count: int, q: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and correlations of `count` problems whose bounds range from 0.01 to above 1."""
+    rng = np.random.default_rng(seed)
+    loading = rng.normal(size=(count, q, rank)) + rng.normal(size=(count, 1, rank))
+    covariance = loading @ loading.swapaxes(1, 2) + 0.05 * np.eye(q)
+    deviation = np.sqrt(np.einsum("pii->pi", covariance))
+    mean = rng.uniform(0.5, 2.5, size=(count, 1)) * np.exp(rng.normal(size=(count, q)) / 2)
+    return mean, covariance / deviation[:, :, None] / deviation[:, None, :]
+
+
+@pytest.mark.parametrize(("q", "rank"), [(2, 2), (5, 3), (9, 4)])
+def test_reaches_the_optimum_of_a_float64_search(q, rank):
+    mean, correlation = random_margins(seed=q, count=8, q=q, rank=rank)
+    actual = solve(jnp.asarray(mean, jnp.float32), jnp.asarray(correlation, jnp.float32))
+    expected = [oracles.smallest_ellipsoid_bound(*one) for one in zip(mean, correlation, strict=True)]
+    np.testing.assert_allclose(actual, expected, rtol=2e-3)
+
+
+def test_every_factor_is_a_certificate_in_float64():
+    mean, correlation = random_margins(seed=1, count=8, q=5, rank=3)
+    e, s = jnp.asarray(mean, jnp.float32), jnp.asarray(correlation, jnp.float32)
+    factors = jax.jit(jax.vmap(best_factor))(e, jnp.linalg.cholesky(s))
+    for value, factor, one_mean, one_correlation in zip(solve(e, s), factors, mean, correlation, strict=True):
+        exact = oracles.ellipsoid_bound(np.tril(np.float64(factor)), one_mean, one_correlation)
+        np.testing.assert_allclose(value, exact, rtol=1e-4)
+
+
+def test_one_margin_is_cantelli():
+    mean = jnp.array([[0.1], [1.0], [7.0]])
+    np.testing.assert_allclose(solve(mean, jnp.ones((3, 1, 1))), 1 / (1 + mean[:, 0] ** 2), rtol=1e-5)
+
+
+def test_two_symmetric_uncorrelated_margins():
+    """Marshall and Olkin's symmetric case: the optimum over symmetric Q, found on a fine grid."""
+    e = 3.0
+    c, r = np.meshgrid(np.linspace(1, 8, 1401), np.linspace(-0.9, 0.9, 901))
+    # Q = c^2 [[1, r], [r, 1]], S = I: trace of the inverse, and (E - c)(1, 1) lies on the eigenvector of 1 + r.
+    grid = (1 / (1 + r) + 1 / (1 - r)) / c**2 + 2 * (e - c) ** 2 / (c**2 * (1 + r))
+    actual = solve(jnp.full((1, 2), e), jnp.eye(2)[None])
+    np.testing.assert_allclose(actual, [grid.min()], rtol=1e-4)
+
+
+def test_margins_that_are_copies_cost_little_more_than_one():
+    mean, correlation = jnp.full((1, 4), 2.0), jnp.ones((1, 4, 4)) + 1e-5 * jnp.eye(4)[None]
+    value = solve(mean, correlation)
+    assert 1 / 5 <= value[0] <= 1.05 / 5
+
+
+def overlapping_classes(k: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    features = 4 * rng.normal(size=(k, 1, 5)) + rng.normal(size=(k, 60, 5))
+    return features.reshape(-1, 5), np.repeat(np.arange(k), 60)
+
+
+def test_hardest_classes_jointly_and_the_rest_by_union(monkeypatch):
+    geometry = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), oracles.geometry(*overlapping_classes(6)))
+    shots = jnp.array([5.0, 50.0])
+    moments = margin_moments(geometry, shots)
+    pairs = exact_cantelli(geometry, shots).per_pair
+    bounds = []
+    for size in (5, 2):
+        monkeypatch.setattr(joint, "LARGEST_JOINT", size)
+        bounds.append(jax.jit(functools.partial(joint_bound, geometry, moments, shots))(pairs))
+    full, partial = bounds
+    union = jnp.minimum(jnp.sum(pairs, axis=2), 1)
+    assert np.all(full <= partial + 1e-4)
+    assert np.all(partial <= union)
+    assert np.any(full < partial - 1e-3)
+    assert np.any(partial < union - 1e-3)
+
+
+def test_many_problems_in_blocks_equal_one_block(monkeypatch):
+    geometry = oracles.geometry(*overlapping_classes(6))
+    expected = certificate("exact_joint", geometry, [5, 50])
+    monkeypatch.setattr(joint, "_BLOCK", 5)  # 12 problems: blocks of 4
+    shots = jnp.array([5.0, 50.0])
+    bound = jax.jit(lambda g: joint_bound(g, margin_moments(g, shots), shots, expected.per_pair))(geometry)
+    np.testing.assert_allclose(bound, expected.per_class, rtol=1e-4)
+
+
+def test_two_classes_are_cantelli():
+    geometry = oracles.geometry(*overlapping_classes(2))
+    one, other = (certificate(name, geometry, [1, 10]) for name in ("exact_joint", "exact_cantelli"))
+    np.testing.assert_array_equal(one.per_class, other.per_class)

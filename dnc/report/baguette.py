@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 
 from dnc.report import style
 
-_VARIANCE = 1.2  # total within-class variance of every cloud, so that both pictures have the same CDNV
-_POINTS = 220
+_VARIANCE = 1.0  # total within-class variance of every cloud, so that both pictures have the same CDNV
+_POINTS = 240
+_REACH = 2.35  # a loaf's half-widths, in standard deviations
+_WIDE, _HIGH = 3.0, 2.43  # half the picture, with equal scales on both axes
 
 
 @dataclass(frozen=True)
@@ -52,64 +56,65 @@ def picture() -> list[style.Picture]:
 
 
 def _draw(name: str, title: str, scene: Clouds) -> style.Picture:
-    figure, axes = style.panel((4.3, 4.3), title)
-    axes.set_position((0.02, 0.29, 0.96, 0.62))
-    axes.set_title(title, x=0.02)
-    axes.set_xlim(-3.4, 3.4)
-    axes.set_ylim(-3.05, 3.05 + 0.0)
+    figure, axes = style.panel((4.3, 4.85), title)
+    axes.set_position((0.02, 0.265, 0.96, 0.69))
+    axes.set_xlim(-_WIDE, _WIDE)
+    axes.set_ylim(-_HIGH, _HIGH)
     axes.set_axis_off()
-    axes.axvline(0, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
+    axes.plot([0, 0], [-_HIGH, 2.3], color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
     for points, colour in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
         _crust(axes, points, colour)
-        axes.plot(*points.T, ".", color=colour, markersize=3, alpha=0.75, markeredgewidth=0)
-    axes.annotate(
-        "", (1, 0), (-1, 0), arrowprops={"arrowstyle": "<->", "color": style.INK, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
-    )
-    axes.plot([-1, 1], [0, 0], "o", color=style.INK, markersize=4.5)
-    axes.text(0, 0.12, "decision axis u", ha="center", fontsize=8, backgroundcolor=(1, 1, 1, 0.75)).set_bbox(
-        {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
-    )
+        axes.plot(*points.T, ".", color=colour, markersize=3, alpha=0.85, markeredgewidth=0)
+    axes.plot([-1, 1], [0, 0], color=style.INK, linewidth=1.3)
+    axes.plot([-1, 1], [0, 0], "o", color=style.INK, markersize=5, markeredgecolor="white", markeredgewidth=0.8)
+    label = axes.text(0, 0.13, "decision axis u", ha="center", fontsize=8)
+    label.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})
     _shadow(figure, scene)
-    numbers = f"CDNV {scene.cdnv:.2f}      directional CDNV {scene.directional_cdnv:.4f}      error {scene.error:.1%}"
-    figure.text(0.5, 0.025, numbers, ha="center", fontsize=9, color=style.INK)
-    alt = f"{title}: CDNV {scene.cdnv:.2f}, directional CDNV {scene.directional_cdnv:.4f}, nearest-mean error {scene.error:.1%}"
+    numbers = {
+        "CDNV": f"{scene.cdnv:.2f}",
+        "directional CDNV": f"{scene.directional_cdnv:.4f}",
+        "error": f"{scene.error:.1%}",
+    }
+    for x, (what, value) in zip((0.14, 0.5, 0.86), numbers.items(), strict=True):
+        figure.text(x, 0.05, value, ha="center", fontsize=12, color=style.VERMILLION if what[0] == "d" else style.INK)
+        figure.text(x, 0.012, what, ha="center", fontsize=8, color=style.MUTED)
+    alt = f"{title}: " + ", ".join(f"{what} {value}" for what, value in numbers.items())
     return style.render(figure, f"baguette_{name}", alt)
 
 
-def _crust(axes, points: np.ndarray, colour: str) -> None:
-    """A loaf that holds the middle 2.1 standard deviations."""
-    half = 2.1 * points.std(0)
-    low = points.mean(0) - half
-    rounding = float(min(half))
-    axes.add_patch(
-        FancyBboxPatch(
-            (low[0] + rounding, low[1] + rounding),
-            2 * (half[0] - rounding) + 1e-9,
-            2 * (half[1] - rounding) + 1e-9,
-            boxstyle=f"round,pad={rounding}",
-            facecolor=colour,
-            alpha=0.13,
-            linewidth=0,
-        )
-    )
+def _crust(axes: Axes, points: np.ndarray, colour: str) -> None:
+    """A loaf around nearly all points; a long one has the cuts that a baker makes."""
+    centre, half = points.mean(0), _REACH * points.std(0)
+    straight, radius = half - half.min(), half.min()
+    angles = np.linspace(0, 2 * np.pi, 121)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    axes.add_patch(Polygon(centre + np.sign(circle) * straight + radius * circle, color=colour, alpha=0.2, linewidth=0))
+    if half.max() < 2 * radius:
+        return
+    for row in np.linspace(-0.9, 0.9, 7) * straight[1]:
+        across, up = 0.6 * radius, 0.45 * radius
+        ends = centre[0] + np.array([-across, across]), centre[1] + row + np.array([-up, up])
+        axes.plot(*ends, color="white", linewidth=3, solid_capstyle="round")
 
 
-def _shadow(figure, scene: Clouds) -> None:
+def _shadow(figure: Figure, scene: Clouds) -> None:
     """What the nearest-mean rule sees: the points' positions along the decision axis."""
-    axes = figure.add_axes((0.02, 0.115, 0.96, 0.16))
-    edges = np.linspace(-3.4, 3.4, 86)
+    axes = figure.add_axes((0.02, 0.15, 0.96, 0.125))
+    edges = np.linspace(-_WIDE, _WIDE, 76).tolist()
     for points, colour in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
         axes.hist(points[:, 0], edges, color=colour, alpha=0.6)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
-    axes.set_xlim(-3.4, 3.4)
+    axes.set_xlim(-_WIDE, _WIDE)
     axes.set_yticks([])
     axes.set_xticks([])
     axes.spines[["left"]].set_visible(False)
-    axes.set_xlabel("positions along u, all that the classifier uses", labelpad=3)
+    axes.set_xlabel("positions along u: all that the classifier uses", labelpad=3, fontsize=8)
 
 
 def _white(generator: np.random.Generator) -> np.ndarray:
-    points = generator.normal(size=(_POINTS, 2))
+    """Normal points without stragglers, then moved and turned to mean 0 and covariance I exactly."""
+    points = generator.normal(size=(2 * _POINTS, 2))
+    points = points[np.linalg.norm(points, axis=1) < 2.4][:_POINTS]
     points -= points.mean(0)
     vectors, _, others = np.linalg.svd(points, full_matrices=False)
     return np.sqrt(_POINTS) * vectors @ others

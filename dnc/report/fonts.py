@@ -1,4 +1,4 @@
-"""The figures' font, cut down to the characters a report uses, so that text is real text and looks the same anywhere."""
+"""The figures' font, cut down to the characters of a report: text stays text and looks the same anywhere."""
 
 import base64
 import io

@@ -1,6 +1,6 @@
 """Write the report: a page that works offline, its figures as files, and its numbers as tables.
 
-    write_report("runs/simclr", "runs/simclr/report")
+write_report("runs/simclr", "runs/simclr/report")
 """
 
 import base64
@@ -117,7 +117,7 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(number=number, power=power, svg=lambda picture: Markup(picture.inline))
+    environment.filters.update(number=number, power=power, percent=percent, svg=lambda picture: Markup(picture.inline))
     css = (_HERE / "style.css").read_text(encoding="utf-8")
     text = "".join(re.sub(r"<[^>]*>", "", picture.svg) for picture in everything)
     return environment.get_template("template.html").render(
@@ -129,10 +129,17 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         first_shots=summary.first_shots(run),
         checks=summary.checks(run),
         certificate_label=shots.label,
+        certified=[
+            name
+            for name, certificate in next(iter(run.last.tasks.values())).certificates.items()
+            if certificate.is_certificate and name != "exact_joint"  # for two classes it is exact_cantelli
+        ],
         colours={task: style.task_style(index)["color"] for index, task in enumerate(run.last.tasks)},
         sparks={task: sparkline(run.series(task, "mean_directional_cdnv"), run.times()[1]) for task in run.last.tasks},
         hardest={name: summary.hardest_pairs(task) for name, task in run.last.tasks.items()},
-        largest={name: float(np.nanmax([0.0, *task.directional_cdnv.ravel()])) for name, task in run.last.tasks.items()},
+        largest={
+            name: float(np.nanmax([0.0, *task.directional_cdnv.ravel()])) for name, task in run.last.tasks.items()
+        },
         figures=figures,
         contact_sheet=contact_sheet(run.contact_sheet),
         details={"Configuration": run.config, "Environment": run.environment},
@@ -140,15 +147,21 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
     )
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number(value: float | int | None, digits: int = 3) -> str:
     """A number for a person, or n/a."""
     if value is None or not math.isfinite(value):
         return "n/a"
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        text = f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        text = f"{value:#.{digits}g}".rstrip(".") if abs(value) < 10**digits else f"{value:,.0f}"
         return text.replace("-", "−")
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}·10{str(int(exponent)).translate(style.SUPERSCRIPTS)}".replace("-", "−")
+
+
+def percent(value: float) -> str:
+    return f"{value:.1%}" if math.isfinite(value) else "n/a"
 
 
 def power(value: float) -> str:

@@ -10,11 +10,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 SCHEMA = "dnc.analysis/1"
+
+Number: TypeAlias = float | int | None  # as JSON holds it: null where nothing finite was measured
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Analysis:
 
     name: str | None
     step: int | None
-    epoch: float | None
+    epoch: float | int | None
     samples: int | None
     dimension: int | None
     normalized: bool | None
@@ -133,7 +135,9 @@ def load(source: str | Path | Sequence[str | Path]) -> Run:
 def _from_workdir(workdir: Path) -> Run:
     files = sorted((workdir / "measurements").glob("step_*.json"))
     if not files:
-        raise FileNotFoundError(f"source={str(workdir)!r} has no measurements/step_*.json: train first, or pass an analysis file")
+        raise FileNotFoundError(
+            f"source={str(workdir)!r} has no measurements/step_*.json: train first, or pass an analysis file"
+        )
     run = _from_files(files)
     sheet = workdir / "images" / "contact_sheet.png"
     return Run(
@@ -233,15 +237,15 @@ def _parse_task(task: Mapping[str, Any]) -> Task:
     )
 
 
-def _scalar(value: float | None) -> float:
+def _scalar(value: Number) -> float:
     return math.nan if value is None else float(value)
 
 
-def _scalars(values: Mapping[str, float | None] | None) -> dict[str, float]:
+def _scalars(values: Mapping[str, Number] | None) -> dict[str, float]:
     return {clean(name): _scalar(value) for name, value in (values or {}).items()}
 
 
-def _vector(values: Sequence[float | None] | None, size: int | None = None) -> np.ndarray:
+def _vector(values: Sequence[Number] | None, size: int | None = None) -> np.ndarray:
     if values is None:
         return np.full(size or 0, math.nan)
     vector = np.array(values, float)
@@ -250,7 +254,7 @@ def _vector(values: Sequence[float | None] | None, size: int | None = None) -> n
     return vector
 
 
-def _matrix(values: Sequence[Sequence[float | None]] | None, k: int) -> np.ndarray:
+def _matrix(values: Sequence[Sequence[Number]] | None, k: int) -> np.ndarray:
     matrix = np.full((k, k), math.nan) if values is None else np.array(values, float)
     if matrix.shape != (k, k):
         raise ValueError(f"expected a {k} x {k} matrix of class pairs, found shape {matrix.shape}")

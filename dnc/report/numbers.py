@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dnc.report.load import Analysis, Run, Task
@@ -19,7 +19,15 @@ def records(run: Run) -> list[dict[str, Any]]:
     for analysis in run.analyses:
         for task, quantity, name, shots, value in _analysis_rows(analysis, pairs=analysis is run.last):
             value = float(value)
-            cells = (analysis.step, analysis.epoch, task, quantity, name, shots, value if math.isfinite(value) else None)
+            cells = (
+                analysis.step,
+                analysis.epoch,
+                task,
+                quantity,
+                name,
+                shots,
+                value if math.isfinite(value) else None,
+            )
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows
 
@@ -29,10 +37,10 @@ def to_json(run: Run, headline: str, rows: list[dict[str, Any]]) -> str:
     return json.dumps(document, ensure_ascii=False, indent=0) + "\n"
 
 
-def to_csv(rows: list[dict[str, Any]]) -> str:
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Missing values are empty cells."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

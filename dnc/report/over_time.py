@@ -9,9 +9,9 @@ from dnc.report.load import Run
 
 _PARTS = {
     "axis": ("decision axis", style.VERMILLION),
-    "top1": ("orthogonal, top 1", "#a9c7dd"),
-    "top10": ("top 10", "#6fa3c7"),
-    "top100": ("top 100", "#2f7fb0"),
+    "top1": ("orthogonal, top 1", "#8db4d0"),
+    "top10": ("top 10", "#5d96bd"),
+    "top100": ("top 100", "#2f78a6"),
     "trace": ("all", "#12486b"),
 }
 
@@ -49,7 +49,9 @@ def cosines(run: Run) -> list[style.Picture]:
     names = style.file_names([f"{first} {second}" for first, second in run.last.axes])
     curves = {
         pair: {
-            (kind, q): np.array([getattr(a.axes[pair], kind).get(q, np.nan) if pair in a.axes else np.nan for a in run.analyses])
+            (kind, q): np.array(
+                [getattr(a.axes[pair], kind).get(q, np.nan) if pair in a.axes else np.nan for a in run.analyses]
+            )
             for kind in ("cosine", "bound")
             for q in ("q25", "median", "q75")
         }
@@ -77,8 +79,8 @@ def cosines(run: Run) -> list[style.Picture]:
                 ],
             )
         alt = (
-            f"Cosine between decision axes of {first} and {second} over training: median {_from_to(curve['cosine', 'median'])}, "
-            f"bound's median {_from_to(curve['bound', 'median'])}"
+            f"Cosine between decision axes of {first} and {second} over training: "
+            f"median {_from_to(curve['cosine', 'median'])}, bound's median {_from_to(curve['bound', 'median'])}"
         )
         pictures.append(style.render(figure, f"cosines_{names[f'{first} {second}']}", alt))
     return pictures
@@ -98,8 +100,8 @@ def variance(run: Run) -> list[style.Picture]:
         if limits is None:
             style.empty(axes)
         else:
-            style.log2_axis(axes, limits)
-            floor = 2.0 ** limits[0]
+            style.log2_axis(axes, (limits[0] - 1, limits[1]))
+            floor = 2.0 ** (limits[0] - 1)
             for part, (_, colour) in enumerate(_PARTS.values()):
                 heights = style.positive(values[task][:, part]) - floor
                 axes.bar(np.arange(len(chosen)) + (part - 2) * 0.165, heights, 0.15, bottom=floor, color=colour)
@@ -107,9 +109,12 @@ def variance(run: Run) -> list[style.Picture]:
             axes.tick_params(axis="x", length=0)
             axes.set_xlabel(unit if run.has_time else "")
             style.label_ends(
-                axes, [(name, values[task][-1, part], colour) for part, (name, colour) in enumerate(_PARTS.values())], 8
+                axes,
+                [(name, values[task][-1, part], colour) for part, (name, colour) in enumerate(_PARTS.values())],
+                8.0,
             )
-        alt = f"Variance split of {task}: along the decision axis {_from_to(values[task][:, 0])}, orthogonal trace {_from_to(values[task][:, -1])}"
+        along, across = (_from_to(values[task][:, part]) for part in (0, -1))
+        alt = f"Variance split of {task}: along the decision axis {along}, orthogonal trace {across}"
         pictures.append(style.render(figure, f"variance_{names[task]}", alt))
     return pictures
 
@@ -125,7 +130,7 @@ def loss(run: Run) -> list[style.Picture]:
     window = max(1, len(values) // 60)
     smooth = np.array([_median(values[max(0, i - window) : i + window + 1]) for i in range(len(values))])
     thin = np.unique(np.linspace(0, len(values) - 1, min(len(values), 700)).round().astype(int))
-    figure, axes = style.panel((7.4, 2.6), "training loss")
+    figure, axes = style.panel(style.HALF, "training loss", right=0.96)
     axes.plot(times[thin], values[thin], color=style.SKY, linewidth=0.6, alpha=0.8)
     axes.plot(times[thin], smooth[thin], color=style.BLUE)
     axes.set_xlabel(unit)

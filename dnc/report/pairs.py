@@ -20,15 +20,13 @@ def heatmaps(run: Run) -> dict[str, style.Picture]:
     for task, measured in run.last.tasks.items():
         values = style.positive(measured.directional_cdnv)
         title = f"{style.shorten(task, 24)}: directional CDNV"
-        axes_figure = style.panel((4.3, 4.1), title)
-        figure, axes = axes_figure
+        figure, axes = style.panel((4.3, 3.9), title)
         finite = values[np.isfinite(values)]
         if not finite.size:
             style.empty(axes, "n/a: no class pair has a value")
             pictures[task] = style.render(figure, f"pairs_{names[task]}", f"{task}: no pair was measured")
             continue
-        axes.set_position((0.24, 0.2, 0.6, 0.6 * 4.3 / 4.1))
-        axes.set_title(title, x=-0.37)
+        axes.set_position((0.22, 0.2, 0.64, 0.7))
         norm = LogNorm(finite.min() / 1.01, finite.max() * 1.01)
         image = axes.imshow(values, cmap=_DARKER_IS_HARDER, norm=norm, aspect="auto", interpolation="nearest")
         _name_classes(axes, measured.classes)
@@ -53,9 +51,8 @@ def interference(run: Run) -> list[style.Picture]:
         return []
     values = np.array([[shares[task].get(other, np.nan) for other in tasks] for task in tasks], float)
     np.fill_diagonal(values, np.nan)
-    figure, axes = style.panel((4.3, 3.6), "interference budget")
-    axes.set_position((0.24, 0.2, 0.6, 0.6))
-    axes.set_title("interference budget", x=-0.37)
+    figure, axes = style.panel((4.3, 3.0), "interference budget")
+    axes.set_position((0.22, 0.26, 0.64, 0.61))
     norm = Normalize(0, max(0.05, float(np.nanmax([0.0, *values.ravel()]))))
     axes.imshow(values, cmap=_DARKER_IS_HARDER, norm=norm, aspect="auto", interpolation="nearest")
     _name_classes(axes, tasks)
@@ -94,12 +91,12 @@ def _write_values(axes: Axes, values: np.ndarray, norm: Normalize, percent: bool
 
 
 def _short(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-") if value < 0.001 else f"{value:.2g}".removeprefix("0")
+    return f"{value:.0e}".replace("e-0", "e-") if value < 0.001 else f"{value:#.2g}".removeprefix("0").rstrip(".")
 
 
 def _colour_bar(figure, image, finite: np.ndarray) -> None:
     box = figure.axes[0].get_position()
-    axes = figure.add_axes((0.865, box.y0, 0.022, box.height))
+    axes = figure.add_axes((0.88, box.y0, 0.022, box.height))
     figure.colorbar(image, cax=axes)
     low, high = np.log2(finite.min()), np.log2(finite.max())
     every = max(1, int(np.ceil((high - low) / 5)))

@@ -16,7 +16,11 @@ LABELS = {
     "exact_joint": "exact joint",
     "gaussian": "Gaussian",
 }
-_REMARKS = {"cdnv": "up to a constant", "gaussian": "prediction", "luthra2026_limit": "limit"}
+_REMARKS = {  # what is no certificate says so, and is dashed
+    "cdnv": "CDNV, up to const.",
+    "gaussian": "Gaussian prediction",
+    "luthra2026_limit": "Luthra 2026, m → ∞",
+}
 _COLOURS = {
     "cdnv": style.PURPLE,
     "luthra2025": style.ORANGE,
@@ -43,9 +47,7 @@ def shots(run: Run) -> dict[str, list[style.Picture]]:
         before = run.first.tasks.get(task) if run.has_time else None
         k = len(measured.classes)
         kinds = [("classes", f"{k} classes")] + ([("two_class", "two-class subtasks")] if k > 2 else [])
-        pictures[task] = [
-            _panel(task, measured, before, kind, title, names[task]) for kind, title in kinds
-        ]
+        pictures[task] = [_panel(task, measured, before, kind, title, names[task]) for kind, title in kinds]
     return pictures
 
 
@@ -59,7 +61,6 @@ def bound(certificate: Certificate, kind: str) -> np.ndarray:
 
 
 def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str, name: str) -> style.Picture:
-    figure, axes = style.panel((4.3, 3.3), f"{style.shorten(task, 24)}, {title}", right=0.69)
     m = measured.shots
     error = measured.error_two_class if kind == "two_class" else measured.error
     curves = {
@@ -68,15 +69,17 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
         if not (key == "exact_joint" and kind == "two_class")  # two classes: the same as exact_cantelli
     }
     informative = {key: values for key, values in curves.items() if np.nanmin([np.inf, *values]) < 1}
-    limits = style.octaves(error, *informative.values(), least=3)
-    limits = (max(limits[0], -14), 0) if limits else (-3, 0)
-    limits = (min(limits[0], -2), 0)
+    absent = ", ".join(label(key) for key in curves if key not in informative)
+    subtitle = f"at 1 or above for every m: {absent}" if absent else ""
+    figure, axes = style.panel((4.3, 3.4), f"{style.shorten(task, 24)}, {title}", right=0.69, subtitle=subtitle)
+    lowest = (style.octaves(error, *informative.values(), least=3) or (-3, 0))[0]
+    limits = (min(max(lowest, -14), -2), 0)
     style.plain_log_shots(axes, m)
     axes.set_xlim(m.min() / 1.12, m.max() * 1.0)
     style.log2_axis(axes, limits, label=lambda exponent: style.fraction(2.0 ** round(exponent)))
     axes.axhspan(chance(measured, kind), 1, color=style.WASH, zorder=0, linewidth=0)
-    _note(axes, [key for key in curves if key not in informative], chance(measured, kind))
-    labels = [
+    labels = [("guessing", chance(measured, kind), style.MUTED)]
+    labels += [
         _draw_bound(axes, key, m, values, measured.certificates[key].valid) for key, values in informative.items()
     ]
     if before is not None and np.array_equal(before.shots, m):
@@ -85,7 +88,7 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
         labels.append(("error at the start", _last(old), style.MUTED))
     _draw_error(axes, m, error, measured.error_std if kind == "classes" else None, 2.0 ** limits[0])
     labels.append(("measured error", max(_last(error), 2.0 ** limits[0]), style.INK))
-    style.label_ends(axes, labels, 8)
+    style.label_ends(axes, labels, 8.0)
     axes.set_ylabel("error")
     alt = f"{task}, {title}: nearest-centre error {_list(m, error)}; " + "; ".join(
         f"{label(key)} {_list(m, values)}" for key, values in curves.items()
@@ -98,9 +101,13 @@ def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | 
     if std is not None:
         low, high = np.maximum(error - std, floor), np.maximum(error + std, floor)
         axes.fill_between(m, low, high, color=style.INK, alpha=0.15, linewidth=0, zorder=3)
-    axes.plot(m, np.maximum(error, floor), color=style.INK, linewidth=2.2, marker="o", markersize=3.5, zorder=4, clip_on=False)
+    axes.plot(
+        m, np.maximum(error, floor), color=style.INK, linewidth=2.2, marker="o", markersize=3.5, zorder=4, clip_on=False
+    )
     zero = error <= 0
-    axes.plot(m[zero], np.full(zero.sum(), floor), "o", color=style.INK, markerfacecolor="white", zorder=5, clip_on=False)
+    axes.plot(
+        m[zero], np.full(zero.sum(), floor), "o", color=style.INK, markerfacecolor="white", zorder=5, clip_on=False
+    )
 
 
 def _draw_bound(axes: Axes, key: str, m: np.ndarray, values: np.ndarray, valid: np.ndarray) -> tuple[str, float, str]:
@@ -108,29 +115,13 @@ def _draw_bound(axes: Axes, key: str, m: np.ndarray, values: np.ndarray, valid: 
     colour = _COLOURS.get(key, style.MUTED)
     shown = style.positive(np.minimum(values, 1.0))
     dashed = key in _REMARKS
-    axes.plot(m, shown, color=colour, linewidth=0.9, linestyle=(0, (1, 1.2)))
+    if not dashed:
+        axes.plot(m, shown, color=colour, linewidth=0.9, linestyle=(0, (1, 1.2)))
     solid = np.where(valid | dashed, shown, np.nan)
     axes.plot(m, solid, color=colour, linewidth=1.2 if dashed else 1.6, linestyle=(0, (4, 2)) if dashed else "-")
     clipped = values >= 1
     axes.plot(m[clipped], shown[clipped], "^", color=colour, markerfacecolor="white", markersize=4, clip_on=False)
-    text = label(key)
-    remark = {"cdnv": "CDNV, up to const.", "gaussian": "Gaussian prediction"}.get(key, text)
-    return remark, _last(shown), colour
-
-
-def _note(axes: Axes, absent: list[str], height: float) -> None:
-    axes.annotate(
-        "not informative: above chance",
-        (0.012, height),
-        (0, 2.5),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        color=style.MUTED,
-        fontsize=7,
-    )
-    if absent:
-        names = ", ".join(label(key) for key in absent)
-        axes.text(1.04, 1.06, f"1 at every m:\n{names}".replace(", ", "\n"), color=style.MUTED, fontsize=7, va="bottom", transform=axes.transAxes)
+    return _REMARKS.get(key, label(key)), _last(shown), colour
 
 
 def _last(values: np.ndarray) -> float:

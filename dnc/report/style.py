@@ -31,9 +31,6 @@ _THEME: dict[str, Any] = {
     "font.size": 8.5,
     "text.color": INK,
     "text.parse_math": False,  # names from users may hold $ and _: they are text
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
     "axes.labelsize": 8.5,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": MUTED,
@@ -76,18 +73,21 @@ def theme() -> Iterator[None]:
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has a font for it
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_THEME)
+        for name, value in _THEME.items():
+            matplotlib.rcParams[name] = value  # pyright: ignore[reportArgumentType]
         yield
 
 
-def panel(size: tuple[float, float] = HALF, title: str = "", right: float = 0.97) -> tuple[Figure, Axes]:
+def panel(
+    size: tuple[float, float] = HALF, title: str = "", right: float = 0.97, subtitle: str = ""
+) -> tuple[Figure, Axes]:
     """A figure with one set of axes whose margins are fixed in inches, `right` a fraction for direct labels."""
     width, height = size
     figure = Figure(figsize=size)
-    left, bottom, top = 0.62 / width, 0.5 / height, 1 - 0.36 / height
+    left, bottom, top = 0.62 / width, 0.5 / height, 1 - (0.56 if subtitle else 0.38) / height
     axes = figure.add_axes((left, bottom, right - left, top - bottom))
-    if title:
-        axes.set_title(title, x=-0.52 / (width * (right - left)))
+    figure.text(0.02 / width, 1 - 0.2 / height, title, fontsize=9.5)
+    figure.text(0.02 / width, 1 - 0.38 / height, subtitle, fontsize=7.5, color=MUTED)
     return figure, axes
 
 
@@ -126,7 +126,7 @@ def shorten(name: str, length: int = 16) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
-def power_of_two(exponent: float) -> str:
+def power_of_two(exponent: float | int) -> str:
     return "2" + str(round(exponent)).translate(SUPERSCRIPTS)
 
 
@@ -183,7 +183,7 @@ def time_axis(axes: Axes, unit: str, times: np.ndarray) -> None:
     axes.xaxis.set_major_locator(FixedLocator(([0.0] if start == 0 else []) + ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda v, _: "0" if v == 0 else f"{v:g}" if v >= 1 else power_of_two(np.log2(v)))
+        FuncFormatter(lambda v, _: "0" if v == 0 else fraction(v) if v > 1 / 100 else power_of_two(np.log2(v)))
     )
     axes.spines["bottom"].set_bounds(start, last)
     axes.margins(x=0)
@@ -213,11 +213,10 @@ def label_ends(axes: Axes, labels: Sequence[tuple[str, float, str]], size: float
     shown = [(text, float(y), colour) for text, y, colour in labels if np.isfinite(y)]
     if not shown:
         return
-    height = axes.get_position().height * axes.figure.get_size_inches()[1]
     heights = axes.transAxes.inverted().transform(
         [axes.transData.transform((axes.get_xlim()[1], y)) for _, y, _ in shown]
     )[:, 1]
-    gap = 1.28 * size / 72 / height
+    gap = 1.28 * size * axes.figure.dpi / 72 / axes.bbox.height
     for (text, _, colour), at, moved in zip(shown, heights, spread(heights.tolist(), gap), strict=True):
         axes.plot(
             [1.005, 1.03], [at, moved], color=colour, linewidth=0.6, transform=axes.transAxes, clip_on=False, alpha=0.7

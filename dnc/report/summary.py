@@ -19,6 +19,7 @@ class TaskRow:
     cdnv_first: float
     cdnv_last: float
     accuracy: tuple[tuple[int | None, float], tuple[int | None, float]]  # (shots, accuracy) nearest to 10 and to 100
+    certified: dict[str, int | None]  # two classes: the first m at which a certificate is below 1/2
 
     @property
     def directional_factor(self) -> float:
@@ -73,6 +74,7 @@ def task_rows(run: Run) -> list[TaskRow]:
                 cdnv_first=before.mean_cdnv if before else math.nan,
                 cdnv_last=task.mean_cdnv,
                 accuracy=(_accuracy(task, 10), _accuracy(task, 100)),
+                certified=_informative(task, "two_class", 0.5),
             )
         )
     return rows
@@ -85,16 +87,18 @@ def first_shots(run: Run) -> list[FirstShots]:
         k = len(task.classes)
         for problem in ("two_class", "classes") if k > 2 else ("two_class",):
             chance = 0.5 if problem == "two_class" else 1 - 1 / k
-            found: dict[str, int | None] = {}
-            for key, certificate in task.certificates.items():
-                if certificate.is_certificate:
-                    values = certificate.two_class if problem == "two_class" else certificate.bound
-                    usable = task.shots[(values < chance) & certificate.valid]
-                    found[key] = int(usable.min()) if usable.size else None
             limit = task.certificates.get("luthra2026_limit")
             values = np.empty(0) if limit is None else limit.two_class if problem == "two_class" else limit.bound
             title = "two-class subtasks" if problem == "two_class" and k > 2 else f"all {k} classes"
-            rows.append(FirstShots(name, title, chance, found, float(values[-1]) if values.size else math.nan))
+            rows.append(
+                FirstShots(
+                    name,
+                    title,
+                    chance,
+                    _informative(task, problem, chance),
+                    float(values[-1]) if values.size else math.nan,
+                )
+            )
     return sorted(rows, key=lambda row: row.problem != "two-class subtasks")
 
 
@@ -135,10 +139,9 @@ def headline(run: Run) -> str:
     parts = []
     if run.has_time:
         unit, times = run.times()
-        parts.append(
-            f"Over {times[-1] - times[0]:.3g} {unit}s directional CDNV {_fell([row.directional_factor for row in rows])} "
-            f"while CDNV {_fell([row.cdnv_factor for row in rows])}"
-        )
+        directional, classical = ([getattr(row, f) for row in rows] for f in ("directional_factor", "cdnv_factor"))
+        duration = f"{times[-1] - times[0]:.3g} {unit}s"
+        parts.append(f"Over {duration} directional CDNV {_fell(directional)} while CDNV {_fell(classical)}")
     else:
         parts.append(
             f"Directional CDNV is {_range([row.directional_last for row in rows])} where CDNV is "
@@ -149,7 +152,9 @@ def headline(run: Run) -> str:
     if len(shots) == 1:
         m = shots.pop()
         word = "shot" if m == 1 else "shots"
-        parts.append(f"{m} {word} per class classify {_range([100 * a for _, a in accuracies], '%')} of held-out samples")
+        parts.append(
+            f"{m} {word} per class classify {_range([100 * a for _, a in accuracies], '%')} of held-out samples"
+        )
     return "; ".join(parts) + "."
 
 
@@ -175,6 +180,17 @@ def _range(values: list[float], unit: str = "") -> str:
 def _plain(value: float) -> str:
     """Two significant digits, or three from 100 on, never in exponent form where a person would not use it."""
     return f"{value:.0f}" if 10 <= abs(value) < 1e5 else f"{value:.2g}"
+
+
+def _informative(task: Task, problem: str, chance: float) -> dict[str, int | None]:
+    """The first m at which each true certificate is valid and below chance."""
+    found: dict[str, int | None] = {}
+    for key, certificate in task.certificates.items():
+        if certificate.is_certificate:
+            values = certificate.two_class if problem == "two_class" else certificate.bound
+            usable = task.shots[(values < chance) & certificate.valid]
+            found[key] = int(usable.min()) if usable.size else None
+    return found
 
 
 def _ratio(first: float, last: float) -> float:

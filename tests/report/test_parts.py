@@ -1,0 +1,80 @@
+"""Pieces of the report that can be wrong on their own: label placement, axes, the baguette's arithmetic."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnc.report import baguette, style
+from dnc.report.load import load
+from dnc.report.over_time import collapse
+from tests.report import synthetic
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1, 2), min_size=1, max_size=9), st.floats(0.01, 0.3))
+def test_spread_keeps_order_gaps_and_limits(positions, gap):
+    placed = np.array(style.spread(positions, gap))
+    assert (placed >= -1e-9).all()
+    assert (placed <= 1 + 1e-9).all()
+    order = np.argsort(positions, kind="stable")
+    gaps = np.diff(placed[order])
+    assert (gaps >= min(gap, 1 / max(1, len(positions) - 1)) - 1e-9).all()
+
+
+def test_spread_leaves_what_is_apart_and_parts_what_is_not_evenly():
+    np.testing.assert_allclose(style.spread([0.9, 0.1, 0.5], 0.1), [0.9, 0.1, 0.5])
+    np.testing.assert_allclose(style.spread([0.5, 0.5], 0.2), [0.4, 0.6])
+
+
+def test_both_scenes_have_one_cdnv_and_only_baguettes_are_told_apart():
+    long, round_ = baguette.clouds(0.015), baguette.clouds(0.5)
+    assert long.cdnv == pytest.approx(round_.cdnv, rel=1e-9)
+    assert round_.directional_cdnv / long.directional_cdnv == pytest.approx(0.5 / 0.015, rel=1e-9)
+    assert long.error == 0
+    assert round_.error > 0.05
+
+
+def test_the_baguettes_numbers_by_hand():
+    first, second = np.array([[-1.0, 1.0], [-1.0, -1.0]]), np.array([[0.5, 0.0], [1.5, 0.0]])
+    cdnv, directional, error = baguette.measure(first, second)
+    assert cdnv == pytest.approx((1 + 0.25) / 4)
+    assert directional == pytest.approx((0 + 0.25) / 2 / 4)
+    assert error == 0
+
+
+def test_the_time_axis_holds_zero_and_grows_like_a_logarithm(tmp_path):
+    with style.theme():
+        _, axes = style.panel()
+        style.time_axis(axes, "epoch", np.array([0.0, 0.5, 1, 2, 4, 64]))
+        at = axes.transData.transform([(x, 0.0) for x in (0.0, 0.5, 1, 2, 4, 8)])[:, 0]
+        labels = [axes.xaxis.get_major_formatter()(tick) for tick in axes.xaxis.get_major_locator()()]
+    steps = np.diff(at)
+    assert (steps > 0).all()
+    np.testing.assert_allclose(steps[1:], steps[1])
+    assert labels[0] == "0"
+    assert set(labels) <= {"0", "1/2", "1", "2", "4", "8", "16", "32", "64"}
+
+
+def test_both_collapse_panels_share_their_scale(tmp_path):
+    run = load(synthetic.workdir(tmp_path / "w", {"digit": ("0", "1")}, (0, 1, 4)))
+    with style.theme():
+        ticks = [set(__import__("re").findall(r">(2[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)<", p.svg)) for p in collapse(run)]
+    assert ticks[0] == ticks[1]
+    assert len(ticks[0]) >= 3
+
+
+def test_file_names_are_safe_and_distinct():
+    names = style.file_names(["a b", "a_b", "../..", "A B", "", "猫"])
+    assert len({name.lower() for name in names.values()}) == 6
+    assert all(name.replace("_", "").isalnum() and name.isascii() for name in names.values())
+
+
+def test_the_users_matplotlib_settings_neither_leak_in_nor_out():
+    import matplotlib
+
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 40.0}):
+        with style.theme():
+            assert not matplotlib.rcParams["text.usetex"]
+            assert matplotlib.rcParams["font.size"] == 8.5
+        assert matplotlib.rcParams["font.size"] == 40.0

@@ -1,0 +1,239 @@
+"""The report as files: what is written, from which sources, how it behaves with what real files and people do."""
+
+import json
+import math
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dnc.report.html import number, write_report
+from tests.report import synthetic
+
+NASTY = "<script>alert('x')</script>"
+MATHTEXT = "$x^2_{i}$ 50% a_b \\frac"
+LONG = "a class name that goes on and on " * 4
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    workdir = synthetic.workdir(tmp_path_factory.mktemp("run") / "simclr")
+    return write_report(workdir, workdir / "report")
+
+
+def one(path, classes=("cat", "dog", "fox"), task="animal", **changes):
+    record = synthetic.analysis({task: classes}) | changes
+    return synthetic.save(path, record)
+
+
+def everything_is_well_formed(index):
+    page = index.read_text()
+    for figure in (index.parent / "figures").glob("*.svg"):
+        ElementTree.fromstring(figure.read_text())
+    ids = re.findall(r'<svg[^>]*>|\bid="([^"]*)"', page)
+    named = [name for name in ids if name]
+    assert len(named) == len(set(named)), "ids repeat"
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page), "the page asks for another file"
+    assert "NaN" not in page
+    assert ">nan<" not in page
+    return page
+
+
+def test_a_run_has_every_section_figure_and_number(report):
+    page = everything_is_well_formed(report)
+    sections = re.findall(r'<section id="(\w+)"', page)
+    assert sections == ["collapse", "baguette", "shots", "cosines", "variance", "pairs", "data", "details"]
+    stems = {path.stem for path in (report.parent / "figures").glob("*.svg")}
+    assert stems == {path.stem for path in (report.parent / "figures").glob("*.png")}
+    assert len(stems) == 2 + 2 + 8 + 6 + 4 + 4 + 1 + 1
+    assert page.count('role="img" aria-label="') == len(stems)
+    assert 'role="img" aria-label=""' not in page
+    assert "0 of " in page
+    assert report.stat().st_size < 2_000_000
+
+
+def test_the_headline_states_the_measured_facts(report):
+    title = re.search(r"<h1>(.*?)</h1>", report.read_text())
+    records = json.loads((report.parent / "numbers.json").read_text())["records"]
+    means = {
+        (row["task"], row["step"]): row["value"]
+        for row in records
+        if row["quantity"] == "directional_cdnv" and row["name"] == "mean"
+    }
+    falls = [means[task, 0] / means[task, 1500] for task in synthetic.TASKS]
+    assert title is not None
+    assert f"fell {min(falls):.0f}× to {max(falls):.0f}×" in title.group(1)
+
+
+def test_numbers_are_tidy_and_the_same_in_both_files(report):
+    table = pd.read_csv(report.parent / "numbers.csv")
+    records = json.loads((report.parent / "numbers.json").read_text())["records"]
+    assert list(table.columns) == ["step", "epoch", "task", "quantity", "name", "shots", "value"]
+    assert len(table) == len(records)
+    assert not table.duplicated(["step", "task", "quantity", "name", "shots"]).any()
+    np.testing.assert_array_equal(table["value"], [math.nan if r["value"] is None else r["value"] for r in records])
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path):
+    source = one(tmp_path / "a.json")
+    first, second = (write_report(source, tmp_path / name) for name in ("one", "two"))
+    files = sorted(path.relative_to(first.parent) for path in first.parent.rglob("*") if path.is_file())
+    assert len(files) > 8
+    for file in files:
+        assert (first.parent / file).read_bytes() == (second.parent / file).read_bytes(), file
+
+
+def test_a_single_analysis_has_no_section_that_needs_time(tmp_path):
+    page = everything_is_well_formed(write_report(one(tmp_path / "cifar.json"), tmp_path / "report"))
+    assert re.findall(r'<section id="(\w+)"', page) == ["baguette", "shots", "variance", "pairs", "details"]
+    assert "<title>cifar:" in page
+    assert "Directional CDNV is" in page
+
+
+def test_analysis_files_of_one_run_in_any_order_are_a_run(tmp_path):
+    steps = {step: tmp_path / f"{step}.json" for step in (100, 0, 10)}
+    for step, path in steps.items():
+        synthetic.save(path, synthetic.analysis({"digit": ("0", "1")}, step))
+    page = everything_is_well_formed(write_report(list(steps.values()), tmp_path / "report"))
+    assert 'id="collapse"' in page
+    assert "Over 100 steps" in page
+
+
+def test_optional_files_may_be_missing_and_a_torn_log_line_is_skipped(tmp_path):
+    workdir = synthetic.workdir(tmp_path / "w", {"digit": ("0", "1", "2")}, (0, 8), name=None)
+    for file in ("config.json", "environment.json", "images/contact_sheet.png"):
+        (workdir / file).unlink()
+    with (workdir / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
+    page = everything_is_well_formed(write_report(workdir, workdir / "report"))
+    assert "Configuration" not in page
+    assert "<img" not in page
+    assert "<title>w:" in page
+    (workdir / "metrics.jsonl").unlink()
+    assert 'id="data"' not in write_report(workdir, workdir / "report").read_text()
+
+
+def test_nulls_are_tolerated_and_shown_as_not_available(tmp_path):
+    def hollow(value):
+        if isinstance(value, dict):
+            kept = ("classes", "shots", "schema")
+            return {key: item if key in kept else hollow(item) for key, item in value.items()}
+        return [hollow(item) for item in value] if isinstance(value, list) else None
+
+    record = synthetic.analysis({"animal": ("cat", "dog"), "hat": ("red", "blue", "none")}, 0)
+    source = synthetic.save(tmp_path / "n.json", hollow(record))
+    page = everything_is_well_formed(write_report(source, tmp_path / "report"))
+    assert page.count("n/a") > 10
+
+
+@pytest.mark.parametrize("part", ["error", "certificates", "decomposition", "summary", "shots"])
+def test_parts_of_a_task_may_be_absent(tmp_path, part):
+    record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
+    del record["tasks"]["animal"][part]
+    if part == "shots":
+        for later in ("error", "certificates"):
+            del record["tasks"]["animal"][later]
+    everything_is_well_formed(write_report(synthetic.save(tmp_path / "a.json", record), tmp_path / "report"))
+
+
+def test_zero_error_and_infinite_cdnv_are_drawn(tmp_path):
+    record = synthetic.analysis({"easy": ("a", "b", "c")})
+    task = record["tasks"]["easy"]
+    task["error"] |= {"mean": [0.0] * 6, "std": [0.0] * 6, "two_class": [0.1, 0.01, 0, 0, 0, 0]}
+    task["cdnv"][0][1] = task["directional_cdnv"][0][1] = math.inf
+    everything_is_well_formed(write_report(synthetic.save(tmp_path / "a.json", record), tmp_path / "report"))
+
+
+def test_an_error_above_its_certificate_is_reported(tmp_path):
+    record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
+    record["tasks"]["animal"]["error"]["two_class"][5] = 0.9
+    page = write_report(synthetic.save(tmp_path / "a.json", record), tmp_path / "report").read_text()
+    assert re.search(r'<strong class="alarm">[1-9]', page)
+    assert "exact_cantelli, m = 100: error 0.9 &gt;" in page
+
+
+def test_names_are_text_everywhere(tmp_path):
+    classes = (NASTY, MATHTEXT, LONG, "猫 🐈", "_hidden", 'quote" onload="x', "\ud800\x00bell\x07\nline")
+    tasks = {NASTY: classes, MATHTEXT: classes[:3], '"><img src=x>': ("$", "$$")}
+    for step in (0, 7):
+        record = synthetic.analysis(tasks, step, None, NASTY)
+        synthetic.save(tmp_path / f"{step}.json", record)
+    index = write_report([tmp_path / "0.json", tmp_path / "7.json"], tmp_path / "report")
+    page = everything_is_well_formed(index)
+    assert "<img" not in page
+    assert "&lt;script&gt;alert" in page
+    assert "onload=&#34;x" in page
+    drawn = "".join(path.read_text() for path in (tmp_path / "report" / "figures").glob("pairs_*.svg"))
+    assert "$x^2_{i}$ 5…" in drawn
+    assert "_hidden" in drawn
+    for file in (tmp_path / "report" / "figures").iterdir():
+        assert re.fullmatch(r"[A-Za-z0-9_]+\.(svg|png)", file.name)
+
+
+def test_a_hundred_classes(tmp_path):
+    index = write_report(one(tmp_path / "a.json", tuple(f"class {i}" for i in range(100))), tmp_path / "report")
+    page = everything_is_well_formed(index)
+    assert page.count('class="bar"') == 10
+    assert index.stat().st_size < 1_000_000
+
+
+def test_a_report_is_replaced_and_other_files_are_kept(tmp_path):
+    source = one(tmp_path / "a.json")
+    index = write_report(source, tmp_path / "report")
+    (index.parent / "figures" / "stale.svg").write_text("old")
+    (index.parent / "notes.txt").write_text("mine")
+    assert write_report(source, tmp_path / "report") == index
+    assert not (index.parent / "figures" / "stale.svg").exists()
+    assert (index.parent / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "report"]
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    source = one(tmp_path / "a.json")
+    with pytest.raises(FileExistsError, match="new or empty"):
+        write_report(source, tmp_path)
+    assert source.exists()
+
+
+def test_a_failure_leaves_the_old_report(tmp_path):
+    index = write_report(one(tmp_path / "a.json"), tmp_path / "report")
+    before = index.read_bytes()
+    with pytest.raises(ValueError, match="schema"):
+        write_report(synthetic.save(tmp_path / "b.json", {"schema": "other"}), tmp_path / "report")
+    assert index.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not valid JSON"), ("[]", "schema None"), ('{"schema": "dnc.analysis/1"}', "KeyError 'tasks'")],
+)
+def test_a_broken_file_is_named(tmp_path, content, message):
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"broken.json.*{message}"):
+        write_report(path, tmp_path / "report")
+
+
+def test_files_without_distinct_steps_are_refused(tmp_path):
+    paths = [one(tmp_path / "a.json"), one(tmp_path / "b.json")]
+    with pytest.raises(ValueError, match="one distinct step each"):
+        write_report(paths, tmp_path / "report")
+
+
+def test_nothing_to_read_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no analysis file"):
+        write_report(tmp_path / "no.json", tmp_path / "report")
+    with pytest.raises(FileNotFoundError, match="measurements"):
+        write_report(tmp_path, tmp_path / "report")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "n/a"), (math.nan, "n/a"), (math.inf, "n/a"), (0.0, "0"), (0.05, "0.050"), (-1.5, "−1.5"), (2.0, "2.0"),
+     (12345.6, "12,346"), (3.14e-7, "3.1·10⁻⁷")],
+)  # fmt: skip
+def test_numbers_are_written_for_people(value, text):
+    assert number(value, 2) == text

@@ -61,6 +61,19 @@ def sampled_margins(rng: np.random.Generator, classes: list[np.ndarray], i: int,
     return distances - distances[:, [i]]
 
 
+def sampled_errors(
+    rng: np.random.Generator, classes: list[np.ndarray], m: int, draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Monte Carlo P(error | class i) [k] and P(Delta_ij <= 0 | class i) [k, k], drawn as `sampled_margins`."""
+    k = len(classes)
+    centroids = np.stack([one[rng.integers(len(one), size=(draws, m))].mean(axis=1) for one in classes], axis=1)
+    queries = np.stack([one[rng.integers(len(one), size=draws)] for one in classes], axis=1)
+    distances = np.sum((queries[:, :, None] - centroids[:, None]) ** 2, axis=3)
+    wrong = distances <= np.einsum("sii->si", distances)[:, :, None]
+    wrong[:, np.arange(k), np.arange(k)] = False
+    return wrong.any(axis=2).mean(axis=0), wrong.mean(axis=0)
+
+
 def luthra2025(w: float, v: float, v_sqrt: float, m: int, k: int) -> float:
     """The published formula, minimised over a by bounded search on log a. `v` carries the factor 1/2."""
 
@@ -100,29 +113,30 @@ def ellipsoid_bound(factor: np.ndarray, mean: np.ndarray, covariance: np.ndarray
     return float(np.trace(np.linalg.inv(q) @ (covariance + np.outer(gap, gap))))
 
 
-def smallest_ellipsoid_bound(mean: np.ndarray, covariance: np.ndarray, starts: int = 4) -> float:
-    """Its minimum over L by SciPy's BFGS from several starts, for margins in units of their deviations."""
+def smallest_ellipsoid_bound(mean: np.ndarray, covariance: np.ndarray, starts: int = 3) -> float:
+    """Its minimum over L, by SciPy's L-BFGS-B with the gradient by hand, from several starts."""
     size = len(mean)
     lower = np.tril_indices(size)
+    root = np.linalg.cholesky(covariance)
     rng = np.random.default_rng(0)
 
-    def value(flat: np.ndarray) -> float:
+    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         factor = np.zeros((size, size))
         factor[lower] = flat
-        gap = mean - np.linalg.norm(factor, axis=1)
-        if np.min(np.abs(np.diag(factor))) < 1e-9:
-            return 1e9
+        c = np.linalg.norm(factor, axis=1)
         inverse = np.linalg.inv(factor)
-        return float(np.sum((inverse @ root) ** 2) + np.sum((inverse @ gap) ** 2))
+        x = inverse @ np.column_stack([root, mean - c])
+        by_gap = 2 * inverse.T @ x[:, -1]
+        gradient = -2 * inverse.T @ x @ x.T - (by_gap / c)[:, None] * factor
+        return float(np.sum(x**2)), gradient[lower]
 
-    root = np.linalg.cholesky(covariance)
-    best = np.inf
-    for start in range(starts):
-        noise = np.exp(0.3 * rng.normal(size=size)) if start else np.ones(size)
-        first = (noise * (mean + 1 / mean))[:, None] * root
-        found = scipy.optimize.minimize(value, first[lower], method="BFGS", options={"gtol": 1e-7})
-        best = min(best, found.fun)
-    return best
+    def search(first: np.ndarray) -> float:
+        options = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-14, "gtol": 1e-10}
+        found = scipy.optimize.minimize(value_and_gradient, first[lower], jac=True, method="L-BFGS-B", options=options)
+        return float(found.fun)
+
+    spread = [np.ones(size)] + [np.exp(0.3 * rng.normal(size=size)) for _ in range(starts - 1)]
+    return min(search((noise * (mean + 1 / mean))[:, None] * root) for noise in spread)
 
 
 def few_shot_error(features: np.ndarray, labels: np.ndarray, support: list[np.ndarray]) -> np.ndarray:

@@ -24,12 +24,26 @@ def random_margins(seed: int, count: int, q: int, rank: int) -> tuple[np.ndarray
     return mean, covariance / deviation[:, :, None] / deviation[:, None, :]
 
 
-@pytest.mark.parametrize(("q", "rank"), [(2, 2), (5, 3), (9, 4)])
-def test_reaches_the_optimum_of_a_float64_search(q, rank):
+# Optima of the semidefinite program (Vandenberghe, Boyd and Comanor 2007) by Clarabel through cvxpy.
+OPTIMA = {
+    (5, 3): [0.97910, 0.59712, 1.0, 0.90964, 1.0, 0.41322, 0.88489, 0.42596],
+    (9, 4): [1.0, 0.75052, 1.0, 1.0, 0.93833, 1.0, 1.0, 1.0],
+}
+
+
+@pytest.mark.parametrize(("q", "rank"), OPTIMA)
+def test_reaches_the_optimum_of_the_semidefinite_program(q, rank):
     mean, correlation = random_margins(seed=q, count=8, q=q, rank=rank)
     actual = solve(jnp.asarray(mean, jnp.float32), jnp.asarray(correlation, jnp.float32))
+    np.testing.assert_allclose(np.minimum(actual, 1), OPTIMA[q, rank], rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_reaches_the_optimum_of_a_float64_search(seed):
+    mean, correlation = random_margins(seed, count=8, q=5, rank=3)
+    actual = solve(jnp.asarray(mean, jnp.float32), jnp.asarray(correlation, jnp.float32))
     expected = [oracles.smallest_ellipsoid_bound(*one) for one in zip(mean, correlation, strict=True)]
-    np.testing.assert_allclose(actual, expected, rtol=2e-3)
+    np.testing.assert_allclose(np.minimum(actual, 1), np.minimum(expected, 1), rtol=1e-3)
 
 
 def test_every_factor_is_a_certificate_in_float64():
@@ -41,25 +55,18 @@ def test_every_factor_is_a_certificate_in_float64():
         np.testing.assert_allclose(value, exact, rtol=1e-4)
 
 
-def test_one_margin_is_cantelli():
-    mean = jnp.array([[0.1], [1.0], [7.0]])
-    np.testing.assert_allclose(solve(mean, jnp.ones((3, 1, 1))), 1 / (1 + mean[:, 0] ** 2), rtol=1e-5)
-
-
-def test_two_symmetric_uncorrelated_margins():
-    """Marshall and Olkin's symmetric case: the optimum over symmetric Q, found on a fine grid."""
+def test_two_margins_by_hand():
+    """Symmetric and uncorrelated: a fine grid over symmetric Q. A harmless second margin, or a copy: Cantelli."""
     e = 3.0
     c, r = np.meshgrid(np.linspace(1, 8, 1401), np.linspace(-0.9, 0.9, 901))
     # Q = c^2 [[1, r], [r, 1]], S = I: trace of the inverse, and (E - c)(1, 1) lies on the eigenvector of 1 + r.
     grid = (1 / (1 + r) + 1 / (1 - r)) / c**2 + 2 * (e - c) ** 2 / (c**2 * (1 + r))
-    actual = solve(jnp.full((1, 2), e), jnp.eye(2)[None])
-    np.testing.assert_allclose(actual, [grid.min()], rtol=1e-4)
-
-
-def test_margins_that_are_copies_cost_little_more_than_one():
-    mean, correlation = jnp.full((1, 4), 2.0), jnp.ones((1, 4, 4)) + 1e-5 * jnp.eye(4)[None]
-    value = solve(mean, correlation)
-    assert 1 / 5 <= value[0] <= 1.05 / 5
+    means = jnp.array([[e, e], [2.0, 1e4], [2.0, 2.0]])
+    correlations = jnp.stack([jnp.eye(2), jnp.eye(2), jnp.ones((2, 2)) + 1e-5 * jnp.eye(2)])
+    symmetric, harmless, copy = solve(means, correlations)
+    np.testing.assert_allclose(symmetric, grid.min(), rtol=1e-4)
+    np.testing.assert_allclose(harmless, 1 / 5, rtol=1e-4)
+    np.testing.assert_allclose(copy, 1 / 5, rtol=1e-2)
 
 
 def overlapping_classes(k: int) -> tuple[np.ndarray, np.ndarray]:

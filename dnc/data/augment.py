@@ -51,7 +51,7 @@ def random_flip(key: Key[Array, ""], image: Image, probability: float = 0.5) -> 
 def color_jitter(
     key: Key[Array, ""], image: Image, brightness: float, contrast: float, saturation: float, hue: float
 ) -> Image:
-    """Brightness, contrast, saturation, hue, each by a random amount, in random order (as torchvision's ColorJitter)."""
+    """Brightness, contrast, saturation, hue, each by a random amount, in random order (torchvision's)."""
     order_key, *keys = jax.random.split(key, 5)
 
     def factor(key: Key[Array, ""], strength: float) -> Float[Array, ""]:

@@ -156,6 +156,7 @@ class MultitaskImages:
     image_size: int = 32
     seed: int = 0
     views: str = "render"
+    held_out_renders: int = 4
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -191,13 +192,13 @@ class MultitaskImages:
             images = self.augmentation.two_views(keys, render_batch(fixed, factors, self.image_size))
         return {"views": standardise(images), "labels": factors}
 
-    def held_out(self, renders: int, seed: int = 1) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def held_out(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The full factorial of the factors as uint8 pictures [n, s, s, 3] and their labels."""
-        factors = factorial(renders)
+        factors = factorial(self.held_out_renders)
         labels = {name: jnp.asarray(values) for name, values in factors.items()}
         total = len(factors["color"])
-        keys = jax.random.split(jax.random.key(seed), total)
-        cells = total // renders  # one block a repetition: memory stays small, one program serves all
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), self.num_examples), total)
+        cells = total // self.held_out_renders  # one block a repetition: memory stays small, one program serves all
         images = [
             np.asarray(
                 to_uint8(render_batch(keys[block], {name: x[block] for name, x in labels.items()}, self.image_size))

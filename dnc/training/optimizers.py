@@ -1,6 +1,8 @@
 """Optimisers. Weight decay and layer-wise adaptation leave biases and normalisation (ndim <= 1) alone."""
 
 import difflib
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -89,8 +91,8 @@ def lars(
     u = g + weight_decay p;  v <- momentum v + q u;  p <- p - lr v;    q = trust_coefficient ||p|| / ||u||
 
     Biases and normalisation take plain momentum SGD steps without decay (q = 1, u = g). With `clip`, q is
-    min(trust_coefficient ||p|| / (||u|| lr), 1), as solo-learn has it (there ||g|| + weight_decay ||p|| stands for ||u||):
-    a layer's rate is the smaller of its local and the global one.
+    min(trust_coefficient ||p|| / (||u|| lr), 1): a layer's rate is the smaller of its local and the global one. That is
+    solo-learn's `clip_lr`, but for its denominator ||g|| + weight_decay ||p||, an upper bound of ||u||.
     `optax.lars` multiplies by the learning rate before the momentum; the two agree while the rate is constant.
     """
     ratio = (
@@ -106,7 +108,12 @@ def lars(
     )
 
 
-OPTIMIZERS = {"adamw": adamw, "lars": lars, "sgd": sgd}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adamw": adamw, "lars": lars, "sgd": sgd}
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose one of {sorted(known)}"
 
 
 def make_optimizer(
@@ -118,12 +125,13 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """The optimiser `name` of OPTIMIZERS, after clipping the gradient to global norm `clip_norm` if that is given.
 
-    `hyperparameters` are those of the named function, for instance `weight_decay`.
+    `hyperparameters` are the keyword arguments of that function, for instance `weight_decay`.
     """
     if name not in OPTIMIZERS:
-        near = difflib.get_close_matches(name, OPTIMIZERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {sorted(OPTIMIZERS)}"
-        raise ValueError(f"optimizer name={name!r} is not known: {hint}")
+        raise ValueError(f"optimizer name={name!r} is not known: {_hint(name, OPTIMIZERS)}")
+    known = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for unknown in sorted(set(hyperparameters) - set(known)):
+        raise ValueError(f"{name} has no hyperparameter {unknown!r}: {_hint(unknown, [*known, 'clip_norm'])}")
     if clip_norm is not None and clip_norm <= 0:
         raise ValueError(f"clip_norm={clip_norm} must be positive; leave it out for no clipping")
     schedule = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)

@@ -34,7 +34,7 @@ def warmup_cosine(peak: float, warmup_steps: int, total_steps: int, end_fraction
     return schedule
 
 
-def steps_in(duration: Mapping[str, float | None], batch_size: int, examples_per_epoch: int) -> int:
+def steps_in(duration: Mapping[str, int | float | None], batch_size: int, examples_per_epoch: int) -> int:
     """Optimiser steps in a duration given as exactly one of {"steps": x}, {"epochs": x} or {"examples": x}.
 
     Epochs and examples are counted in images drawn (two views of an image are one) and rounded up to whole steps.
@@ -55,10 +55,14 @@ def steps_in(duration: Mapping[str, float | None], batch_size: int, examples_per
             raise ValueError(f"duration={dict(duration)}: steps come whole")
         return int(value)
     if unit == "examples":
-        return math.ceil(value / batch_size)
+        return _ceil(value / batch_size)
     if examples_per_epoch < batch_size:
         raise ValueError(
             f"batch_size={batch_size} is larger than examples_per_epoch={examples_per_epoch}: "
             "an epoch would have no step"
         )
-    return math.ceil(value * (examples_per_epoch // batch_size))
+    return _ceil(value * (examples_per_epoch // batch_size))
+
+
+def _ceil(steps: float) -> int:
+    return math.ceil(round(steps, 6))  # 0.1 epochs of 30 steps are 3 steps, though 0.1 * 30 > 3 in floating point

@@ -1,0 +1,42 @@
+"""Training batches in an order that is a function of the seed and the step alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from dnc.types import Array, Key
+
+
+class TrainingData(Protocol):
+    """What training needs of a data set."""
+
+    @property
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        """The labelings and their classes."""
+        ...
+
+    def source(self) -> grain.MapDataset:
+        """Examples by index, as dicts of NumPy arrays."""
+        ...
+
+    def make_views(self, batch: Any, key: Key[Array, ""]) -> dict:
+        """Two views of every example of a batch, and labels: pure, jitted into the training step."""
+        ...
+
+    def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Evaluation images, uint8 [n, h, w, 3], and labels [n] for each labeling."""
+        ...
+
+
+def batches(source: grain.MapDataset, batch_size: int, seed: int, start_step: int = 0) -> Iterator[Any]:
+    """Batches from `start_step` on, without end: shuffled anew each epoch, what does not fill a batch is dropped.
+
+    Batch s is the same whether training started at step 0 or resumed at s: the pipeline has no state to save.
+    """
+    if len(source) < batch_size:
+        raise ValueError(f"batch_size={batch_size} is larger than the data set of {len(source)} examples.")
+    endless = source.shuffle(seed=seed).batch(batch_size, drop_remainder=True).repeat()
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return iter(endless[start_step:].to_iter_dataset(options))

@@ -1,0 +1,100 @@
+"""From a config to the objects it names: the one place that knows the config's layout."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from dnc.data.arrays import ArrayTraining
+from dnc.data.augment import Augmentation
+from dnc.data.multitask import MultitaskImages
+from dnc.data.pipeline import TrainingData
+from dnc.data.sources import load_digits
+from dnc.models.resnet import ResNet
+from dnc.objectives import OBJECTIVES, Objective
+from dnc.training.optimizers import make_optimizer
+from dnc.training.schedules import steps_in, warmup_cosine
+from dnc.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Everything a run is made of."""
+
+    data: TrainingData
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    total_steps: int
+    steps_per_epoch: int
+    config: ConfigDict
+
+    def init(self) -> tuple[nnx.GraphDef, TrainState]:
+        """The network's definition and the state at step 0."""
+        model = dict(self.config.model)
+        dtype = jnp.dtype(model.pop("dtype"))
+        rngs = nnx.Rngs(self.config.seed)
+        network = self.objective.network(ResNet(**model, dtype=dtype, rngs=rngs), rngs=rngs)
+        return TrainState.create(network, self.optimizer)
+
+
+def build(config: ConfigDict) -> Training:
+    """Reads the config; raises ValueError or TypeError that name the entry where one does not fit."""
+    data = make_data(config.data)
+    batch_size = config.train.batch_size
+    examples = len(data.source())
+    total_steps = steps_in(_plain(config.train.duration), batch_size, examples)
+    warmup_steps = steps_in(_plain(config.schedule.warmup), batch_size, examples)
+    learning_rate = warmup_cosine(
+        config.schedule.peak, warmup_steps, total_steps, end_fraction=config.schedule.end_fraction
+    )
+    return Training(
+        data=data,
+        objective=make_objective(config.objective),
+        optimizer=make_optimizer(learning_rate=learning_rate, **_plain(config.optimizer)),
+        learning_rate=learning_rate,
+        total_steps=total_steps,
+        steps_per_epoch=examples // batch_size,
+        config=config,
+    )
+
+
+def make_data(config: ConfigDict) -> TrainingData:
+    """config.name chooses the data set, the other entries are its parameters."""
+    options = _plain(config)
+    name = options.pop("name")
+    augmentation = Augmentation(**options.pop("augmentation"))
+    if name == "multitask":
+        return MultitaskImages(**options, augmentation=augmentation)
+    if name == "digits":
+        splits = load_digits(**options)
+        return ArrayTraining(splits["train"], splits["test"], augmentation)
+    raise ValueError(f"data.name={name!r}: choose 'multitask' or 'digits'.")
+
+
+def make_objective(config: ConfigDict) -> Objective:
+    """config.name chooses the objective, the other entries are its hyperparameters."""
+    options = _plain(config)
+    name = options.pop("name")
+    if name not in OBJECTIVES:
+        raise ValueError(f"objective.name={name!r}: choose one of {sorted(OBJECTIVES)}.")
+    return OBJECTIVES[name](**options)
+
+
+def root_key(config: ConfigDict) -> jax.Array:
+    """The run's root key; nothing else is drawn from the seed but the network's initialisation."""
+    return jax.random.key(config.seed)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    def convert(value: Any) -> Any:
+        if isinstance(value, Mapping | ConfigDict):
+            return {key: convert(inner) for key, inner in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return convert(config)

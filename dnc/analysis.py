@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 SCHEMA = "dnc.analysis/1"
 DEFAULT_SHOTS = (1, 5, 10, 20, 50, 100)
 
-_decision_axes = jax.jit(axes.decision_axes, static_argnames="num_classes")
-_interference = jax.jit(axes.interference_budget, static_argnames=("num_classes", "other_num_classes"))
-
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
@@ -86,7 +83,7 @@ class Analysis:
         `violations` counts cosines above the bound. With independent balanced labelings there can be none.
         """
         found = {
-            name: _decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
+            name: axes.decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
             for name, task in self.tasks.items()
         }
         return {f"{a}|{b}": _axes_summary(found[a], found[b]) for a, b in itertools.combinations(found, 2)}
@@ -97,7 +94,7 @@ class Analysis:
         result: dict[str, dict[str, float]] = {}
         for name, task in self.tasks.items() if len(self.tasks) > 1 else ():
             others = {other: one for other, one in self.tasks.items() if other != name}
-            shares = _interference(
+            shares = axes.interference_budget(
                 task.features,
                 jnp.asarray(task.labels),
                 num_classes=task.num_classes,

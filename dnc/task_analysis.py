@@ -15,8 +15,6 @@ from dnc.geometry.pairs import PairGeometry, mean_over_pairs, pair_geometry
 from dnc.probes.ncc import FewShotError, few_shot_error
 from dnc.types import Float, Int
 
-_pair_geometry = jax.jit(pair_geometry, static_argnames="num_classes")
-
 
 def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
     """Shots as a tuple of positive integers."""
@@ -45,7 +43,7 @@ class TaskAnalysis:
     @functools.cached_property
     def geometry(self) -> PairGeometry:
         """All class-pair quantities, in units of `unit` (see `dnc.geometry.validation.standardize`)."""
-        return _pair_geometry(self.features, jnp.asarray(self.labels), num_classes=self.num_classes)
+        return pair_geometry(self.features, jnp.asarray(self.labels), num_classes=self.num_classes)
 
     @property
     def counts(self) -> Int[np.ndarray, " k"]:

@@ -1,5 +1,6 @@
 """Decision axes of several labelings of one sample: their cosines, what bounds them, and mutual interference."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.geometry.moments import RESOLUTION
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -33,10 +35,11 @@ def axis_pairs(num_classes: int) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray,
     return first.astype(np.int32), second.astype(np.int32)
 
 
+@functools.partial(jax.jit, static_argnames="num_classes")
 def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int) -> DecisionAxes:
     """Axes of one labeling and the within-class variance along them (1/n_c moments).
 
-    Pure and jittable with `num_classes` static; every class must have samples.
+    Pure and jitted, `num_classes` static; every class must have samples.
     """
     first, second = axis_pairs(num_classes)
     residuals, means, member = _centred(jnp.asarray(features), jnp.asarray(labels), num_classes)
@@ -52,11 +55,13 @@ def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"
     return DecisionAxes(unit, distance, variances.mean(axis=1), pair_variance)
 
 
+@jax.jit
 def cosines(first: DecisionAxes, second: DecisionAxes) -> Float[Array, "p q"]:
     """|u_1 . u_2| for all axes of the first labeling x all axes of the second."""
     return jnp.abs(jnp.dot(jnp.asarray(first.unit), jnp.asarray(second.unit).T, precision="highest"))
 
 
+@jax.jit
 def orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float[Array, "p q"]:
     """Upper bound of |u_1 . u_2| for independent, balanced labelings with K_1 and K_2 classes.
 
@@ -69,6 +74,7 @@ def orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float[Arra
     return _bound(first, second, first.variance, second.variance)
 
 
+@jax.jit
 def pair_orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float[Array, "p q"]:
     """The same expression with W pooled over the pair's two classes alone, as published code computes it.
 
@@ -77,12 +83,13 @@ def pair_orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float
     return _bound(first, second, first.pair_variance, second.pair_variance)
 
 
+@functools.partial(jax.jit, static_argnames=("num_classes", "other_num_classes"))
 def interference_budget(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],
     num_classes: int,
     other_labels: Sequence[Int[ArrayLike, " n"]],
-    other_num_classes: Sequence[int],
+    other_num_classes: tuple[int, ...],
 ) -> Float[Array, "p t"]:
     """Share of each axis's within-class variance that each other labeling explains.
 
@@ -90,7 +97,7 @@ def interference_budget(
 
     Each share lies in [0, 1]. For jointly independent labelings the centred indicator functions are orthogonal, so
     by Bessel's inequality the shares of an axis over all other tasks add up to at most 1. An axis without
-    within-class variance has nothing to share: 0. `num_classes` and `other_num_classes` are static under jit.
+    within-class variance has nothing to share: 0. Pure and jitted, `num_classes` and `other_num_classes` static.
     """
     residuals, means, _ = _centred(jnp.asarray(features), jnp.asarray(labels), num_classes)
     unit, _ = _unit_axes(means)
@@ -123,6 +130,8 @@ def _unit_axes(means: Float[Array, "k d"]) -> tuple[Float[Array, "p d"], Float[A
     first, second = axis_pairs(means.shape[0])
     difference = means[second] - means[first]
     distance = jnp.linalg.norm(difference, axis=1)
+    size = jnp.linalg.norm(means, axis=1)
+    distance = jnp.where(distance > RESOLUTION * jnp.maximum(size[first], size[second]), distance, 0)
     return difference / jnp.where(distance > 0, distance, jnp.nan)[:, None], distance
 
 

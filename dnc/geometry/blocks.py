@@ -5,6 +5,8 @@ grows with the number of classes. Here samples are sorted by class and classes p
 that a block belongs to one class: sums inside a block are dense, and only the few block sums are scattered.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -30,8 +32,9 @@ def block_size(n: int, num_classes: int) -> int:
     return size
 
 
+@functools.partial(jax.jit, static_argnames="num_classes")
 def class_blocks(labels: Int[Array, " n"], num_classes: int) -> ClassBlocks:
-    """Group samples by class. The number of blocks, n // size + k, depends on shapes alone, so this jits."""
+    """Group samples by class. The number of blocks, n // size + k, depends on shapes alone."""
     (n,) = labels.shape
     labels = labels.astype(jnp.int32)
     size = block_size(n, num_classes)

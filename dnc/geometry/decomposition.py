@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.geometry.moments import RESOLUTION
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -76,7 +77,9 @@ def _split_pair(
     means = jnp.dot(member.T, x, precision="highest") / member.sum(axis=0)[:, None]
     r = x - jnp.dot(member, means, precision="highest")
     axis = means[1] - means[0]
-    u = axis / jnp.linalg.norm(axis)
+    distance = jnp.linalg.norm(axis)
+    apart = distance > RESOLUTION * jnp.sqrt(jnp.sum(x * x) / n)
+    u = axis / jnp.where(apart, distance, jnp.nan)
     along = jnp.dot(r, u, precision="highest")
     r = r - along[:, None] * u[None, :]
     s, d = r.shape

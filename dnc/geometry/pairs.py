@@ -1,9 +1,11 @@
 """Every class pair at once: distances, CDNV, directional CDNV and what certificates need."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from dnc.geometry.moments import CentredClasses, ClassMoments, centre_by_class, moments_of, second_moments
+from dnc.geometry.moments import RESOLUTION, CentredClasses, ClassMoments, centre_by_class, moments_of, second_moments
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -44,19 +46,21 @@ class PairGeometry:
         return _over_distance(m4[:, None] + m4[None, :], jnp.asarray(self.squared_distance) ** 2)
 
 
+@functools.partial(jax.jit, static_argnames="num_classes")
 def pair_geometry(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int) -> PairGeometry:
     """Geometry of all k(k-1) ordered class pairs (Luthra et al. 2026, sections 2 and 4).
 
     For x in class i let p_j(x) = (x - mu_i) . (mu_j - mu_i). One (n, d) @ (d, k) product gives every p_j(x);
     the class means of p_j p_l are the axis covariances; u_ij^T Sigma_i u_ij = E_i[p_j^2] / d_ij^2.
 
-    Pure and jittable with `num_classes` static. Features must be finite, labels in [0, num_classes) and every
+    Pure and jitted, `num_classes` static. Features must be finite, labels in [0, num_classes) and every
     class non-empty: `dnc.geometry.validation.validate` checks that on the host.
     """
     centred = centre_by_class(jnp.asarray(features), jnp.asarray(labels), num_classes)
     return _assemble(moments_of(centred), second_moments(centred, _projections(centred)))
 
 
+@jax.jit
 def pair_geometry_from_moments(moments: ClassMoments) -> PairGeometry:
     """The same from (merged) class moments alone, without the data.
 
@@ -72,6 +76,7 @@ def pair_geometry_from_moments(moments: ClassMoments) -> PairGeometry:
     return _assemble(moments, jax.lax.map(along_axes, (moments.mean, moments.covariance)))
 
 
+@jax.jit
 def mean_over_pairs(values: Float[ArrayLike, "*batch k k"]) -> Float[Array, "*batch"]:
     """Mean of the off-diagonal entries: over all ordered class pairs."""
     values = jnp.asarray(values)
@@ -80,9 +85,14 @@ def mean_over_pairs(values: Float[ArrayLike, "*batch k k"]) -> Float[Array, "*ba
     return jnp.where(diagonal, 0, values).sum(axis=(-2, -1)) / (k * (k - 1))
 
 
-def squared_distances(mean: Float[Array, "k d"]) -> Float[Array, "k k"]:
-    """||mu_i - mu_j||^2 from differences, row by row: ||a||^2 + ||b||^2 - 2 a.b cancels for close means."""
-    return jax.lax.map(lambda one: jnp.sum((mean - one[None, :]) ** 2, axis=1), mean)
+def squared_distances(mean: Float[Array, "k d"], variance: Float[Array, " k"]) -> Float[Array, "k k"]:
+    """||mu_i - mu_j||^2, and 0 for means that float32 cannot tell apart.
+
+    From differences, row by row: ||a||^2 + ||b||^2 - 2 a.b would cancel for close means.
+    """
+    distance = jax.lax.map(lambda one: jnp.sum((mean - one[None, :]) ** 2, axis=1), mean)
+    size = jnp.sum(mean**2, axis=1) + variance
+    return jnp.where(distance > RESOLUTION**2 * jnp.maximum(size[:, None], size[None, :]), distance, 0)
 
 
 def _projections(centred: CentredClasses) -> Float[Array, "blocks size k"]:
@@ -93,7 +103,7 @@ def _projections(centred: CentredClasses) -> Float[Array, "blocks size k"]:
 
 def _assemble(moments: ClassMoments, axis_covariance: Float[Array, "k k k"]) -> PairGeometry:
     k = moments.count.shape[0]
-    distance = squared_distances(moments.mean)
+    distance = squared_distances(moments.mean, moments.variance)
     axis_variance = jnp.diagonal(axis_covariance, axis1=1, axis2=2)  # D_ij^T Sigma_i D_ij
     skew = jax.lax.map(
         lambda arguments: jnp.dot(moments.mean - arguments[0][None, :], arguments[1], precision="highest"),
@@ -113,6 +123,7 @@ def _assemble(moments: ClassMoments, axis_covariance: Float[Array, "k k k"]) -> 
     )
 
 
+@jax.jit
 def _over_distance(numerator: Float[ArrayLike, "k k"], divisor: Float[ArrayLike, "k k"]) -> Float[Array, "k k"]:
     """numerator / divisor; inf where a divisor off the diagonal is zero, nan on the diagonal."""
     divisor = jnp.asarray(divisor)

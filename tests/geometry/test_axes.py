@@ -1,0 +1,119 @@
+import functools
+
+import numpy as np
+import pytest
+
+from dnc.geometry import axes
+from tests import oracles
+from tests.samples import clusters, factorial
+
+decision_axes = axes.decision_axes
+
+
+@functools.cache
+def measured(seed):
+    features, labels = factorial(seed)
+    sizes = {name: int(y.max()) + 1 for name, y in labels.items()}
+    found = {name: decision_axes(features, y, num_classes=sizes[name]) for name, y in labels.items()}
+    return features, labels, sizes, found
+
+
+def shares_of(name, features, labels, sizes):
+    others = [other for other in labels if other != name]
+    rest = [labels[other] for other in others], tuple(sizes[other] for other in others)
+    return axes.interference_budget(
+        features, labels[name], num_classes=sizes[name], other_labels=rest[0], other_num_classes=rest[1]
+    )
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_decision_axes_match_float64_loop(offset):
+    features, labels = clusters(seed=0, n=300, k=4, d=10, offset=offset)
+    found = decision_axes(features, labels, num_classes=4)
+    unit, distance, pooled, of_pair = oracles.decision_axes(features, labels)
+    np.testing.assert_allclose(found.unit, unit, atol=1e-6)
+    np.testing.assert_allclose(found.distance, distance, rtol=1e-5)
+    np.testing.assert_allclose(found.variance, pooled, rtol=1e-5)
+    np.testing.assert_allclose(found.pair_variance, of_pair, rtol=1e-5)
+    assert found.num_classes == 4
+
+
+def test_cosines_and_bounds_match_float64_loop():
+    features, labels, sizes, found = measured(0)
+    a, b = oracles.decision_axes(features, labels["factor0"]), oracles.decision_axes(features, labels["factor1"])
+    first, second = found["factor0"], found["factor1"]
+    np.testing.assert_allclose(axes.cosines(first, second), np.abs(a[0] @ b[0].T), atol=1e-6)
+    for bound, pooled in ((axes.orthogonality_bound, 2), (axes.pair_orthogonality_bound, 3)):
+        expected = oracles.orthogonality_bound(a, b, sizes["factor0"], sizes["factor1"], pooled)
+        np.testing.assert_allclose(bound(first, second), expected, rtol=1e-5)
+
+
+def test_two_class_bound_is_the_papers():
+    # Proposition 4.2: min(2 (d1/d2) sqrt(W1), 2 (d2/d1) sqrt(W2))
+    features, labels = factorial(1, levels=(2, 2))
+    a, b = (decision_axes(features, y, num_classes=2) for y in labels.values())
+    w1, w2 = float(a.variance[0] / a.distance[0] ** 2), float(b.variance[0] / b.distance[0] ** 2)
+    ratio = float(a.distance[0] / b.distance[0])
+    expected = min(2 * ratio * w1**0.5, 2 / ratio * w2**0.5)
+    np.testing.assert_allclose(axes.orthogonality_bound(a, b), [[expected]], rtol=1e-5)
+    np.testing.assert_allclose(axes.pair_orthogonality_bound(a, b), [[expected]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cosine_never_exceeds_the_bound_on_a_factorial_sample(seed):
+    _, _, _, found = measured(seed)
+    for name, first in found.items():
+        for other, second in found.items():
+            if name != other:
+                cosine, bound = axes.cosines(first, second), axes.orthogonality_bound(first, second)
+                assert (np.asarray(cosine) <= np.asarray(bound) * (1 + 1e-5)).all()
+
+
+def test_pair_form_is_violated_where_the_valid_bound_holds():
+    # class 2 of the first labeling carries all of the noise, in the direction of the second labeling's axis
+    first, second = (y.ravel() for y in np.meshgrid(np.arange(3), np.arange(2), indexing="ij"))
+    first, second = np.repeat(first, 4), np.repeat(second, 4)
+    features = np.zeros((24, 2))
+    features[:, 0] = 10.0 * first
+    features[:, 0] += np.where(first == 2, 3.0 * second, 0)
+    features[:, 1] = 0.1 * second
+    a = decision_axes(features.astype(np.float32), first, num_classes=3)
+    b = decision_axes(features.astype(np.float32), second, num_classes=2)
+    cosine = np.asarray(axes.cosines(a, b))
+    assert (cosine > 1.01 * np.asarray(axes.pair_orthogonality_bound(a, b))).any()
+    assert (cosine <= np.asarray(axes.orthogonality_bound(a, b)) * (1 + 1e-5)).all()
+
+
+def test_interference_matches_float64_loop():
+    features, labels, sizes, _ = measured(0)
+    expected = oracles.interference(features, labels["factor0"], [labels["factor1"], labels["factor2"]])
+    np.testing.assert_allclose(shares_of("factor0", features, labels, sizes), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_interference_of_all_tasks_together_stays_below_one(seed):
+    features, labels, sizes, _ = measured(seed)
+    for name in labels:
+        shares = np.asarray(shares_of(name, features, labels, sizes))
+        assert (shares >= 0).all()
+        assert (shares.sum(axis=1) <= 1 + 1e-5).all()
+
+
+def test_interference_reaches_one_when_another_task_is_all_of_the_noise():
+    first, second = (np.tile(y.ravel(), 5) for y in np.meshgrid(np.arange(2), np.arange(2)))
+    features = np.stack([first + 0.2 * second, 0 * first], axis=1).astype(np.float32)
+    shares = axes.interference_budget(features, first, 2, [second], (2,))
+    np.testing.assert_allclose(shares, [[1.0]], rtol=1e-5)
+
+
+def test_axis_without_variance_has_no_interference():
+    first, second = (np.tile(y.ravel(), 4) for y in np.meshgrid(np.arange(2), np.arange(2)))
+    features = np.stack([first, second], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(axes.interference_budget(features, first, 2, [second], (2,)), [[0.0]])
+
+
+def test_axis_between_coincident_means_is_nan():
+    features = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [5, 5], [5, 6]], np.float32)
+    found = axes.decision_axes(features, np.array([0, 0, 1, 1, 2, 2]), 3)
+    assert np.isnan(found.unit[0]).all()
+    assert np.isfinite(found.unit[1:]).all()

@@ -1,0 +1,94 @@
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc.geometry.blocks import block_size, class_blocks
+from dnc.geometry.moments import ClassMoments
+from tests import oracles
+from tests.samples import clusters
+
+K, N, D = 3, 240, 6
+merge = ClassMoments.merge
+from_batch = functools.partial(ClassMoments.from_batch, num_classes=K)
+
+
+def assert_matches_oracle(moments, features, labels, rtol=1e-5):
+    expected = oracles.moments(features, labels)
+    for name in ("count", "variance", "fourth_moment"):
+        np.testing.assert_allclose(getattr(moments, name), expected[name], rtol=rtol, err_msg=name)
+    for name in ("third_moment", "covariance"):
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(getattr(moments, name), expected[name], atol=rtol * scale, rtol=rtol, err_msg=name)
+    gaps = np.asarray(moments.mean, np.float64) + np.asarray(moments.origin, np.float64)
+    size = np.sqrt(expected["variance"].max())
+    np.testing.assert_allclose(gaps, expected["mean"], atol=rtol * size, rtol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_moments_match_float64_loop(offset):
+    features, labels = clusters(seed=0, n=N, k=K, d=D, offset=offset)
+    assert_matches_oracle(from_batch(features, labels), features, labels)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_merging_parts_equals_one_pass(offset):
+    features, labels = clusters(seed=1, n=N, k=K, d=D, offset=offset)
+    features += np.linspace(0, 3, N, dtype=np.float32)[:, None]  # the parts differ in mean
+    total = ClassMoments.empty(K, D)
+    for part in range(0, N, 48):
+        total = merge(total, from_batch(features[part : part + 48], labels[part : part + 48]))
+    assert_matches_oracle(total, features, labels)
+
+
+@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.given(st.integers(0, 2**16))
+def test_merge_is_commutative_and_associative(seed):
+    features, labels = clusters(seed=seed, n=N, k=K, d=D)
+    a, b, c = (from_batch(features[i::3], labels[i::3]) for i in range(3))
+    expected = merge(merge(a, b), c)
+    for other in (merge(a, merge(b, c)), merge(merge(c, a), b), merge(b, merge(c, a))):
+        np.testing.assert_allclose(other.means, expected.means, atol=2e-6)
+        for name in ("variance", "fourth_moment", "third_moment", "covariance"):
+            one, two = (np.asarray(getattr(m, name)) for m in (other, expected))
+            np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5 * np.abs(two).max(), err_msg=name)
+
+
+def test_empty_is_neutral_on_both_sides():
+    features, labels = clusters(seed=2, n=N, k=K, d=D, offset=1e4)
+    moments, empty = from_batch(features, labels), ClassMoments.empty(K, D)
+    for merged in (merge(empty, moments), merge(moments, empty)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), merged, moments)
+    jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, 0), merge(empty, empty))
+
+
+def test_a_class_missing_from_one_part_takes_the_other_parts_moments():
+    features, labels = clusters(seed=3, n=N, k=K, d=D)
+    order = np.argsort(labels, kind="stable")
+    features, labels = features[order], labels[order]
+    halves = [from_batch(features[part], labels[part]) for part in (slice(0, N // 2), slice(N // 2, N))]
+    assert float(halves[0].count[K - 1]) == 0
+    assert_matches_oracle(merge(*halves), features, labels)
+
+
+def test_a_single_point_has_no_moments():
+    moments = ClassMoments.from_batch(jnp.array([[3.0, 4.0], [1.0, 1.0]]), jnp.array([0, 1]), 2)
+    np.testing.assert_array_equal(moments.count, [1, 1])
+    np.testing.assert_array_equal(moments.variance, [0, 0])
+    np.testing.assert_allclose(moments.means, [[3, 4], [1, 1]])
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 3), (100, 4), (1000, 7), (64, 64)])
+def test_class_blocks_hold_every_sample_once_in_a_block_of_its_class(n, k):
+    labels = np.random.default_rng(n).integers(0, k, n).astype(np.int32)
+    blocks = class_blocks(jnp.asarray(labels), k)
+    rows, valid = np.asarray(blocks.rows), np.asarray(blocks.valid)
+    owners = np.broadcast_to(np.asarray(blocks.block_class)[:, None], rows.shape)
+    np.testing.assert_array_equal(np.sort(rows[valid]), np.arange(n))
+    np.testing.assert_array_equal(labels[rows[valid]], owners[valid])
+    np.testing.assert_array_equal(blocks.counts, np.bincount(labels, minlength=k))
+    assert rows.shape == (n // block_size(n, k) + k, block_size(n, k))

@@ -1,0 +1,170 @@
+import functools
+
+import chex
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc.geometry.moments import ClassMoments
+from dnc.geometry.pairs import PairGeometry, mean_over_pairs, pair_geometry, pair_geometry_from_moments
+from tests import oracles
+from tests.samples import clusters, off_diagonal
+
+K, N, D = 4, 500, 16
+geometry_of = functools.partial(pair_geometry, num_classes=K)
+RATIOS = ("cdnv", "directional_cdnv", "theta")
+
+
+def assert_matches_oracle(geometry, features, labels, rtol=1e-5):
+    moments = oracles.moments(features, labels)
+    for name in ("variance", "fourth_moment"):
+        np.testing.assert_allclose(getattr(geometry, name), moments[name], rtol=rtol, err_msg=name)
+    np.testing.assert_array_equal(geometry.counts, moments["count"])
+    expected = oracles.pair_geometry(features, labels)
+    for name in ("squared_distance", "directional_variance", "covariance_overlap", *RATIOS):
+        actual = off_diagonal(getattr(geometry, name))
+        np.testing.assert_allclose(actual, off_diagonal(expected[name]), rtol=rtol, err_msg=name)
+    for name in ("third_moment", "axis_covariance"):  # of either sign: relative to the largest
+        actual, wanted = np.asarray(getattr(geometry, name)), expected[name]
+        np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=rtol * np.abs(wanted).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_pair_geometry_matches_float64_loop(offset):
+    features, labels = clusters(seed=1, n=N, k=K, d=D, offset=offset)
+    assert_matches_oracle(geometry_of(features, labels), features, labels)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_pair_geometry_matches_float64_loop_at_any_scale(scale):
+    features, labels = clusters(seed=2, n=N, k=K, d=D, scale=scale)
+    assert_matches_oracle(geometry_of(features, labels), features, labels)
+
+
+@pytest.mark.parametrize(("n", "k", "d"), [(40, 2, 3), (30, 7, 2), (23, 3, 50), (2000, 3, 5)])
+def test_pair_geometry_matches_float64_loop_for_other_shapes(n, k, d):
+    features, labels = clusters(seed=3, n=n, k=k, d=d)
+    assert_matches_oracle(pair_geometry(features, labels, k), features, labels)
+
+
+def test_pair_geometry_matches_float64_loop_on_heavy_tails():
+    rng = np.random.default_rng(4)
+    features, labels = clusters(seed=4, n=N, k=K, d=D)
+    features *= rng.pareto(2.0, (N, 1)).astype(np.float32) + 0.1
+    assert_matches_oracle(geometry_of(features, labels), features, labels)
+
+
+def test_strongly_collapsed_axes_keep_their_digits():
+    features, labels = clusters(seed=5, n=N, k=K, d=D)
+    features[:, 0] = 3 * labels + 1e-2 * features[:, 0]  # the decision axes: tiny variance
+    for c in range(K):
+        features[labels == c, 1:] -= features[labels == c, 1:].mean(axis=0)
+    assert_matches_oracle(geometry_of(features, labels), features, labels)
+
+
+def test_two_classes_on_a_line_by_hand():
+    # class 0 at 0 and 2 (mean 1, variance 1), class 1 at 9 and 13 (mean 11, variance 4), d^2 = 100
+    features = jnp.array([[0.0], [13.0], [2.0], [9.0]])
+    geometry = pair_geometry(features, jnp.array([0, 1, 0, 1]), 2)
+    nan = np.nan
+    np.testing.assert_allclose(geometry.means, [[1], [11]], rtol=1e-6)
+    np.testing.assert_allclose(geometry.variance, [1, 4], rtol=1e-6)
+    np.testing.assert_allclose(geometry.cdnv, [[nan, 0.05], [0.05, nan]], rtol=1e-6)
+    np.testing.assert_allclose(geometry.directional_cdnv, [[nan, 0.01], [0.04, nan]], rtol=1e-6)
+    np.testing.assert_allclose(geometry.theta, [[nan, 17e-4], [17e-4, nan]], rtol=1e-6)
+    np.testing.assert_allclose(geometry.covariance_overlap, [[1, 4], [4, 16]], rtol=1e-6)
+    np.testing.assert_allclose(geometry.third_moment, np.zeros((2, 2)), atol=1e-4)
+
+
+def test_directional_cdnv_sees_only_the_axis():
+    # the baguette: noise of 100 across the axis, 0.1 along it
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    features = np.stack([labels + 0.1 * rng.normal(size=400), 100 * rng.normal(size=400)], axis=1)
+    for c in (0, 1):
+        features[labels == c] -= features[labels == c].mean(axis=0) - [c, 0]
+    geometry = pair_geometry(features.astype(np.float32), labels, 2)
+    assert off_diagonal(geometry.cdnv).min() > 1e4
+    assert off_diagonal(geometry.directional_cdnv).max() < 0.02
+
+
+@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.given(seed=st.integers(0, 2**16), scale=st.floats(0.01, 100), shift=st.floats(-100, 100))
+def test_ratios_are_invariant_to_rotation_translation_scale_and_order(seed, scale, shift):
+    rng = np.random.default_rng(seed)
+    features, labels = clusters(seed=seed, n=N, k=K, d=D)
+    rotation, _ = np.linalg.qr(rng.normal(size=(D, D)))
+    order = rng.permutation(N)
+    moved = (scale * (features @ rotation + shift)).astype(np.float32)[order]
+    first, second = geometry_of(features, labels), geometry_of(moved, labels[order])
+    for name in RATIOS:
+        first_ratio, second_ratio = (off_diagonal(getattr(one, name)) for one in (first, second))
+        np.testing.assert_allclose(first_ratio, second_ratio, rtol=3e-4, err_msg=name)
+
+
+def test_renaming_classes_permutes_the_matrices():
+    features, labels = clusters(seed=6, n=N, k=K, d=D)
+    renamed = np.array([2, 0, 3, 1])
+    first, second = geometry_of(features, labels), geometry_of(features, renamed[labels].astype(np.int32))
+    for name in RATIOS:
+        permuted = np.asarray(getattr(second, name))[np.ix_(renamed, renamed)]
+        np.testing.assert_allclose(getattr(first, name), permuted, rtol=1e-5, err_msg=name)
+
+
+def test_pair_geometry_from_moments_agrees_with_the_data():
+    features, labels = clusters(seed=7, n=N, k=K, d=D)
+    from_moments = pair_geometry_from_moments(ClassMoments.from_batch(features, labels, K))
+    assert_matches_oracle(from_moments, features, labels, rtol=1e-4)
+
+
+def test_coincident_means_give_inf_and_never_nan():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    features = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [5, 5], [5, 6]], np.float32)
+    geometry = pair_geometry(features, labels, 3)
+    for name in RATIOS:
+        values = np.asarray(getattr(geometry, name))
+        assert values[0, 1] == values[1, 0] == np.inf, name
+        assert not np.isnan(off_diagonal(values)).any(), name
+
+
+def test_zero_variance_class_has_zero_directional_cdnv():
+    features, labels = clusters(seed=8, n=N, k=K, d=D)
+    features[labels == 2] = 1.0
+    geometry = geometry_of(features, labels)
+    assert np.nanmax(np.asarray(geometry.directional_cdnv)[2]) < 1e-12
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_features_are_measured_in_float32(dtype):
+    features, labels = clusters(seed=9, n=N, k=K, d=D)
+    half = jnp.asarray(features).astype(dtype)
+    assert geometry_of(half, labels).variance.dtype == jnp.float32
+    assert_matches_oracle(geometry_of(half, labels), np.asarray(half, np.float64), labels)
+
+
+def test_pair_geometry_compiles_once_for_one_shape():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def traced(features, labels):
+        return pair_geometry(features, labels, K)
+
+    for seed in range(3):
+        traced(*clusters(seed=seed, n=N, k=K, d=D))
+
+
+def test_pair_geometry_passes_through_transformations():
+    features, labels = clusters(seed=10, n=N, k=K, d=D)
+    stacked = jax.vmap(lambda x: pair_geometry(x, labels, K))(jnp.stack([features, 2 * features]))
+    cdnv = jax.vmap(lambda geometry: geometry.cdnv)(stacked)
+    np.testing.assert_allclose(off_diagonal(cdnv[0]), off_diagonal(cdnv[1]), rtol=1e-5)
+    assert jax.eval_shape(geometry_of, features, labels).squared_distance.shape == (K, K)
+    assert isinstance(jax.tree.map(np.asarray, stacked), PairGeometry)
+
+
+def test_mean_over_pairs_ignores_the_diagonal():
+    values = jnp.array([[jnp.nan, 1.0], [3.0, jnp.nan]])
+    assert mean_over_pairs(values) == 2.0
+    np.testing.assert_array_equal(mean_over_pairs(jnp.stack([values, 2 * values])), [2.0, 4.0])

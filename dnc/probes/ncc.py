@@ -13,6 +13,7 @@ from dnc.geometry.validation import as_features, check_finite, check_same_length
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 _BLOCK_ELEMENTS = 2**22  # distances held at once
+_TIE = 4 * float(np.finfo(np.float32).eps)  # squared distances this close, relative to ||x||^2 + ||c||^2, are equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +47,9 @@ def few_shot_error(
     """Error of NCC with m shots a class, for every m in `shots`, over `repeats` random supports.
 
     A repeat permutes the samples of each class independently. The first m are the support, all others of the class
-    are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie is
-    an error. All shots, repeats and classes run in one compiled program, compiled once for each shape and `shots`.
+    are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie, up
+    to float32 rounding, is an error. All shots, repeats and classes run in one program, compiled once for each shape
+    and `shots`.
 
     Raises:
       ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
@@ -145,7 +147,8 @@ def _count_wrong(
         distances = norms[None] - 2 * products  # less ||x||^2, which all centroids share
         own = jnp.take_along_axis(distances, y[:, None, None], axis=2)
         member = jax.nn.one_hot(y, k, dtype=x.dtype)
-        wrong = ~(distances > own) & (member[:, None, :] == 0) & query[:, :, None]
+        rounding = _TIE * (jnp.sum(x**2, axis=1)[:, None, None] + norms[None])
+        wrong = ~(distances - own > rounding) & (member[:, None, :] == 0) & query[:, :, None]
         by_class = jnp.einsum("nc,nm->mc", member, jnp.any(wrong, axis=2).astype(x.dtype))
         return by_class, jnp.einsum("nc,nmk->mck", member, wrong.astype(x.dtype))
 

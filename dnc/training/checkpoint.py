@@ -17,9 +17,13 @@ class Checkpoints:
     only when it is whole, so a process killed while it saves leaves the one before.
     """
 
-    def __init__(self, directory: epath.Path, keep: Collection[int] = ()) -> None:
+    def __init__(self, directory: epath.Path, keep: Collection[int] = (), *, read_only: bool = False) -> None:
         policy = AnyPreservationPolicy([LatestN(n=2), CustomSteps(steps=sorted(keep))])
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        options = (
+            ocp.CheckpointManagerOptions(read_only=True)
+            if read_only
+            else ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        )
         self._manager = ocp.CheckpointManager(directory, options=options)
 
     def save(self, step: int, state: TrainState) -> None:

@@ -17,6 +17,7 @@ def font_face(text: str) -> str:
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     options = subset.Options(flavor="woff", recalc_timestamp=False, hinting=False, layout_features=["kern"])
     options.drop_tables += ["FFTM"]
+    options.notdef_outline = True  # a character that no font has shows as a box, not as nothing
     font = TTFont(path, recalcTimestamp=False)
     cut = subset.Subsetter(options)
     cut.populate(unicodes=sorted({ord(character) for character in text}))

@@ -117,7 +117,13 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(number=number, power=power, percent=percent, svg=lambda picture: Markup(picture.inline))
+    environment.filters.update(
+        number=number,
+        power=power,
+        brief=lambda name: style.shorten(name, 60),
+        percent=percent,
+        svg=lambda picture: Markup(picture.inline),
+    )
     css = (_HERE / "style.css").read_text(encoding="utf-8")
     text = "".join(re.sub(r"<[^>]*>", "", picture.svg) for picture in everything)
     return environment.get_template("template.html").render(

@@ -27,7 +27,7 @@ def heatmaps(run: Run) -> dict[str, style.Picture]:
             pictures[task] = style.render(figure, f"pairs_{names[task]}", f"{task}: no pair was measured")
             continue
         axes.set_position((0.22, 0.2, 0.64, 0.7))
-        norm = LogNorm(finite.min() / 1.01, finite.max() * 1.01)
+        norm = LogNorm(min(finite.min() / 1.01, finite.max() / 4), finite.max() * 1.01)  # small differences stay pale
         image = axes.imshow(values, cmap=_DARKER_IS_HARDER, norm=norm, aspect="auto", interpolation="nearest")
         _name_classes(axes, measured.classes)
         if len(measured.classes) <= 8:

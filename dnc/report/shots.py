@@ -16,7 +16,7 @@ LABELS = {
     "exact_joint": "exact joint",
     "gaussian": "Gaussian",
 }
-_REMARKS = {  # what is no certificate says so, and is dashed
+_REMARKS = {  # what is no certificate says so
     "cdnv": "CDNV, up to const.",
     "gaussian": "Gaussian prediction",
     "luthra2026_limit": "Luthra 2026, m → ∞",
@@ -79,9 +79,7 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
     style.log2_axis(axes, limits, label=lambda exponent: style.fraction(2.0 ** round(exponent)))
     axes.axhspan(chance(measured, kind), 1, color=style.WASH, zorder=0, linewidth=0)
     labels = [("guessing", chance(measured, kind), style.MUTED)]
-    labels += [
-        _draw_bound(axes, key, m, values, measured.certificates[key].valid) for key, values in informative.items()
-    ]
+    labels += [_draw_bound(axes, key, m, values, measured.certificates[key]) for key, values in informative.items()]
     if before is not None and np.array_equal(before.shots, m):
         old = before.error_two_class if kind == "two_class" else before.error
         axes.plot(m, style.positive(old), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
@@ -110,14 +108,16 @@ def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | 
     )
 
 
-def _draw_bound(axes: Axes, key: str, m: np.ndarray, values: np.ndarray, valid: np.ndarray) -> tuple[str, float, str]:
-    """A line clipped at 1; where a theorem does not hold the line is thin and dotted."""
+def _draw_bound(
+    axes: Axes, key: str, m: np.ndarray, values: np.ndarray, certificate: Certificate
+) -> tuple[str, float, str]:
+    """A line clipped at 1; where a theorem does not hold the line is thin and dotted; no certificate, dashed."""
     colour = _COLOURS.get(key, style.MUTED)
     shown = style.positive(np.minimum(values, 1.0))
-    dashed = key in _REMARKS
+    dashed = not certificate.is_certificate
     if not dashed:
         axes.plot(m, shown, color=colour, linewidth=0.9, linestyle=(0, (1, 1.2)))
-    solid = np.where(valid | dashed, shown, np.nan)
+    solid = np.where(certificate.valid | dashed, shown, np.nan)
     axes.plot(m, solid, color=colour, linewidth=1.2 if dashed else 1.6, linestyle=(0, (4, 2)) if dashed else "-")
     clipped = values >= 1
     axes.plot(m[clipped], shown[clipped], "^", color=colour, markerfacecolor="white", markersize=4, clip_on=False)

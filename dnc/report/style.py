@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -84,10 +85,11 @@ def panel(
     """A figure with one set of axes whose margins are fixed in inches, `right` a fraction for direct labels."""
     width, height = size
     figure = Figure(figsize=size)
-    left, bottom, top = 0.62 / width, 0.5 / height, 1 - (0.56 if subtitle else 0.38) / height
+    lines = textwrap.wrap(subtitle, int(15.5 * width))
+    left, bottom, top = 0.62 / width, 0.5 / height, 1 - (0.38 + 0.15 * len(lines) + 0.03 * bool(lines)) / height
     axes = figure.add_axes((left, bottom, right - left, top - bottom))
     figure.text(0.02 / width, 1 - 0.2 / height, title, fontsize=9.5)
-    figure.text(0.02 / width, 1 - 0.38 / height, subtitle, fontsize=7.5, color=MUTED)
+    figure.text(0.02 / width, 1 - 0.28 / height, "\n".join(lines), fontsize=7.5, color=MUTED, va="top")
     return figure, axes
 
 

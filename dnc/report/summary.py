@@ -140,7 +140,8 @@ def headline(run: Run) -> str:
     if run.has_time:
         unit, times = run.times()
         directional, classical = ([getattr(row, f) for row in rows] for f in ("directional_factor", "cdnv_factor"))
-        duration = f"{times[-1] - times[0]:.3g} {unit}s"
+        elapsed = f"{times[-1] - times[0]:.3g}"
+        duration = f"{elapsed} {unit}{'' if elapsed == '1' else 's'}"
         parts.append(f"Over {duration} directional CDNV {_fell(directional)} while CDNV {_fell(classical)}")
     else:
         parts.append(
@@ -152,9 +153,7 @@ def headline(run: Run) -> str:
     if len(shots) == 1:
         m = shots.pop()
         word = "shot" if m == 1 else "shots"
-        parts.append(
-            f"{m} {word} per class classify {_range([100 * a for _, a in accuracies], '%')} of held-out samples"
-        )
+        parts.append(f"{m} {word} per class classify {_range([100 * a for _, a in accuracies], '%')} of the rest")
     return "; ".join(parts) + "."
 
 

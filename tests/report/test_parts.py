@@ -1,5 +1,8 @@
 """Pieces of the report that can be wrong on their own: label placement, axes, the baguette's arithmetic."""
 
+import re
+
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,7 +62,7 @@ def test_the_time_axis_holds_zero_and_grows_like_a_logarithm(tmp_path):
 def test_both_collapse_panels_share_their_scale(tmp_path):
     run = load(synthetic.workdir(tmp_path / "w", {"digit": ("0", "1")}, (0, 1, 4)))
     with style.theme():
-        ticks = [set(__import__("re").findall(r">(2[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)<", p.svg)) for p in collapse(run)]
+        ticks = [set(re.findall(r">(2[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)<", p.svg)) for p in collapse(run)]
     assert ticks[0] == ticks[1]
     assert len(ticks[0]) >= 3
 
@@ -71,8 +74,6 @@ def test_file_names_are_safe_and_distinct():
 
 
 def test_the_users_matplotlib_settings_neither_leak_in_nor_out():
-    import matplotlib
-
     with matplotlib.rc_context({"text.usetex": True, "font.size": 40.0}):
         with style.theme():
             assert not matplotlib.rcParams["text.usetex"]

@@ -116,6 +116,13 @@ def test_optional_files_may_be_missing_and_a_torn_log_line_is_skipped(tmp_path):
     assert 'id="data"' not in write_report(workdir, workdir / "report").read_text()
 
 
+def test_a_run_that_has_only_begun_is_a_single_analysis_with_a_log(tmp_path):
+    workdir = synthetic.workdir(tmp_path / "w", {"digit": ("0", "1")}, (0,))
+    page = everything_is_well_formed(write_report(workdir, workdir / "report"))
+    assert re.findall(r'<section id="(\w+)"', page) == ["baguette", "shots", "variance", "pairs", "data", "details"]
+    assert "two-class subtasks" not in page, "two classes have one two-class subtask: themselves"
+
+
 def test_nulls_are_tolerated_and_shown_as_not_available(tmp_path):
     def hollow(value):
         if isinstance(value, dict):

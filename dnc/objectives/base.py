@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from typing import Protocol, TypedDict
 
+import jax.numpy as jnp
 from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
 from dnc.types import Array, Float, Int, Key
+
+
+def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Losses are computed in float32 however coarse the network's type; float64 stays."""
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 class Batch(TypedDict):

@@ -8,7 +8,7 @@ from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
-from dnc.objectives.base import Batch, Network
+from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.types import Array, Float, Key
 
 
@@ -20,62 +20,63 @@ def normalize(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
 def similarities(
     first: Float[Array, "b p"], second: Float[Array, "b p"]
 ) -> tuple[Float[Array, "2*b"], Float[Array, "2*b 2*b"]]:
-    """Cosine of every anchor with its positive, and with all views: -inf on the diagonal.
+    """Cosine of each of the 2b anchors with its positive, and with all views: -inf for the two of its own example.
 
-    Anchors are ordered first[0], second[0], first[1], ...: views of one example stay on that example's device.
+    Anchors are ordered first[0], second[0], first[1], ...: the views of one example stay on that example's device.
     """
     if first.shape[0] < 2:
         raise ValueError(f"a contrastive loss needs at least 2 examples in the batch, not {first.shape[0]}")
-    z = normalize(jnp.stack([first, second], axis=1)).astype(jnp.float32)
+    z = normalize(at_least_float32(jnp.stack([first, second], axis=1)))
     positive = jnp.sum(z[:, 0] * z[:, 1], axis=-1)
     anchors = z.reshape(-1, z.shape[-1])
-    # "highest": at temperature 0.1, a bfloat16 product (the default on accelerators) errs by several percent of a logit
+    # "highest": the product is bfloat16 by default on accelerators, and temperature 0.1 multiplies its error by ten
     pairwise = jnp.dot(anchors, anchors.T, precision="highest")
-    itself = jnp.eye(len(anchors), dtype=bool)
-    return jnp.repeat(positive, 2), jnp.where(itself, -jnp.inf, pairwise)
+    example = jnp.arange(len(anchors)) // 2
+    return jnp.repeat(positive, 2), jnp.where(example[:, None] == example[None, :], -jnp.inf, pairwise)
 
 
-def nt_xent(first: Float[Array, "b p"], second: Float[Array, "b p"], temperature: float) -> Float[Array, ""]:
+def nt_xent(
+    first: Float[Array, "b p"], second: Float[Array, "b p"], temperature: float | Float[Array, ""]
+) -> Float[Array, ""]:
     """Normalised temperature-scaled cross-entropy (Chen et al. 2020, eq. 1).
 
     L = 1/(2b) sum over the 2b anchors of  -s+/T + log sum over the other 2b - 1 views of exp(s/T),  s = cosine
 
-    Every anchor's negatives are the 2b - 2 views of all other examples of the global batch. The positive is in the sum.
+    Every anchor's negatives are the 2b - 2 views of all other examples of the global batch; the positive is in the sum.
+    An anchor's term is softplus of its term in `decoupled_nt_xent`: accurate when it is close to 0.
     """
-    positive, pairwise = similarities(first, second)
-    return jnp.mean(jax.nn.logsumexp(pairwise / temperature, axis=1) - positive / temperature)
+    positive, negatives = similarities(first, second)
+    return jnp.mean(jax.nn.softplus(jax.nn.logsumexp(negatives / temperature, axis=1) - positive / temperature))
 
 
-def decoupled_nt_xent(first: Float[Array, "b p"], second: Float[Array, "b p"], temperature: float) -> Float[Array, ""]:
+def decoupled_nt_xent(
+    first: Float[Array, "b p"], second: Float[Array, "b p"], temperature: float | Float[Array, ""]
+) -> Float[Array, ""]:
     """NT-Xent without the positive in the denominator (decoupled contrastive learning, Yeh et al. 2022, eq. 6).
 
     L = 1/(2b) sum over the 2b anchors of  -s+/T + log sum over the 2b - 2 negatives of exp(s/T)
 
     Can be negative. Some published code named DCL keeps the positive in the sum and is plain NT-Xent.
     """
-    positive, pairwise = similarities(first, second)
-    example = jnp.arange(len(pairwise)) // 2
-    negatives = jnp.where(example[:, None] == example[None, :], -jnp.inf, pairwise)
+    positive, negatives = similarities(first, second)
     return jnp.mean(jax.nn.logsumexp(negatives / temperature, axis=1) - positive / temperature)
 
 
 def contrastive_metrics(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> dict[str, Float[Array, ""]]:
     """How well positives are found, and whether the embedding has collapsed.
 
-    contrastive_accuracy: share of anchors whose positive is more similar than all 2b - 2 negatives.
+    contrastive_accuracy: share of anchors whose positive is more similar than each of their 2b - 2 negatives.
     positive_similarity, negative_similarity: mean cosines.
     embedding_std: mean over dimensions of the normalised embeddings' standard deviation, times sqrt(p): 1 when spread
     evenly over the sphere, 0 when all embeddings are equal.
     """
-    positive, pairwise = similarities(first, second)
-    b, p = first.shape
-    total = jnp.sum(jnp.where(jnp.isfinite(pairwise), pairwise, 0.0))
-    embeddings = normalize(jnp.concatenate([first, second], axis=0))
+    positive, negatives = similarities(first, second)
+    embeddings = normalize(at_least_float32(jnp.stack([first, second], axis=1)))
     return {
-        "contrastive_accuracy": jnp.mean((positive >= pairwise.max(axis=1)).astype(jnp.float32)),
+        "contrastive_accuracy": jnp.mean(positive > negatives.max(axis=1), dtype=jnp.float32),
         "positive_similarity": jnp.mean(positive),
-        "negative_similarity": (total - jnp.sum(positive)) / (2 * b * (2 * b - 2)),
-        "embedding_std": jnp.mean(jnp.std(embeddings, axis=0)) * p**0.5,
+        "negative_similarity": jnp.mean(negatives, where=jnp.isfinite(negatives)),
+        "embedding_std": jnp.mean(jnp.std(embeddings, axis=(0, 1))) * first.shape[1] ** 0.5,
     }
 
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
-from dnc.objectives.base import Batch, Network
+from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.types import Array, Float, Int, Key
 
 
@@ -16,7 +16,7 @@ def cross_entropy(
     logits: Float[Array, "n k"], labels: Int[Array, "n"], label_smoothing: float = 0.0
 ) -> Float[Array, ""]:
     """Mean over samples of -sum_c q_c log softmax(logits)_c,  q = (1 - a) onehot(label) + a/k,  a = label_smoothing."""
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_p = jax.nn.log_softmax(at_least_float32(logits))
     true = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     return -jnp.mean((1.0 - label_smoothing) * true + label_smoothing * jnp.mean(log_p, axis=1))
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
-from dnc.objectives.base import Batch, Network
+from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.types import Array, Float, Key
 
 
@@ -34,7 +34,7 @@ def vicreg_terms(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> dic
     """The three unweighted terms of `vicreg_loss`."""
     if first.shape[0] < 2:
         raise ValueError(f"a variance over the batch needs at least 2 examples, not {first.shape[0]}")
-    first, second = first.astype(jnp.float32), second.astype(jnp.float32)
+    first, second = at_least_float32(first), at_least_float32(second)
     return {
         "invariance": invariance(first, second),
         "variance": (variance_hinge(first) + variance_hinge(second)) / 2,
@@ -45,9 +45,9 @@ def vicreg_terms(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> dic
 def vicreg_loss(
     first: Float[Array, "b p"],
     second: Float[Array, "b p"],
-    invariance_weight: float = 25.0,
-    variance_weight: float = 25.0,
-    covariance_weight: float = 1.0,
+    invariance_weight: float | Float[Array, ""] = 25.0,
+    variance_weight: float | Float[Array, ""] = 25.0,
+    covariance_weight: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, ""]:
     """Variance-invariance-covariance regularisation (Bardes et al. 2022), as in the authors' code.
 
@@ -69,7 +69,8 @@ def vicreg_loss(
 class VICReg:
     """Keep views equal, each dimension's deviation above 1, and dimensions uncorrelated (Bardes et al. 2022).
 
-    invariance_weight, variance_weight, covariance_weight: lambda, mu and nu of `vicreg_loss`.
+    invariance_weight, variance_weight, covariance_weight: lambda, mu and nu of `vicreg_loss`. Code that adds the two
+    views' variance terms without halving them (solo-learn's, for one) means twice its number by this variance_weight.
     widths, norm, last_bias: the expander, see `Projector`.
     """
 
@@ -98,5 +99,5 @@ class VICReg:
         first, second = network(batch["views"], train=True)
         weights = (self.invariance_weight, self.variance_weight, self.covariance_weight)
         metrics = vicreg_terms(first, second)
-        metrics["embedding_std"] = jnp.mean(jnp.std(jnp.stack([first, second]), axis=1))
+        metrics["embedding_std"] = jnp.mean(jnp.std(jnp.stack([first, second]), axis=1, ddof=1))
         return vicreg_loss(first, second, *weights), jax.lax.stop_gradient(metrics)

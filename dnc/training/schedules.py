@@ -64,5 +64,5 @@ def steps_in(duration: Mapping[str, int | float | None], batch_size: int, exampl
     return _ceil(value * (examples_per_epoch // batch_size))
 
 
-def _ceil(steps: float) -> int:
+def _ceil(steps: int | float) -> int:
     return math.ceil(round(steps, 6))  # 0.1 epochs of 30 steps are 3 steps, though 0.1 * 30 > 3 in floating point

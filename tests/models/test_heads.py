@@ -1,0 +1,61 @@
+"""Projectors: layers, biases, normalisation, types."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dnc.models.heads import Projector
+
+X = jax.random.normal(jax.random.key(0), (6, 5))
+
+
+def rngs():
+    """Compiling threefry for each shape takes seconds on a CPU; the hardware generator's key does not."""
+    return nnx.Rngs(params=jax.random.key(0, impl="rbg"))
+
+
+def names(head):
+    return {".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(head, nnx.Param))}
+
+
+def test_plain_projector_by_hand():
+    head = Projector(5, (4, 3), rngs=rngs())
+    hidden, last = head.layers[0], head.last
+    hidden.bias[...] = jnp.linspace(-1.0, 1.0, 4)
+    x = np.maximum(np.asarray(X) @ np.asarray(hidden.kernel[...]) + np.asarray(hidden.bias[...]), 0)
+    expected = x @ np.asarray(last.kernel[...]) + np.asarray(last.bias[...])
+    np.testing.assert_allclose(head(X, train=True), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_normalised_projector_by_hand():
+    head = Projector(5, (4, 3), norm=True, last_bias=False, rngs=rngs())
+    x = np.asarray(X) @ np.asarray(head.layers[0].kernel[...])
+    x = np.maximum((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), 0)
+    np.testing.assert_allclose(head(X, train=True), x @ np.asarray(head.last.kernel[...]), rtol=1e-4, atol=1e-5)
+
+
+def test_only_layers_without_normalisation_have_a_bias():
+    plain, normalised = Projector(5, (4, 3), rngs=rngs()), Projector(5, (4, 3), norm=True, rngs=rngs())
+    assert names(plain) == {"layers.0.kernel", "layers.0.bias", "last.kernel", "last.bias"}
+    assert names(normalised) == {
+        "layers.0.kernel",
+        "norms.0.scale",
+        "norms.0.bias",
+        "last.kernel",
+        "last.bias",
+    }
+    assert names(Projector(5, (3,), last_bias=False, rngs=rngs())) == {"last.kernel"}
+
+
+def test_bfloat16_output_is_float32():
+    head = Projector(5, (4, 3), norm=True, dtype=jnp.bfloat16, rngs=rngs())
+    assert head(X, train=True).dtype == jnp.float32
+    assert {p.dtype for p in jax.tree.leaves(nnx.state(head))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("widths", [(), (4, 0)])
+def test_widths_are_checked(widths):
+    with pytest.raises(ValueError, match="widths="):
+        Projector(5, widths, rngs=rngs())

@@ -1,0 +1,186 @@
+"""ResNet: torchvision's parameter counts, shapes, padding, initialisation, statistics, types."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dnc.models.resnet import STEMS, BasicBlock, Bottleneck, ConvNorm, ResNet
+
+IMAGES = jax.random.normal(jax.random.key(3), (4, 16, 16, 3))
+
+
+def rngs():
+    """Compiling threefry for each shape takes seconds on a CPU; the hardware generator's key does not."""
+    return nnx.Rngs(params=jax.random.key(0, impl="rbg"))
+
+
+def parameters(module):
+    return {".".join(map(str, path)): p for path, p in nnx.to_flat_state(nnx.state(module, nnx.Param))}
+
+
+def abstract(*args, **settings):
+    return nnx.eval_shape(lambda: ResNet(*args, **settings, rngs=rngs()))
+
+
+def created(*args, **settings):
+    return nnx.split(ResNet(*args, **settings, rngs=rngs()))
+
+
+@pytest.mark.parametrize(
+    ("depth", "with_head"), [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160)]
+)
+def test_parameter_counts_equal_torchvision(depth, with_head):
+    network = abstract(depth, "imagenet")
+    head = network.features * 1000 + 1000
+    assert sum(p.size for p in parameters(network).values()) == with_head - head
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_convolutions_have_no_bias_and_everything_is_float32(depth):
+    network = abstract(depth, "imagenet", dtype=jnp.bfloat16)
+    flat = parameters(network)
+    endings = {".".join(name.split(".")[-2:]) for name in flat}
+    assert endings == {"conv.kernel", "norm.scale", "norm.bias"}
+    assert {p.dtype for p in jax.tree.leaves(nnx.state(network))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(("stem", "before_stages"), [("cifar", (32, 32)), ("cifar_s2", (16, 16)), ("imagenet", (8, 8))])
+@pytest.mark.parametrize(("depth", "features"), [(18, 64), (50, 256)])
+def test_shapes_by_stem(stem, before_stages, depth, features):
+    network = abstract(depth, stem, width=8)
+    sizes = []
+
+    def forward(network, images):
+        x = nnx.relu(network.stem(images, train=False))
+        if network.pool:
+            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for block in network.blocks:
+            sizes.append(x.shape[1:3])
+            x = block(x, train=False)
+        return network(images, train=False)
+
+    out = nnx.eval_shape(forward, network, jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32))
+    assert sizes[0] == before_stages
+    assert (out.shape, out.dtype, network.features) == ((2, features), jnp.float32, features)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (7, 2), (1, 2)])
+def test_convolutions_pad_like_pytorch(kernel, stride):
+    layer = ConvNorm(2, 3, kernel, stride, rngs=rngs())
+    image = np.asarray(jax.random.normal(jax.random.key(1), (8, 8, 2)), np.float64)
+    weight, pad = np.asarray(layer.conv.kernel[...], np.float64), kernel // 2
+    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    size = (8 + 2 * pad - kernel) // stride + 1
+    expected = np.zeros((size, size, 3))
+    for i in range(size):
+        for j in range(size):
+            patch = padded[i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+            expected[i, j] = np.einsum("hwc,hwcf->f", patch, weight)
+    actual = layer.conv(jnp.asarray(image[None], jnp.float32))[0]
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    # A new layer's evaluation mode divides by sqrt(1 + 1e-5) alone.
+    normalised = layer(jnp.asarray(image[None], jnp.float32), train=False)[0]
+    np.testing.assert_allclose(normalised, expected / np.sqrt(1 + 1e-5), rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_start_with_he_fan_out_variance():
+    kernel = ConvNorm(64, 128, 3, rngs=rngs()).conv.kernel[...]
+    np.testing.assert_allclose(np.var(kernel), 2 / (3 * 3 * 128), rtol=0.02)
+    np.testing.assert_allclose(np.mean(kernel), 0.0, atol=1e-3)
+
+
+def test_bottlenecks_stride_in_the_three_by_three():
+    block = Bottleneck(16, 4, 2, zero_init_residual=False, dtype=jnp.float32, rngs=rngs())
+    assert [layer.conv.strides for layer in (block.first, block.second, block.third)] == [(1, 1), (2, 2), (1, 1)]
+    assert block.shortcut.conv.strides == (2, 2)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_zero_initialised_residual_blocks_start_as_the_identity(block):
+    layer = block(4 * block.expansion, 4, 1, zero_init_residual=True, dtype=jnp.float32, rngs=rngs())
+    x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 4, 4, 4 * block.expansion)))
+    np.testing.assert_array_equal(layer(x, train=True), x)
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_zero_init_residual_zeroes_one_scale_a_block(flag):
+    _, state = created(18, width=2, zero_init_residual=flag)
+    scales = [p for path, p in nnx.to_flat_state(state) if path[-1] == "scale"]
+    assert sum(bool(jnp.all(p[...] == 0)) for p in scales) == (8 if flag else 0)
+
+
+@pytest.fixture(scope="module")
+def forward():
+    graphdef, state = created(18, "cifar_s2", width=4)
+
+    def run(state, images, train):
+        network = nnx.merge(graphdef, state)
+        return network(images, train=train), nnx.state(network)
+
+    return jax.jit(run, static_argnames="train"), state
+
+
+def test_evaluation_is_deterministic_and_treats_images_alone(forward):
+    run, state = forward
+    features, after = run(state, IMAGES, train=False)
+    np.testing.assert_array_equal(features, run(state, IMAGES, train=False)[0])
+    np.testing.assert_allclose(features[::-1], run(state, IMAGES[::-1], train=False)[0], rtol=1e-5, atol=1e-6)
+    others = IMAGES.at[1:].set(0.0)
+    np.testing.assert_allclose(features[0], run(state, others, train=False)[0][0], rtol=1e-5, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(after), nnx.to_pure_dict(state))
+
+
+def test_training_normalises_with_the_batch_and_updates_every_statistic(forward):
+    run, state = forward
+    features, after = run(state, IMAGES, train=True)
+    assert np.abs(features - run(state, IMAGES, train=False)[0]).max() > 1e-2
+    for path, value in nnx.to_flat_state(after):
+        changed = bool(jnp.any(value[...] != dict(nnx.to_flat_state(state))[path][...]))
+        assert changed == (path[-1] in ("mean", "var")), path
+
+
+def test_running_statistics_are_a_tenth_of_the_batch_after_one_step():
+    layer = ConvNorm(3, 4, 3, rngs=rngs())
+    x = layer.conv(IMAGES)
+    y = layer(IMAGES, train=True)
+    np.testing.assert_allclose(layer.norm.mean[...], 0.1 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(layer.norm.var[...], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-4)
+    expected = (x - x.mean((0, 1, 2), keepdims=True)) / jnp.sqrt(x.var((0, 1, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_computes_coarsely_but_keeps_statistics_and_features_in_float32(forward):
+    run, state = forward
+    coarse = nnx.split(abstract(18, "cifar_s2", width=4, dtype=jnp.bfloat16))[0]
+
+    @jax.jit
+    def run_coarse(state, images):
+        network = nnx.merge(coarse, state)
+        return network.stem(images, train=False), network(images, train=True), nnx.state(network)
+
+    stem, features, after = run_coarse(state, IMAGES)
+    assert stem.dtype == jnp.bfloat16
+    assert features.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(after)} == {jnp.dtype("float32")}
+    exact = run(state, IMAGES, train=True)[0]
+    error = np.linalg.norm(features - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"depth": 20}, r"depth=20 .* \[18, 34, 50, 101\]"),
+        ({"stem": "tiny"}, "stem='tiny' .*'cifar_s2'"),
+        ({"width": 0}, "width=0"),
+    ],
+)
+def test_unknown_architectures_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ResNet(**settings, rngs=rngs())
+
+
+def test_stems_are_those_documented():
+    assert all(name in ResNet.__doc__ for name in STEMS)

@@ -1,0 +1,125 @@
+"""Every objective trains a network: functional step, running statistics, dtypes, one pass over both views."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from dnc.models.encoder import Encoder
+from dnc.models.resnet import ConvNorm
+from dnc.objectives import OBJECTIVES, Network, Supervised
+from dnc.training.optimizers import make_optimizer
+from dnc.training.schedules import warmup_cosine
+
+SETTINGS = {
+    "simclr": {"widths": (16, 8)},
+    "vicreg": {"widths": (16, 8)},
+    "supervised": {"task": "color", "num_classes": 4},
+}
+
+
+class TinyEncoder(Encoder):
+    """One normalised convolution, pooled: everything that matters of a ResNet, compiled in a second."""
+
+    def __init__(self, dtype, rngs):
+        self.block = ConvNorm(3, 8, 3, 2, dtype=dtype, rngs=rngs)
+        self.features = 8
+        self.dtype = dtype
+
+    def __call__(self, images, *, train):
+        return nnx.relu(self.block(images.astype(self.dtype), train=train)).mean(axis=(1, 2), dtype=jnp.float32)
+
+
+def network_of(name, dtype=jnp.float32):
+    rngs = nnx.Rngs(params=jax.random.key(0, impl="rbg"))  # compiles faster on CPU than threefry
+    objective = OBJECTIVES[name](**SETTINGS[name])
+    return objective, objective.network(TinyEncoder(dtype, rngs), rngs=rngs)
+
+
+def batch_of(size):
+    key = jax.random.key(7)
+    return {"views": jax.random.normal(key, (2, size, 8, 8, 3)), "labels": {"color": jnp.arange(size) % 4}}
+
+
+def step_of(objective, graphdef, optimizer):
+    def loss(params, rest, batch):
+        network = nnx.merge(graphdef, params, rest, copy=True)
+        value, metrics = objective.loss(network, batch, jax.random.key(0))
+        return value, (metrics, nnx.split(network, nnx.Param, ...)[2])
+
+    @jax.jit
+    def step(params, rest, state, batch):
+        (value, (metrics, rest)), grads = jax.value_and_grad(loss, has_aux=True)(params, rest, batch)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), rest, state, value, metrics
+
+    return step
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_functional_steps_lower_the_loss_and_update_running_statistics(name, dtype):
+    objective, network = network_of(name, dtype)
+    graphdef, params, rest = nnx.split(network, nnx.Param, ...)
+    optimizer = make_optimizer("adamw", warmup_cosine(1e-2, 2, 20), weight_decay=1e-4, clip_norm=3.0)
+    step, state = step_of(objective, graphdef, optimizer), optimizer.init(params)
+    batch, before, values = batch_of(8), rest, []
+    for _ in range(10):
+        params, rest, state, value, metrics = step(params, rest, state, batch)
+        values.append(float(value))
+    assert np.all(np.isfinite(values))
+    assert values[-1] < values[0]
+    assert all(m.shape == () and m.dtype == jnp.float32 and np.isfinite(m) for m in metrics.values())
+    assert {x.dtype for x in jax.tree.leaves((params, rest))} == {jnp.dtype("float32")}
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, rest)))
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_every_parameter_has_a_gradient(name):
+    objective, network = network_of(name)
+    graphdef, params, rest = nnx.split(network, nnx.Param, ...)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        return objective.loss(nnx.merge(graphdef, params, rest, copy=True), batch_of(8), jax.random.key(0))[0]
+
+    assert all(bool(jnp.any(g != 0)) for g in jax.tree.leaves(gradient(params)))
+
+
+def test_the_original_network_is_untouched_by_a_functional_call():
+    objective, network = network_of("simclr")
+    graphdef, params, rest = nnx.split(network, nnx.Param, ...)
+    before = jax.tree.map(np.array, nnx.to_pure_dict(rest))
+    objective.loss(nnx.merge(graphdef, params, rest, copy=True), batch_of(4), jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, before, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
+
+
+def test_both_views_are_normalised_as_one_batch():
+    _, network = network_of("simclr")
+    views = batch_of(4)["views"]
+    images = np.concatenate([views[0], views[1]])
+    x = network.encoder.block.conv(jnp.asarray(images))
+    network(views, train=True)
+    np.testing.assert_allclose(network.encoder.block.norm.mean[...], 0.1 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(network.encoder.block.norm.var[...], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-4, atol=1e-6)
+
+
+def test_outputs_belong_to_their_view_and_example():
+    _, network = network_of("simclr")
+    views = batch_of(3)["views"]
+    outputs = network(views, train=False)
+    assert outputs.shape == (2, 3, 8)
+    for v in range(2):
+        for b in range(3):
+            alone = network.head(network.encoder(views[v, b][None], train=False), train=False)[0]
+            np.testing.assert_allclose(outputs[v, b], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_supervised_needs_its_task_among_the_labels():
+    network = network_of("supervised")[1]
+    assert isinstance(network, Network)
+    with pytest.raises(ValueError, match=r"task='shape' has no labels in the batch: choose one of \['color'\]"):
+        Supervised(task="shape", num_classes=4).loss(network, batch_of(4), jax.random.key(0))

@@ -1,0 +1,177 @@
+"""Optimisers against float64 NumPy loops written from the papers' and PyTorch code's update rules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from dnc.models.heads import Projector
+from dnc.training.optimizers import make_optimizer, scale_by_clipped_trust_ratio, weights_only
+from dnc.training.schedules import warmup_cosine
+
+STEPS = 6
+SCHEDULE = warmup_cosine(0.3, 2, STEPS)
+SHAPES = {"conv": (3, 3, 2, 4), "dense": (4, 3), "zero": (2, 2), "bias": (3,), "scale": (4,), "scalar": ()}
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=shape) for name, shape in SHAPES.items()}
+    params["zero"] *= 0
+    gradients = [{name: rng.normal(size=shape) for name, shape in SHAPES.items()} for _ in range(STEPS)]
+    gradients[1]["dense"] = np.zeros(SHAPES["dense"])
+    return params, gradients
+
+
+def run(optimizer):
+    params, gradients = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), problem())
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    for gradient in gradients:
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def assert_close(actual, expected):
+    for name in SHAPES:
+        np.testing.assert_allclose(actual[name], expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def reference_lars(weight_decay, momentum, trust, clip):
+    params, gradients = problem()
+    velocity = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for t in range(STEPS):
+        rate = float(SCHEDULE(t))
+        for name, p in params.items():
+            u = gradients[t][name]
+            if p.ndim > 1:
+                u = u + weight_decay * p
+                p_norm, u_norm = np.sqrt(np.sum(p**2)), np.sqrt(np.sum(u**2))
+                ratio = trust * p_norm / u_norm if p_norm > 0 and u_norm > 0 else 1.0
+                if clip and p_norm > 0 and u_norm > 0:
+                    ratio = min(ratio / rate, 1.0) if rate > 0 else 1.0
+                u = ratio * u
+            velocity[name] = momentum * velocity[name] + u
+            params[name] = p - rate * velocity[name]
+    return params
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("trust", [0.001, 0.02, 1.0])
+def test_lars_matches_the_float64_loop(clip, trust):
+    settings = {"weight_decay": 0.1, "momentum": 0.9, "trust_coefficient": trust, "clip": clip}
+    assert_close(run(make_optimizer("lars", SCHEDULE, **settings)), reference_lars(0.1, 0.9, trust, clip))
+
+
+def test_lars_equals_optax_while_the_rate_is_constant():
+    theirs = optax.lars(0.2, 0.1, weight_decay_mask=weights_only, trust_coefficient=0.01, trust_ratio_mask=weights_only)
+    assert_close(run(make_optimizer("lars", 0.2, weight_decay=0.1, trust_coefficient=0.01)), run(theirs))
+
+
+def test_clipped_lars_never_steps_further_than_sgd():
+    clipped = run(make_optimizer("lars", 0.2, momentum=0.0, trust_coefficient=1e6, clip=True))
+    assert_close(clipped, run(make_optimizer("sgd", 0.2, momentum=0.0)))
+
+
+def test_biases_and_normalisation_take_plain_momentum_steps_under_lars():
+    adapted = run(make_optimizer("lars", SCHEDULE, weight_decay=10.0, trust_coefficient=0.001, clip=True))
+    plain = run(make_optimizer("sgd", SCHEDULE, weight_decay=0.0))
+    for name in ("bias", "scale", "scalar"):
+        np.testing.assert_array_equal(adapted[name], plain[name])
+    for name in ("conv", "dense"):
+        assert np.abs(adapted[name] - plain[name]).max() > 1e-2
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_matches_the_float64_loop(momentum):
+    params, gradients = problem()
+    velocity = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for t in range(STEPS):
+        for name, p in params.items():
+            decay = 0.1 * p if p.ndim > 1 else 0.0
+            velocity[name] = momentum * velocity[name] + gradients[t][name] + decay
+            params[name] = p - float(SCHEDULE(t)) * velocity[name]
+    assert_close(run(make_optimizer("sgd", SCHEDULE, weight_decay=0.1, momentum=momentum)), params)
+
+
+def test_adamw_matches_the_float64_loop_and_decays_weights_only():
+    params, gradients = problem()
+    first = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    second = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for t in range(STEPS):
+        for name, p in params.items():
+            g = gradients[t][name]
+            first[name] = 0.9 * first[name] + 0.1 * g
+            second[name] = 0.95 * second[name] + 0.05 * g**2
+            step = first[name] / (1 - 0.9 ** (t + 1)) / (np.sqrt(second[name] / (1 - 0.95 ** (t + 1))) + 1e-8)
+            decay = 0.05 * p if p.ndim > 1 else 0.0
+            params[name] = p - float(SCHEDULE(t)) * (step + decay)
+    assert_close(run(make_optimizer("adamw", SCHEDULE, weight_decay=0.05, b2=0.95)), params)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lars", "sgd"])
+def test_with_no_gradient_only_weights_decay(name):
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)}
+    optimizer = make_optimizer(name, 0.1, weight_decay=0.5)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    assert np.all(np.asarray(updates["kernel"]) < 0)
+    assert not np.any(updates["bias"])
+    assert not np.any(updates["scale"])
+
+
+def test_masks_follow_a_network():
+    head = Projector(5, (4, 3), norm=True, rngs=nnx.Rngs(0))
+    params = nnx.state(head, nnx.Param)
+    mask = dict(nnx.to_flat_state(weights_only(params)))
+    assert {".".join(map(str, path)): bool(jax.tree.leaves(value)[0]) for path, value in mask.items()} == {
+        "layers.0.kernel": True,
+        "norms.0.scale": False,
+        "norms.0.bias": False,
+        "last.kernel": True,
+        "last.bias": False,
+    }
+    for name in ("adamw", "lars", "sgd"):
+        optimizer = make_optimizer(name, 0.1, weight_decay=0.5)
+        updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+        moved = {".".join(map(str, path)) for path, u in nnx.to_flat_state(updates) if np.any(u[...])}
+        assert moved == {"layers.0.kernel", "last.kernel"}, name
+
+
+def test_the_gradient_is_clipped_to_a_global_norm_before_anything_else():
+    params = {"a": jnp.zeros((1, 1)), "b": jnp.zeros(1)}
+    gradients = {"a": jnp.full((1, 1), 3.0), "b": jnp.full(1, 4.0)}
+    optimizer = make_optimizer("sgd", 1.0, momentum=0.0, clip_norm=1.0)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    np.testing.assert_allclose([updates["a"][0, 0], updates["b"][0]], [-0.6, -0.8], rtol=1e-6)
+    small = jax.tree.map(lambda g: g / 100, gradients)
+    updates, _ = optimizer.update(small, optimizer.init(params), params)
+    np.testing.assert_allclose([updates["a"][0, 0], updates["b"][0]], [-0.03, -0.04], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        (("adam", 0.1), {}, "name='adam' is not known: did you mean 'adamw'"),
+        (("zzz", 0.1), {}, r"choose one of \['adamw', 'lars', 'sgd'\]"),
+        (
+            ("adamw", 0.1),
+            {"weight_deca": 0.1},
+            "adamw has no hyperparameter 'weight_deca': did you mean 'weight_decay'",
+        ),
+        (("sgd", 0.1), {"trust_coefficient": 0.1}, "sgd has no hyperparameter 'trust_coefficient'"),
+        (("sgd", 0.1), {"clip_norm": 0.0}, "clip_norm=0.0"),
+    ],
+)
+def test_unknown_names_are_answered_with_their_neighbours(arguments, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(*arguments, **settings)
+
+
+def test_a_trust_ratio_without_parameters_is_an_error():
+    ratio = scale_by_clipped_trust_ratio(optax.constant_schedule(0.1), 0.001)
+    params = {"kernel": jnp.ones((2, 2))}
+    with pytest.raises(ValueError, match="needs the parameters"):
+        ratio.update(params, ratio.init(params))

@@ -68,7 +68,7 @@ def _read_npy(path: pathlib.Path) -> np.ndarray:
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = [key for key in archive.files if key.startswith(("features", "labels", "class_names"))]
             return {key: archive[key] for key in wanted}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:

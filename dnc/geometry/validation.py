@@ -108,9 +108,9 @@ def standardize(features: np.ndarray, normalize: bool = False) -> tuple[Float[np
     x = features.astype(np.float32 if narrow else np.float64)
     if normalize:
         x = _unit_rows(x)
-    x, unit = _scaled(x, np.abs(x).max())
+    x, unit = _scaled(x, float(np.abs(x).max()))
     x = x - x.mean(axis=0, dtype=np.float64).astype(x.dtype)
-    x, spread = _scaled(x, np.sqrt(np.mean(x.astype(np.float64) ** 2)))
+    x, spread = _scaled(x, float(np.sqrt(np.mean(x.astype(np.float64) ** 2))))
     return x.astype(np.float32), unit * spread
 
 

@@ -1,0 +1,276 @@
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dnc
+from dnc import feature_files
+from dnc.geometry.pairs import mean_over_pairs
+from tests import oracles
+from tests.samples import clusters, factorial, off_diagonal
+
+SHOTS = (1, 5)
+
+
+@pytest.fixture(scope="module")
+def single():
+    features, labels = clusters(seed=0, n=240, k=3, d=8)
+    return dnc.analyze(
+        features, labels, class_names=["ant", "<bee>", "cat"], shots=SHOTS, repeats=3, name="toy", step=7
+    )
+
+
+@pytest.fixture(scope="module")
+def multitask():
+    features, labels = factorial(seed=0, levels=(3, 3), renders=20, d=8)
+    return dnc.analyze(features, labels, shots=SHOTS, repeats=3)
+
+
+def test_collapse_matches_oracle(single):
+    features, labels = clusters(seed=0, n=240, k=3, d=8)
+    expected = oracles.pair_geometry(features, labels)
+    np.testing.assert_allclose(off_diagonal(single.cdnv), off_diagonal(expected["cdnv"]), rtol=1e-5)
+    np.testing.assert_allclose(
+        off_diagonal(single.directional_cdnv), off_diagonal(expected["directional_cdnv"]), rtol=1e-5
+    )
+    assert np.isnan(np.diagonal(single.cdnv)).all()
+
+
+def test_json_follows_the_schema(single, tmp_path):
+    path = tmp_path / "deep" / "run.json"
+    single.save(path)
+    found = json.loads(path.read_text())
+    assert [p.name for p in path.parent.iterdir()] == ["run.json"]  # no temporary file is left
+    head = {"schema": "dnc.analysis/1", "name": "toy", "step": 7, "epoch": None, "samples": 240, "dimension": 8}
+    assert head.items() <= found.items()
+    assert (found["normalized"], found["seed"], found["axes"], found["interference"]) == (False, 0, {}, {})
+    task = found["tasks"]["labels"]
+    assert task["classes"] == ["ant", "<bee>", "cat"]
+    assert sum(task["counts"]) == 240
+    assert task["cdnv"][0][0] is None
+    assert task["summary"]["cdnv"] == pytest.approx(np.nanmean(single.cdnv), rel=1e-5)
+    assert (task["shots"], task["repeats"]) == ([1, 5], 3)
+    assert set(task["error"]) == {"mean", "std", "per_class", "two_class"}
+    assert np.shape(task["error"]["per_class"]) == (2, 3)
+    assert set(task["certificates"]) == set(dnc.CERTIFICATES)
+    for bound in task["certificates"].values():
+        assert set(bound) == {"bound", "two_class", "per_class", "is_certificate", "valid"}
+        assert np.shape(bound["per_class"]) == (2, 3)
+        assert np.shape(bound["two_class"]) == np.shape(bound["valid"]) == (2,)
+    assert set(task["decomposition"]) == {"pairs", "axis", "top1", "top10", "top100", "trace"}
+
+
+def test_decomposition_is_in_the_features_own_units(single):
+    features, labels = clusters(seed=0, n=240, k=3, d=8)
+    split = single.task.decomposition
+    expected = oracles.variance_split(features, labels, split.pairs)
+    np.testing.assert_allclose(np.stack([split.axis, split.trace], 1), expected[:, [0, 4]], rtol=1e-5)
+
+
+def test_certificate_and_error_take_other_shots(single):
+    bound = single.certificate("exact_cantelli", shots=[2])
+    assert bound.bound.shape == (1,)
+    assert bound.per_pair.shape == (1, 3, 3)
+    assert single.few_shot_error(shots=[2], repeats=2).mean.shape == (1,)
+    assert single.few_shot_error() is single.few_shot_error()  # measured once
+
+
+def test_two_class_error_averages_over_ordered_pairs(single):
+    error = single.few_shot_error()
+    np.testing.assert_allclose(
+        single.to_dict()["tasks"]["labels"]["error"]["two_class"], mean_over_pairs(error.per_pair), rtol=1e-6
+    )
+
+
+def test_result_depends_on_neither_scale_nor_offset_nor_container():
+    features, labels = clusters(seed=1, n=60, k=2, d=4)
+    plain = dnc.analyze(features, labels, shots=SHOTS, repeats=3)
+    moved = dnc.analyze(jnp.asarray(1024 * features), labels.tolist(), shots=SHOTS, repeats=3)
+    np.testing.assert_allclose(off_diagonal(plain.cdnv), off_diagonal(moved.cdnv), rtol=1e-6)
+    np.testing.assert_array_equal(plain.few_shot_error().mean, moved.few_shot_error().mean)
+
+
+def test_normalize_is_recorded_and_projects_rows_to_the_sphere():
+    features, labels = clusters(seed=2, n=60, k=2, d=4)
+    result = dnc.analyze(features, labels, normalize=True)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert result.normalized
+    np.testing.assert_allclose(
+        off_diagonal(result.cdnv), off_diagonal(oracles.pair_geometry(unit, labels)["cdnv"]), rtol=1e-5
+    )
+
+
+def test_multitask_axes_and_interference(multitask):
+    found = multitask.to_dict()
+    assert list(found["axes"]) == ["factor0|factor1"]
+    summary = found["axes"]["factor0|factor1"]
+    assert set(summary) == {"cosine", "bound", "violations"}
+    assert summary["violations"] == 0  # balanced and independent: the bound holds exactly
+    assert summary["cosine"]["q25"] <= summary["cosine"]["median"] <= summary["cosine"]["max"]
+    features, labels = factorial(seed=0, levels=(3, 3), renders=20, d=8)
+    shares = oracles.interference(features, labels["factor0"], [labels["factor1"]])
+    assert found["interference"]["factor0"]["factor1"] == pytest.approx(shares.mean(), rel=1e-4)
+
+
+def test_several_labelings_need_a_choice(multitask):
+    with pytest.raises(AttributeError, match=r"choose one, as in .tasks\['factor0'\]"):
+        _ = multitask.cdnv
+    assert multitask.tasks["factor1"].cdnv.shape == (3, 3)
+
+
+def test_equal_shapes_compile_nothing_new(multitask):
+    multitask.to_dict()
+    features, labels = factorial(seed=9, levels=(3, 3), renders=20, d=8)
+    with jax.log_compiles(False), jax.transfer_guard("allow"):
+        before = dnc.pair_geometry._cache_size()
+        dnc.analyze(features, labels, shots=SHOTS, repeats=3).to_dict()
+        assert dnc.pair_geometry._cache_size() == before
+
+
+def test_pandas_has_a_row_per_task_and_shot(multitask):
+    table = multitask.to_pandas()
+    assert table[["task", "shots"]].values.tolist() == [[t, m] for t in ("factor0", "factor1") for m in SHOTS]
+    assert set(dnc.CERTIFICATES) < set(table.columns)
+    assert (table["error"] <= 1).all()
+
+
+def test_default_shots_are_those_that_fit():
+    features, labels = clusters(seed=3, n=40, k=2, d=3, balanced=True)
+    assert dnc.analyze(features, labels).task.shots == (1, 5, 10)
+
+
+def test_coincident_means_become_null_in_json():
+    features = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [-2, 0], [2, 0]] * 5, np.float32)
+    found = dnc.analyze(features, [0, 0, 1, 1, 2, 2] * 5, shots=SHOTS, repeats=3).to_dict()["tasks"]["labels"]
+    assert found["summary"] == {"cdnv": None, "directional_cdnv": None}
+    assert found["certificates"]["exact_cantelli"]["bound"] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shots": [30]}, "needs 31 samples of every class, but class '0' of labels has 30"),
+        ({"shots": []}, "non-empty sequence of positive integers"),
+        ({"shots": [0]}, "non-empty sequence of positive integers"),
+        ({"repeats": 0}, "repeats must be at least 1, got 0"),
+        ({"labels": {}}, "empty dict"),
+        ({"labels": np.zeros(59, int)}, "features have 60 rows but labels has 59"),
+        ({"labels": {"a": np.arange(60) % 2, "b": np.zeros(60, int)}}, "one class"),
+        ({"class_names": {"color": ["a", "b"]}}, r"class_names name labelings \['color'\]"),
+        ({"features": np.full((60, 2), np.nan)}, "120 NaN or Inf values"),
+    ],
+)
+def test_bad_arguments_raise_before_any_work(changes, message):
+    features, labels = clusters(seed=4, n=60, k=2, d=4, balanced=True)
+    arguments = {"features": features, "labels": labels, **changes}
+    with pytest.raises(ValueError, match=message):
+        dnc.analyze(**arguments)
+
+
+def test_unknown_certificate_lists_the_names(single):
+    with pytest.raises(ValueError, match="'exact' does not exist: choose from cdnv"):
+        single.certificate("exact")
+
+
+def test_importing_dnc_imports_nothing_heavy():
+    code = "import sys, dnc; print(sorted({'jax', 'numpy', 'flax', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_public_names_resolve():
+    for name in dnc.__all__:
+        assert getattr(dnc, name) is not None
+        assert name in dir(dnc)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = dnc.nonsense
+
+
+FEATURES, LABELS = clusters(seed=5, n=20, k=2, d=3)
+
+
+def write(path, **arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        save_file(arrays, path)
+    else:
+        import pandas as pd
+
+        columns = {key: list(value) for key, value in arrays.items()}
+        pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
+def test_feature_files_of_every_format_read_back(tmp_path, suffix):
+    one = feature_files.read_features(write(tmp_path / f"one{suffix}", features=FEATURES, labels=LABELS))
+    np.testing.assert_array_equal(one.features, FEATURES)
+    np.testing.assert_array_equal(one.labels, LABELS)
+    columns = {"labels_color": LABELS, "labels_shape": 1 - LABELS}
+    many = feature_files.read_features(write(tmp_path / f"many{suffix}", features=FEATURES, **columns))
+    assert list(many.labels) == ["color", "shape"]
+    np.testing.assert_array_equal(many.labels["shape"], 1 - LABELS)
+
+
+def test_npy_pair_reads_back(tmp_path):
+    np.save(tmp_path / "x.npy", FEATURES)
+    np.save(tmp_path / "y.npy", LABELS)
+    file = feature_files.read_features(tmp_path / "x.npy", tmp_path / "y.npy")
+    np.testing.assert_array_equal(file.features, FEATURES)
+    np.testing.assert_array_equal(file.labels, LABELS)
+    with pytest.raises(ValueError, match="a labels file goes with an npy file"):
+        feature_files.read_features(tmp_path / "x.npy")
+
+
+def test_npz_class_names_and_parquet_strings_are_kept(tmp_path):
+    names = np.array(["cat", "dog"])
+    file = feature_files.read_features(
+        write(tmp_path / "x.npz", features=FEATURES, labels_animal=LABELS, class_names_animal=names)
+    )
+    assert file.class_names == {"animal": ["cat", "dog"]}
+    file = feature_files.read_features(write(tmp_path / "x.parquet", features=FEATURES, labels=names[LABELS]))
+    assert file.labels.tolist() == names[LABELS].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"labels": LABELS}, "holds no 'features': it has labels"),
+        ({"features": FEATURES}, "holds no 'labels' or 'labels_NAME'"),
+        ({"features": FEATURES, "labels": LABELS, "labels_a": LABELS}, "holds both 'labels' and 'labels_a'"),
+        ({"features": FEATURES.astype(object), "labels": LABELS}, "pickled content is refused"),
+    ],
+)
+def test_incomplete_npz_is_refused(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        feature_files.read_features(write(tmp_path / "x.npz", **arrays))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
+def test_truncated_files_are_refused_by_name(tmp_path, suffix):
+    path = write(tmp_path / f"x{suffix}", features=FEATURES, labels=LABELS)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"x{suffix} is not a readable"):
+        feature_files.read_features(path)
+
+
+def test_missing_and_unknown_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.npz does not exist"):
+        feature_files.read_features(tmp_path / "gone.npz")
+    (tmp_path / "x.csv").touch()
+    with pytest.raises(ValueError, match=r"unknown format: use one of \.npz"):
+        feature_files.read_features(tmp_path / "x.csv")
+
+
+def test_ragged_parquet_lists_are_refused(tmp_path):
+    import pandas as pd
+
+    pd.DataFrame({"features": [[1.0, 2.0], [1.0]], "labels": [0, 1]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="equally long lists"):
+        feature_files.read_features(tmp_path / "x.parquet")

@@ -1,5 +1,6 @@
 """The baguette picture: equal CDNV, unequal directional CDNV, and which of the two the classifier feels."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +50,11 @@ def measure(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]
     return float(cdnv), float(directional), float(error)
 
 
-def picture() -> list[style.Picture]:
+@functools.cache
+def pictures() -> tuple[style.Picture, ...]:
     """Two baguettes beside two round clouds of the same CDNV."""
     scenes = [("baguettes", "two baguettes", clouds(0.015)), ("round", "two round loaves", clouds(0.5))]
-    return [_draw(name, title, scene) for name, title, scene in scenes]
+    return tuple(_draw(name, title, scene) for name, title, scene in scenes)
 
 
 def _draw(name: str, title: str, scene: Clouds) -> style.Picture:
@@ -100,9 +102,9 @@ def _crust(axes: Axes, points: np.ndarray, colour: str) -> None:
 def _shadow(figure: Figure, scene: Clouds) -> None:
     """What the nearest-mean rule sees: the points' positions along the decision axis."""
     axes = figure.add_axes((0.02, 0.15, 0.96, 0.125))
-    edges = np.linspace(-_WIDE, _WIDE, 76).tolist()
+    edges = np.linspace(-_WIDE, _WIDE, 76)
     for points, colour in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
-        axes.hist(points[:, 0], edges, color=colour, alpha=0.6)
+        axes.stairs(np.histogram(points[:, 0], edges)[0], edges, fill=True, color=colour, alpha=0.6)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
     axes.set_xlim(-_WIDE, _WIDE)
     axes.set_yticks([])

@@ -95,7 +95,7 @@ def _draw(run: Run) -> dict[str, Any]:
     over = run.has_time
     return {
         "collapse": over_time.collapse(run) if over else [],
-        "baguette": baguette.picture(),
+        "baguette": baguette.pictures(),
         "shots": shots.shots(run),
         "cosines": over_time.cosines(run) if over else [],
         "interference": pairs.interference(run),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dnc.report import baguette
 from dnc.report.html import number, write_report
 from tests.report import synthetic
 
@@ -79,7 +80,9 @@ def test_numbers_are_tidy_and_the_same_in_both_files(report):
 
 def test_the_same_files_give_the_same_bytes(tmp_path):
     source = one(tmp_path / "a.json")
-    first, second = (write_report(source, tmp_path / name) for name in ("one", "two"))
+    first = write_report(source, tmp_path / "one")
+    baguette.pictures.cache_clear()
+    second = write_report(source, tmp_path / "two")
     files = sorted(path.relative_to(first.parent) for path in first.parent.rglob("*") if path.is_file())
     assert len(files) > 8
     for file in files:

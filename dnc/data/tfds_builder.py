@@ -48,7 +48,12 @@ class MultitaskShapesConfig(tfds.core.BuilderConfig):
 
     @property
     def images(self) -> MultitaskImages:
-        return MultitaskImages(num_examples=self.train_examples, image_size=self.image_size, seed=self.seed)
+        return MultitaskImages(
+            num_examples=self.train_examples,
+            image_size=self.image_size,
+            seed=self.seed,
+            held_out_renders=self.test_renders,
+        )
 
 
 class MultitaskShapes(tfds.core.GeneratorBasedBuilder):
@@ -76,7 +81,7 @@ class MultitaskShapes(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # everything is rendered
-        held_out = self.settings.images.held_out(self.settings.test_renders)
+        held_out = self.settings.images.held_out()
         return {
             "train": self._generate_examples(train_blocks(self.settings)),
             "test": self._generate_examples(iter([held_out])),

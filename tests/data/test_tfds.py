@@ -36,7 +36,7 @@ def test_train_pixels_and_labels_are_the_renderers(builder):
 
 def test_test_split_is_the_held_out_factorial(builder):
     stored = read_all(builder, "test")
-    images, factors = multitask.MultitaskImages(image_size=16, seed=3).held_out(renders=1)
+    images, factors = builder.settings.images.held_out()
     np.testing.assert_array_equal(stored["image"], images)
     for factor in multitask.FACTORS:
         np.testing.assert_array_equal(stored[factor], factors[factor])

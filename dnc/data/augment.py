@@ -93,7 +93,7 @@ def gaussian_blur(key: Key[Array, ""], image: Image, sigma: tuple[float, float] 
     """Gaussian blur of random width; the kernel spans a tenth of the image (at least 3 pixels), edges reflect."""
     radius = max(1, image.shape[0] // 20)
     width = jax.random.uniform(key, minval=sigma[0], maxval=sigma[1])
-    taps = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / width) ** 2)
+    taps = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1, dtype=image.dtype) / width) ** 2)
     taps = taps / jnp.sum(taps)
     for axis in (0, 1):
         size = image.shape[axis]

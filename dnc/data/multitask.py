@@ -72,7 +72,7 @@ _NUISANCES = (
 
 def _object_coordinates(keys: dict, extent: Float[Array, ""], image_size: int) -> Float[Array, "s s 2"]:
     """Pixel centres in the object's frame: moved so that the object stays in the picture, then rotated."""
-    centres = (jnp.arange(image_size) + 0.5) / image_size - 0.5
+    centres = (jnp.arange(image_size, dtype=jnp.float32) + 0.5) / image_size - 0.5
     points = jnp.stack(jnp.meshgrid(centres, -centres, indexing="xy"), axis=-1)  # y points up
     room = jnp.clip(0.48 - extent, 0.02, 0.15)
     points -= jax.random.uniform(keys["position"], (2,), minval=-1.0) * room

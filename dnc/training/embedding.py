@@ -1,18 +1,49 @@
-"""Features of a run's held-out images, from any of its checkpoints, as one file."""
+"""Features of images from a trained encoder: in the training loop, and from any checkpoint as one file."""
 
 import json
 import os
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dnc import distributed
 from dnc.data.augment import standardise
-from dnc.models.embedding import make_embedder
 from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
+from dnc.types import Array, Float, UInt8
+
+Embed = Callable[[nnx.State, nnx.State, np.ndarray], np.ndarray]
+
+
+def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh, batch_size: int = 576) -> Embed:
+    """A function (params, rest, images uint8 [n, h, w, 3]) -> features float32 [n, d] of a network's encoder.
+
+    The last batch is padded with repeated images and cut again, so that one program serves any n. Statistics of
+    normalisation layers are the running ones: a feature does not depend on the other images.
+    """
+    batch_size = max(batch_size // mesh.size, 1) * mesh.size
+
+    @jax.jit
+    def embed_batch(params: nnx.State, rest: nnx.State, images: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
+        network = nnx.merge(graphdef, params, rest, copy=True)
+        features = network.encoder(standardise(images.astype(jnp.float32) / 255.0), train=False)
+        return jax.lax.with_sharding_constraint(features, distributed.replicated(mesh))
+
+    def embed(params: nnx.State, rest: nnx.State, images: np.ndarray) -> np.ndarray:
+        features = []
+        for start in range(0, len(images), batch_size):
+            block = images[start : start + batch_size]
+            padded = np.concatenate([block, np.repeat(block[-1:], batch_size - len(block), axis=0)])
+            features.append(np.asarray(embed_batch(params, rest, distributed.shard_batch(mesh, padded)))[: len(block)])
+        return np.concatenate(features)
+
+    return embed
 
 
 def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None = None) -> tuple[int, tuple[int, ...]]:
@@ -32,7 +63,7 @@ def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None =
     checkpoints.close()
 
     images, labels = training.data.held_out()
-    features = make_embedder(graphdef, standardise, mesh)(state.params, state.rest, images)
+    features = make_embedder(graphdef, mesh)(state.params, state.rest, images)
     arrays = {"features": features}
     for task, names in training.data.class_names.items():
         arrays |= {f"labels_{task}": np.asarray(labels[task]), f"class_names_{task}": np.asarray(list(names))}

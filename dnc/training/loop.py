@@ -15,13 +15,12 @@ from ml_collections import ConfigDict
 
 from dnc import distributed
 from dnc.analysis import Analysis, analyze
-from dnc.data.augment import standardise
 from dnc.data.contact_sheet import save_contact_sheet
 from dnc.data.pipeline import batches
-from dnc.models.embedding import make_embedder
 from dnc.report.html import write_report
 from dnc.training.build import Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
+from dnc.training.embedding import make_embedder
 from dnc.training.state import TrainState
 from dnc.training.step import make_step, views_difference
 from dnc.training.writers import MetricWriter, Progress, environment, write_json
@@ -82,7 +81,7 @@ class _Run:
         self.step = make_step(
             graphdef, training.objective, training.optimizer, training.data.make_views, root_key(self.config)
         )
-        self.embed = make_embedder(graphdef, standardise, mesh)
+        self.embed = make_embedder(graphdef, mesh)
         self.writer = MetricWriter(workdir, self.start)
         self.progress = Progress(training.total_steps, self.start)
         save_contact_sheet(

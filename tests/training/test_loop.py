@@ -1,0 +1,149 @@
+"""A run from start to report: what it leaves, what it refuses, and that a killed run ends where an unbroken one does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from dnc import distributed
+from dnc.training import loop
+from dnc.training.build import build
+from dnc.training.checkpoint import Checkpoints
+from tests.training import tiny
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return distributed.data_mesh(jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, one_device):
+    workdir = epath.Path(tmp_path_factory.mktemp("run"))
+    return workdir, loop.train_and_evaluate(tiny.get_config(), workdir, one_device)
+
+
+def lines(workdir) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def parameters(workdir, step: int | None = None) -> list[np.ndarray]:
+    _, state = build(tiny.get_config()).init()
+    checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", read_only=True)
+    restored = checkpoints.restore(state, step)
+    checkpoints.close()
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored)]
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [(1, [0, 1]), (10, [0, 1, 2, 5, 10]), (120, [0, 1, 2, 5, 10, 20, 50, 100, 120])],
+)
+def test_measured_steps_are_log_spaced_with_zero_and_the_last(total, expected):
+    assert loop.log_spaced_steps(total) == expected
+
+
+def test_a_run_leaves_its_numbers_and_its_report(finished):
+    workdir, analysis = finished
+    assert analysis.step == 8
+    measured = sorted(path.name for path in (workdir / "measurements").iterdir())
+    assert measured == [f"step_{step:08d}.json" for step in (0, 1, 2, 5, 8)]
+    assert [line["step"] for line in lines(workdir)] == list(range(1, 9))
+    assert {"loss", "gradient_norm", "learning_rate", "examples_per_second", "epoch"} <= lines(workdir)[0].keys()
+    assert json.loads((workdir / "config.json").read_text())["train"]["batch_size"] == 16
+    assert "jax" in json.loads((workdir / "environment.json").read_text())["packages"]
+    assert any((workdir / "tensorboard").iterdir())
+    assert (workdir / "images" / "contact_sheet.png").exists()
+    assert "Directional" in (workdir / "report" / "index.html").read_text()
+
+
+def test_measured_steps_keep_their_checkpoints(finished):
+    workdir, _ = finished
+    assert Checkpoints(workdir / "checkpoints", read_only=True).all_steps() == [0, 1, 2, 5, 6, 8]
+    first, last = parameters(workdir, 0), parameters(workdir, 8)
+    assert any(np.any(a != b) for a, b in zip(first, last, strict=True))
+
+
+def test_a_finished_run_started_again_only_writes_its_report(finished, one_device):
+    workdir, analysis = finished
+    before = lines(workdir)
+    again = loop.train_and_evaluate(tiny.get_config(), workdir, one_device)
+    assert lines(workdir) == before
+    np.testing.assert_array_equal(
+        again.tasks["color"].directional_cdnv, analysis.tasks["color"].directional_cdnv
+    )
+
+
+def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, one_device):
+    workdir, _ = finished
+    config = tiny.get_config()
+    config.objective.temperature = 0.3
+    with pytest.raises(ValueError, match=r"config.objective.temperature was 0.1 and is now 0.3"):
+        loop.train_and_evaluate(config, workdir, one_device)
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
+    config = tiny.get_config()
+    config.train.batch_size = 12
+    with pytest.raises(ValueError, match=r"batch_size=12 does not divide over 8 devices"):
+        loop.train_and_evaluate(config, tmp_path / "new", distributed.data_mesh(jax.devices()[:8]))
+    assert not (tmp_path / "new").exists()
+
+
+def test_equal_views_are_refused(tmp_path, one_device):
+    config = tiny.get_config()
+    config.data.views = "augment"
+    with config.unlocked():
+        config.data.augmentation = dict(crop_scale=(20.0, 20.0), flip=0.0, jitter_probability=0.0, gray=0.0)
+    with pytest.raises(ValueError, match="same picture"):
+        loop.train_and_evaluate(config, tmp_path, one_device)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, one_device):
+    config = tiny.get_config()
+    config.schedule.peak = 1e30
+    config.train.log_every = 100  # found at the next save all the same
+    with pytest.raises(loop.NonFiniteLossError, match=r"step \d+: loss .*last good checkpoint is of step \d+"):
+        loop.train_and_evaluate(config, tmp_path, one_device)
+    assert all(np.all(np.isfinite(leaf)) for leaf in parameters(tmp_path))
+
+
+def train(workdir, **popen) -> subprocess.Popen:
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(workdir.parent / "compiled")
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    command = [sys.executable, "-m", "dnc.train", f"--config={tiny.__file__}", f"--workdir={workdir}"]
+    command += ["--config.train.duration.steps=40"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_killed_run_started_again_ends_in_the_same_bits(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    output, _ = (run := train(whole)).communicate()
+    assert run.returncode == 0, output
+
+    target = int(np.random.default_rng().integers(2, 36))
+    run = train(killed)
+    while run.poll() is None and not _reached(killed / "metrics.jsonl", target):
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+
+    output, _ = (run := train(killed)).communicate()
+    assert run.returncode == 0, output
+    assert [line["step"] for line in lines(killed)] == [line["step"] for line in lines(whole)]
+    assert [line["loss"] for line in lines(killed)] == [line["loss"] for line in lines(whole)]
+    for expected, actual in zip(parameters(whole), parameters(killed), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def _reached(path, step: int) -> bool:
+    return path.exists() and len(path.read_text().splitlines()) >= step

@@ -54,6 +54,7 @@ def few_shot_error(
     Raises:
       ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
         few samples to leave one query beside the largest support.
+      TypeError: labels that are not integers.
     """
     sizes = tuple(operator.index(size) for size in shots)
     if not sizes or min(sizes) < 1:
@@ -85,6 +86,8 @@ def few_shot_error(
 def _check_classes(labels: np.ndarray, largest: int, num_classes: int) -> None:
     if num_classes < 2:
         raise ValueError(f"num_classes={num_classes} must be at least 2")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise TypeError(f"labels must be one-dimensional integers, got {labels.dtype} of shape {labels.shape}")
     if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
         raise ValueError(
             f"labels range over {labels.min()}..{labels.max()}; they must lie in 0..{num_classes - 1} "

@@ -123,3 +123,5 @@ def test_errors_name_the_argument():
         run(repeats=0)
     with pytest.raises(ValueError, match="NaN"):
         run(features=np.where(features > 2, np.nan, features))
+    with pytest.raises(TypeError, match="labels"):
+        run(labels=labels.astype(str))

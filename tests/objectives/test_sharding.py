@@ -52,7 +52,8 @@ def test_parameter_gradients_and_statistics_do_not_depend_on_the_number_of_devic
     everywhere = jax.device_put((params, rest), sharding())
     sharded = jax.device_put(views, sharding(None, "data"))
     expected, actual = step(params, rest, views), step(*everywhere, sharded)
-    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=2e-4, atol=2e-6), actual, expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-4, atol=2e-6 + 1e-5 * np.abs(e).max())  # sums in another order
 
     # Images and activations never leave their device: what is gathered is at most the embeddings, 2 x 16 x 8 numbers.
     program = step.lower(*everywhere, sharded).compile().as_text()

@@ -83,7 +83,7 @@ def test_decoupling_removes_exactly_the_positive_from_the_denominator():
 def test_gradients_match_finite_differences(name):
     with jax.enable_x64(True):
         first, second = (jnp.asarray(np.asarray(x), "float64") for x in embeddings(b=3, p=3))
-        check_grads(lambda a, b: LOSSES[name](a, b, 0.5), (first, second), order=2, modes=["fwd", "rev"])
+        check_grads(lambda a, b: LOSSES[name](a, b, 0.5), (first, second), order=1, modes=["fwd", "rev"])
 
 
 @pytest.mark.parametrize("name", LOSSES)

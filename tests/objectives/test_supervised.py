@@ -47,7 +47,7 @@ def test_gradients_match_finite_differences():
     with jax.enable_x64(True):
         logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
         labels = jnp.asarray([0, 2, 1, 1])
-        check_grads(jax.jit(lambda x: cross_entropy(x, labels, 0.1)), (logits,), order=2)
+        check_grads(jax.jit(lambda x: cross_entropy(x, labels, 0.1)), (logits,), order=1)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ class Network(nnx.Module):
     def __call__(self, views: Float[Array, "v b h w c"], *, train: bool) -> Float[Array, "v b p"]:
         """The head's output for every view, all views in one pass: normalisation sees them as one batch.
 
-        Views of one example are put side by side before the axes merge. A batch sharded over devices then stays where
-        it is; merged with the views outermost, each device would have to send half of its images away.
+        Views of one example are put side by side before the axes merge, so a batch sharded over devices stays where it
+        is. Merged with the views outermost, XLA would gather all images on every device; each would then do all the work.
         """
         v, b, *image = views.shape
         features = self.encoder(views.swapaxes(0, 1).reshape(b * v, *image), train=train)

@@ -48,7 +48,7 @@ class Network(nnx.Module):
         """The head's output for every view, all views in one pass: normalisation sees them as one batch.
 
         Views of one example are put side by side before the axes merge, so a batch sharded over devices stays where it
-        is. Merged with the views outermost, XLA would gather all images on every device; each would then do all the work.
+        is. Merged with the views outermost, every device would gather all images and do all the work.
         """
         v, b, *image = views.shape
         features = self.encoder(views.swapaxes(0, 1).reshape(b * v, *image), train=train)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from dnc.models.convolution import conv_general_dilated
 from dnc.models.encoder import Encoder
 from dnc.models.normalization import batch_norm
 from dnc.types import Array, Float
@@ -37,6 +38,7 @@ class ConvNorm(nnx.Module):
             padding=((kernel // 2, kernel // 2),) * 2,  # "SAME" pads bottom and right alone when the stride is 2
             use_bias=False,  # the normalisation subtracts any bias
             kernel_init=he_fan_out,
+            conv_general_dilated=conv_general_dilated,
             dtype=dtype,
             rngs=rngs,
         )

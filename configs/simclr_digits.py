@@ -13,7 +13,9 @@ def get_config() -> ConfigDict:
         name="digits",
         resolution=32,
         test_per_class=60,
-        augmentation=dict(crop_scale=(0.4, 1.0), flip=0.0, jitter=(0.4, 0.4, 0.0, 0.0), jitter_probability=0.8, gray=0.0),
+        augmentation=dict(
+            crop_scale=(0.4, 1.0), flip=0.0, jitter=(0.4, 0.4, 0.0, 0.0), jitter_probability=0.8, gray=0.0
+        ),
     )
     config.model = dict(depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32")
     config.objective = dict(name="simclr", temperature=0.2, widths=(256, 128), norm=True)

@@ -8,7 +8,8 @@ Every public array function is annotated with jaxtyping; one letter means one th
 Inside a function body the paper's symbols are used (mu, Sigma, V, W, Theta).
 """
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import TypeAlias, TypedDict
 
 import jax
 import numpy as np
@@ -16,4 +17,12 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 ArrayLike: TypeAlias = jax.Array | np.ndarray
 
-__all__ = ["Array", "ArrayLike", "Bool", "Float", "Int", "Key", "UInt8"]
+
+class Batch(TypedDict):
+    """A training batch. Both views of an example are standardised images; labels map a task to class numbers."""
+
+    views: Float[Array, "2 b h w c"]
+    labels: Mapping[str, Int[Array, "b"]]
+
+
+__all__ = ["Array", "ArrayLike", "Batch", "Bool", "Float", "Int", "Key", "UInt8"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from dnc.data.augment import Augmentation, standardise
 from dnc.data.sources import ArrayImages
-from dnc.types import Array, Key
+from dnc.types import Array, Batch, Key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ArrayTraining:
         labels = {task: np.int32(values[index]) for task, values in self.train.labels.items()}
         return {"index": np.int32(index), "image": self.train.images[index], "labels": labels}
 
-    def make_views(self, batch: Any, key: Key[Array, ""]) -> dict:
+    def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
         """Two standardised views of each image; pure, jitted with the step."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = batch["image"].astype(jnp.float32) / 255.0

@@ -85,7 +85,7 @@ def shift_hue(image: Image, turn: Float[Array, ""]) -> Image:
         jnp.where(value == g, (b - r) / safe + 2.0, (r - g) / safe + 4.0),
     )
     sector = jnp.where(chroma > 0, sector, 0.0) + 6.0 * turn
-    k = jnp.mod(jnp.array([5.0, 3.0, 1.0]) + sector[..., None], 6.0)
+    k = jnp.mod(jnp.array([[[5.0, 3.0, 1.0]]]) + sector[..., None], 6.0)
     return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
 
 
@@ -126,7 +126,7 @@ class Augmentation:
 
     def __call__(self, key: Key[Array, ""], image: Image) -> Image:
         crop, flip, jitter, *rest = jax.random.split(key, 6)
-        image = random_resized_crop(crop, image, tuple(self.crop_scale))
+        image = random_resized_crop(crop, image, self.crop_scale)
         if self.flip:
             image = random_flip(flip, image, self.flip)
         if self.jitter_probability:

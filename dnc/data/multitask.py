@@ -20,7 +20,7 @@ import numpy as np
 
 from dnc.data.augment import Augmentation, standardise
 from dnc.data.shapes import OUTLINES, signed_distance
-from dnc.types import Array, Float, Int, Key, UInt8
+from dnc.types import Array, Batch, Float, Int, Key, UInt8
 
 HUES = {"red": 0.0, "yellow": 50.0, "green": 120.0, "cyan": 182.0, "blue": 230.0, "magenta": 305.0}  # degrees
 RADII = {"tiny": 0.155, "small": 0.205, "medium": 0.26, "large": 0.32}  # of the image's side, for the circle
@@ -49,7 +49,8 @@ def render(key: Key[Array, ""], factors: Mapping[str, Int[Array, ""]], image_siz
     coverage = _coverage(keys, distance, points, factors["style"], 1.0 / image_size)
 
     background = _background(keys, image_size)
-    image = background + coverage[..., None] * (_object_color(keys, factors["color"]) - background)
+    color = _object_color(keys, factors["color"])[None, None]
+    image = background + coverage[..., None] * (color - background)
     noise_scale = jax.random.uniform(keys["noise_scale"], maxval=0.03)
     image += noise_scale * jax.random.normal(keys["noise"], image.shape)
     return jnp.clip(image, 0.0, 1.0)
@@ -75,7 +76,7 @@ def _object_coordinates(keys: dict, extent: Float[Array, ""], image_size: int) -
     centres = (jnp.arange(image_size, dtype=jnp.float32) + 0.5) / image_size - 0.5
     points = jnp.stack(jnp.meshgrid(centres, -centres, indexing="xy"), axis=-1)  # y points up
     room = jnp.clip(0.48 - extent, 0.02, 0.15)
-    points -= jax.random.uniform(keys["position"], (2,), minval=-1.0) * room
+    points -= jax.random.uniform(keys["position"], (1, 1, 2), minval=-1.0) * room
     angle = jax.random.uniform(keys["rotation"], minval=-jnp.pi / 9, maxval=jnp.pi / 9)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return points @ jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
@@ -94,7 +95,7 @@ def _coverage(
         return jnp.clip(0.5 - signed / pixel, 0.0, 1.0)
 
     stroke = jax.random.uniform(keys["stroke"], minval=0.045, maxval=0.065)
-    phase = jax.random.uniform(keys["phase"], (2,), maxval=_PERIOD)
+    phase = jax.random.uniform(keys["phase"], (1, 1, 2), maxval=_PERIOD)
     cell = jnp.mod(points + phase, _PERIOD) - _PERIOD / 2  # position within one cell of the pattern
     rim = cover(jnp.abs(distance + 0.016) - 0.016)  # thin, so that the outline shows whatever the pattern
     stripes = cover(jnp.maximum(jnp.abs(cell[..., 1]) - 0.28 * _PERIOD, distance))
@@ -112,7 +113,7 @@ def _coverage(
 
 def _background(keys: dict, image_size: int) -> Float[Array, "s s 3"]:
     """A dark, nearly gray plane with a slight linear gradient."""
-    level = jax.random.uniform(keys["background"], (3,), minval=-0.03, maxval=0.03)
+    level = jax.random.uniform(keys["background"], (1, 1, 3), minval=-0.03, maxval=0.03)
     level += jax.random.uniform(jax.random.fold_in(keys["background"], 1), minval=0.05, maxval=0.25)
     slope = jax.random.uniform(keys["gradient"], (2,), minval=-0.08, maxval=0.08)
     ramp = jnp.linspace(-0.5, 0.5, image_size)
@@ -180,7 +181,7 @@ class MultitaskImages:
             for column, (name, classes) in enumerate(FACTORS.items())
         }
 
-    def make_views(self, batch: Mapping[str, Int[Array, "b"]], key: Key[Array, ""]) -> dict:
+    def make_views(self, batch: Mapping[str, Int[Array, "b"]], key: Key[Array, ""]) -> Batch:
         """Two standardised views of each example and its labels; pure, jitted with the step."""
         factors = self.factors(batch["index"])
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
-from dnc.types import Array, Key
+from dnc.types import Array, Batch, Key
 
 
 class TrainingData(Protocol):
@@ -21,7 +21,7 @@ class TrainingData(Protocol):
         """Examples by index, as dicts of NumPy arrays."""
         ...
 
-    def make_views(self, batch: Any, key: Key[Array, ""]) -> dict:
+    def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
         """Two views of every example of a batch, and labels: pure, jitted into the training step."""
         ...
 

@@ -1,26 +1,18 @@
 """What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
 
-from collections.abc import Mapping
-from typing import Protocol, TypedDict
+from typing import Protocol
 
 import jax.numpy as jnp
 from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
-from dnc.types import Array, Float, Int, Key
+from dnc.types import Array, Batch, Float, Key
 
 
 def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Losses are computed in float32 however coarse the network's type; float64 stays."""
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
-
-
-class Batch(TypedDict):
-    """A training batch. Both views of an example are standardised images; labels map a task to class numbers."""
-
-    views: Float[Array, "2 b h w c"]
-    labels: Mapping[str, Int[Array, "b"]]
 
 
 class Objective(Protocol):

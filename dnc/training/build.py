@@ -21,6 +21,8 @@ from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
 
+Config = Any  # a ConfigDict: its entries have no static types
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -32,7 +34,7 @@ class Training:
     learning_rate: optax.Schedule
     total_steps: int
     steps_per_epoch: int
-    config: ConfigDict
+    config: Config
 
     def init(self) -> tuple[nnx.GraphDef, TrainState]:
         """The network's definition and the state at step 0."""
@@ -43,7 +45,7 @@ class Training:
         return TrainState.create(network, self.optimizer)
 
 
-def build(config: ConfigDict) -> Training:
+def build(config: Config) -> Training:
     """Reads the config; raises ValueError or TypeError that name the entry where one does not fit."""
     data = make_data(config.data)
     batch_size = config.train.batch_size
@@ -64,7 +66,7 @@ def build(config: ConfigDict) -> Training:
     )
 
 
-def make_data(config: ConfigDict) -> TrainingData:
+def make_data(config: Config) -> TrainingData:
     """config.name chooses the data set, the other entries are its parameters."""
     options = _plain(config)
     name = options.pop("name")
@@ -77,7 +79,7 @@ def make_data(config: ConfigDict) -> TrainingData:
     raise ValueError(f"data.name={name!r}: choose 'multitask' or 'digits'.")
 
 
-def make_objective(config: ConfigDict) -> Objective:
+def make_objective(config: Config) -> Objective:
     """config.name chooses the objective, the other entries are its hyperparameters."""
     options = _plain(config)
     name = options.pop("name")
@@ -86,7 +88,7 @@ def make_objective(config: ConfigDict) -> Objective:
     return OBJECTIVES[name](**options)
 
 
-def root_key(config: ConfigDict) -> jax.Array:
+def root_key(config: Config) -> jax.Array:
     """The run's root key; nothing else is drawn from the seed but the network's initialisation."""
     return jax.random.key(config.seed)
 

@@ -1,6 +1,7 @@
 """Checkpoints: asynchronous, atomic, the measured steps kept for ever and the newest few besides."""
 
 from collections.abc import Collection
+from typing import cast
 
 import jax
 import orbax.checkpoint as ocp
@@ -43,7 +44,7 @@ class Checkpoints:
         if step is None or step not in self._manager.all_steps():
             raise FileNotFoundError(f"No checkpoint of step {step}: there are {self.all_steps()}.")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        return cast(TrainState, self._manager.restore(step, args=ocp.args.StandardRestore(abstract)))
 
     def close(self) -> None:
         """Waits for the save under way, if any."""

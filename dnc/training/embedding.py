@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None =
 
     images, labels = training.data.held_out()
     features = make_embedder(graphdef, mesh)(state.params, state.rest, images)
-    arrays = {"features": features}
+    arrays: dict[str, Any] = {"features": features}
     for task, names in training.data.class_names.items():
         arrays |= {f"labels_{task}": np.asarray(labels[task]), f"class_names_{task}": np.asarray(list(names))}
     output.parent.mkdir(parents=True, exist_ok=True)

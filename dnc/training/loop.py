@@ -11,14 +11,13 @@ import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from dnc import distributed
 from dnc.analysis import Analysis, analyze
 from dnc.data.contact_sheet import save_contact_sheet
 from dnc.data.pipeline import batches
 from dnc.report.html import write_report
-from dnc.training.build import Training, build, root_key
+from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.embedding import make_embedder
 from dnc.training.state import TrainState
@@ -36,7 +35,7 @@ def log_spaced_steps(total: int) -> list[int]:
     return [0, *itertools.takewhile(lambda step: step < total, series), total]
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, mesh: Mesh | None = None) -> Analysis:
+def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | None = None) -> Analysis:
     """Runs a config to its end, or on to its end if `workdir` holds an interrupted run of the same config.
 
     Leaves in workdir: config.json, environment.json, metrics.jsonl, tensorboard/, checkpoints/,
@@ -120,7 +119,7 @@ class _Run:
 
     def _log(self, step: int, window: "_Window") -> None:
         metrics = window.flush(step, self.checkpoints.latest_step())
-        metrics["learning_rate"] = float(self.training.learning_rate(step - 1))
+        metrics["learning_rate"] = float(np.asarray(self.training.learning_rate(step - 1)))
         metrics["epoch"] = step / self.training.steps_per_epoch
         self.writer.write(step, metrics)
         self.progress.update(step, metrics, window.seconds_left(step))
@@ -184,7 +183,7 @@ class _Window:
         return self._train_seconds / (step - self._start) * (self._total - step)
 
 
-def _claim(workdir: epath.Path, config: ConfigDict) -> None:
+def _claim(workdir: epath.Path, config: Config) -> None:
     """Records the config in a new workdir; refuses a workdir of another one."""
     path, ours = workdir / "config.json", json.loads(config.to_json())
     if path.exists():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from flax import nnx
 
 from dnc.objectives.base import Objective
 from dnc.training.state import TrainState
-from dnc.types import Array, Float, Key
+from dnc.types import Array, Batch, Float, Key
 
 Metrics = dict[str, Float[Array, ""]]
-MakeViews = Callable[[Any, Key[Array, ""]], dict]
+MakeViews = Callable[[Any, Key[Array, ""]], Batch]
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 
 
@@ -44,7 +44,7 @@ def make_step(
 
         (loss, (metrics, rest)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = cast(nnx.State, optax.apply_updates(state.params, updates))
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
         return TrainState(state.step + 1, params, rest, opt_state), metrics
 

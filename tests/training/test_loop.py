@@ -1,4 +1,4 @@
-"""A run from start to report: what it leaves, what it refuses, and that a killed run ends where an unbroken one does."""
+"""A run from start to report: what it leaves, what it refuses, and that a killed run ends as an unbroken one does."""
 
 import json
 import os
@@ -76,9 +76,7 @@ def test_a_finished_run_started_again_only_writes_its_report(finished, one_devic
     before = lines(workdir)
     again = loop.train_and_evaluate(tiny.get_config(), workdir, one_device)
     assert lines(workdir) == before
-    np.testing.assert_array_equal(
-        again.tasks["color"].directional_cdnv, analysis.tasks["color"].directional_cdnv
-    )
+    np.testing.assert_array_equal(again.tasks["color"].directional_cdnv, analysis.tasks["color"].directional_cdnv)
 
 
 def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, one_device):

@@ -145,6 +145,19 @@ class Analysis:
                 rows.append(row)
         return pd.DataFrame(rows)
 
+    def summary(self) -> str:
+        """A plain-text table: collapse, measured error and the main certificates of every labeling."""
+        columns = ["shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint"]
+        lines = []
+        for name, rows in self.to_pandas().groupby("task", sort=False):
+            first = rows.iloc[0]
+            lines.append(
+                f"{name}: {self.tasks[str(name)].num_classes} classes, CDNV {first['mean_cdnv']:.4g}, "
+                f"directional CDNV {first['mean_directional_cdnv']:.4g}"
+            )
+            lines.append(rows[columns].to_string(index=False, float_format="%.4f"))
+        return "\n".join(lines)
+
     def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
         """Write a self-contained report, and `analysis.json`, into a folder; returns the path of its page."""
         from dnc.report.html import write_report

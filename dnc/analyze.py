@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from dnc.analysis import Analysis, analyze
+from dnc.analysis import analyze
 from dnc.feature_files import read_features
 
 _FEATURES = flags.DEFINE_string("features", None, "npz, npy, Parquet or safetensors file.", required=True)
@@ -25,8 +25,6 @@ _SHOTS = flags.DEFINE_list("shots", None, "Shots a class, such as 1,5,10. Defaul
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Draws of support samples for the measured error.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of those draws.", lower_bound=0)
 _NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the file's name.")
-
-_COLUMNS = ["shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -52,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     for chatty in ("fontTools", "jax"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     page = result.to_html(output)
-    print(_summary(result))
+    print(result.summary())
     print(f"report: {page}")
 
 
@@ -61,19 +59,6 @@ def _check_output(output: pathlib.Path) -> None:
         raise FileExistsError(f"--output={output} is a file: name a folder")
     if output.is_dir() and any(output.iterdir()) and not (output / "index.html").exists():
         raise FileExistsError(f"--output={output} holds other files: name a new or empty folder")
-
-
-def _summary(result: Analysis) -> str:
-    table = result.to_pandas()
-    lines = []
-    for name, rows in table.groupby("task", sort=False):
-        first = rows.iloc[0]
-        lines.append(
-            f"{name}: {result.tasks[str(name)].num_classes} classes, CDNV {first['mean_cdnv']:.4g}, "
-            f"directional CDNV {first['mean_directional_cdnv']:.4g}"
-        )
-        lines.append(rows[_COLUMNS].to_string(index=False, float_format="%.4f"))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m dnc.train --config=configs/quickstart.py --workdir=runs/quickstart [--
 from collections.abc import Sequence
 
 from absl import app, flags, logging
+from etils import epath
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config().", lock_config=True)
@@ -19,9 +20,7 @@ def main(argv: Sequence[str]) -> None:
     from dnc.training import loop
 
     logging.set_verbosity(logging.WARNING)  # checkpointing reports every file at INFO
-
-    analysis = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-    print(analysis.to_pandas().to_string(index=False))
+    loop.train_and_evaluate(_CONFIG.value, epath.Path(str(_WORKDIR.value)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training batches in an order that is a function of the seed and the step alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from dnc.types import Array, Batch, Key
 
 
+@runtime_checkable
 class TrainingData(Protocol):
     """What training needs of a data set."""
 

@@ -1,6 +1,6 @@
 """What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -15,6 +15,7 @@ def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A training method: a frozen dataclass of its hyperparameters."""
 

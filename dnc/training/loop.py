@@ -60,6 +60,7 @@ def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | Non
         last = run.train(measured)
     finally:
         checkpoints.close()
+    print(last.summary())
     page = write_report(os.fspath(workdir), os.fspath(workdir / "report"))
     print(f"Report: {page}")
     return last

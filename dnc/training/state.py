@@ -1,8 +1,7 @@
 """What training carries from one step to the next, and nothing else."""
 
-import dataclasses
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
@@ -10,9 +9,7 @@ from flax import nnx
 from dnc.types import Array, Int
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class TrainState:
+class TrainState(NamedTuple):
     """Parameters, the rest of the network's variables (BatchNorm statistics), optimizer state and the step count.
 
     Random keys are not here: every key is `fold_in(key(seed), step)`, a function of the config and the step.

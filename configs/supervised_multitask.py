@@ -1,0 +1,16 @@
+"""Supervised training on one factor of the multitask images: the comparison for self-supervised collapse.
+
+python -m dnc.train --config=configs/supervised_multitask.py --workdir=runs/supervised_style \
+  --config.objective.task=style --config.objective.num_classes=4
+"""
+
+from ml_collections import ConfigDict
+
+from configs import quickstart
+
+
+def get_config() -> ConfigDict:
+    config = quickstart.get_config()
+    config.objective = dict(name="supervised", task="shape", num_classes=6)
+    config.train.duration = dict(steps=400)
+    return config

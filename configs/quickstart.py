@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config.seed = 0
     config.data = dict(
         name="multitask",
-        num_examples=50_000,
+        num_examples=6_400,
         image_size=32,
         views="render",
         held_out_renders=4,

@@ -45,7 +45,7 @@ def make_step(
         (loss, (metrics, rest)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = cast(nnx.State, optax.apply_updates(state.params, updates))
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
         return TrainState(state.step + 1, params, rest, opt_state), metrics
 
     return step

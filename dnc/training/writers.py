@@ -60,7 +60,7 @@ class MetricWriter:
         self._board.close()
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> int | float:
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):  # the last line of a killed run can be cut short

@@ -24,9 +24,18 @@ from dnc.training.state import TrainState
 from dnc.training.step import make_step, views_difference
 from dnc.training.writers import MetricWriter, Progress, environment, write_json
 
+WATCHED = ("loss", "gradient_norm", "parameter_norm")  # finite at every step, or the run stops
+
 
 class NonFiniteLossError(FloatingPointError):
     """Training diverged; the message says when, and which checkpoint is the last good one."""
+
+
+def _diverged(step: int, what: str, good_checkpoint: int | None) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"step {step}: {what}. Training has stopped; the last good checkpoint is of step {good_checkpoint}. "
+        "Lower schedule.peak or set optimizer.clip_norm."
+    )
 
 
 def log_spaced_steps(total: int) -> list[int]:
@@ -93,7 +102,7 @@ class _Run:
         total, every = self.training.total_steps, self.config.train.checkpoint_every
         self.progress.say(_headline(self.training, self.mesh, self.start))
         analysis = self._measure(self.start) if self.start in measured else None
-        if self.start == 0:
+        if self.checkpoints.latest_step() is None:
             self.checkpoints.save(0, self.state)
         window = _Window(self.start, total, self.config.train.batch_size)
         for step, batch in self._batches():
@@ -104,8 +113,8 @@ class _Run:
                 self._log(step, window)
             if pause:
                 started = time.perf_counter()
-                self.checkpoints.save(step, self.state)
                 analysis = self._measure(step) if step in measured else analysis
+                self.checkpoints.save(step, self.state)
                 window.pause(time.perf_counter() - started)
         self.writer.close()
         self.progress.close()
@@ -128,6 +137,8 @@ class _Run:
     def _measure(self, step: int) -> Analysis:
         started = time.perf_counter()
         features = self.embed(self.state.params, self.state.rest, self.images)
+        if not np.all(np.isfinite(features)):
+            raise _diverged(step, "the features are not finite", self.checkpoints.latest_step())
         options = self.config.measure
         analysis = analyze(
             features,
@@ -161,16 +172,13 @@ class _Window:
         self._steps.append(metrics)
 
     def flush(self, step: int, good_checkpoint: int | None) -> dict[str, float]:
-        """Means over the window; raises NonFiniteLossError for the first step whose loss or gradient is not finite."""
+        """Means over the window; raises NonFiniteLossError for the first step with a value in WATCHED not finite."""
         values = jax.device_get(self._steps)
         seconds = time.perf_counter() - self._since
         for offset, metrics in enumerate(values, start=step - len(values) + 1):
-            if not (np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"])):
-                raise NonFiniteLossError(
-                    f"step {offset}: loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}. Training has "
-                    f"stopped; the last good checkpoint is of step {good_checkpoint}. Lower schedule.peak or set "
-                    "optimizer.clip_norm."
-                )
+            if not all(np.isfinite(metrics[name]) for name in WATCHED):
+                values_then = ", ".join(f"{name} {metrics[name]}" for name in WATCHED)
+                raise _diverged(offset, values_then, good_checkpoint)
         self._train_seconds += seconds
         means = {name: float(np.mean([metrics[name] for metrics in values])) for name in values[0]}
         means["examples_per_second"] = len(values) * self._batch_size / seconds

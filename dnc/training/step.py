@@ -28,7 +28,8 @@ def make_step(
     """The step as a function (state, batch) -> (state, metrics); the state's buffers are donated.
 
     Views and the loss draw from `fold_in(key, step)`, so that a resumed run repeats an uninterrupted one exactly.
-    Metrics hold the loss, the global gradient norm (before clipping) and what the objective reports.
+    Metrics hold the loss, the global norms of the gradient (before clipping) and of the updated parameters, and what
+    the objective reports.
     """
 
     @partial(jax.jit, donate_argnames="state")
@@ -45,7 +46,8 @@ def make_step(
         (loss, (metrics, rest)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = cast(nnx.State, optax.apply_updates(state.params, updates))
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
+        norms = {"gradient_norm": optax.tree.norm(gradients), "parameter_norm": optax.tree.norm(params)}
+        metrics = {"loss": loss, **norms, **metrics}
         return TrainState(state.step + 1, params, rest, opt_state), metrics
 
     return step

@@ -25,7 +25,7 @@ class Checkpoints:
             if read_only
             else ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
         )
-        self._manager = ocp.CheckpointManager(directory, options=options)
+        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)  # Orbax wants an absolute path
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts a save and returns; the state may be donated to the next step at once."""

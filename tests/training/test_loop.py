@@ -64,6 +64,21 @@ def test_a_run_leaves_its_numbers_and_its_report(finished):
     assert "Directional" in (workdir / "report" / "index.html").read_text()
 
 
+def test_no_measured_error_is_above_a_certificate_and_no_cosine_above_its_bound(finished):
+    workdir, _ = finished
+    compared = 0
+    for path in (workdir / "measurements").iterdir():
+        analysis = json.loads(path.read_text())
+        assert all(pair["violations"] == 0 for pair in analysis["axes"].values())
+        for task in analysis["tasks"].values():
+            for certificate in task["certificates"].values():
+                if certificate["is_certificate"]:
+                    valid = np.array(certificate["valid"])
+                    assert np.all((np.array(task["error"]["mean"]) <= np.array(certificate["bound"]) + 1e-6)[valid])
+                    compared += int(valid.sum())
+    assert compared >= 5 * 4 * 4 * 2  # measurements, tasks, certificates, shots
+
+
 def test_measured_steps_keep_their_checkpoints(finished):
     workdir, _ = finished
     assert Checkpoints(workdir / "checkpoints", read_only=True).all_steps() == [0, 1, 2, 5, 6, 8]
@@ -113,13 +128,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert all(np.all(np.isfinite(leaf)) for leaf in parameters(tmp_path))
 
 
-def train(workdir, **popen) -> subprocess.Popen:
+def train(workdir) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     environment["JAX_COMPILATION_CACHE_DIR"] = str(workdir.parent / "compiled")
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-    command = [sys.executable, "-m", "dnc.train", f"--config={tiny.__file__}", f"--workdir={workdir}"]
+    environment["PYTHONPATH"] = os.getcwd()
+    command = [sys.executable, "-m", "dnc.train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
     command += ["--config.train.duration.steps=40"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, env=environment, cwd=workdir.parent, **streams)
 
 
 def test_a_killed_run_started_again_ends_in_the_same_bits(tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints: asynchronous, atomic, the measured steps kept for ever and the newest few besides."""
 
+import os
 from collections.abc import Collection
 from typing import cast
 
@@ -25,7 +26,9 @@ class Checkpoints:
             if read_only
             else ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
         )
-        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)  # Orbax wants an absolute path
+        if "://" not in os.fspath(directory):
+            directory = directory.resolve()  # Orbax wants absolute paths; a bucket's are as they are
+        self._manager = ocp.CheckpointManager(directory, options=options)
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts a save and returns; the state may be donated to the next step at once."""

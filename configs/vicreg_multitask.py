@@ -11,5 +11,5 @@ from configs import simclr_multitask
 def get_config() -> ConfigDict:
     config = simclr_multitask.get_config()
     config.objective = dict(name="vicreg", widths=(512, 512, 512))
-    config.train.duration = dict(steps=2000)
+    config.train.duration = dict(steps=700)
     return config

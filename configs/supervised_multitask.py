@@ -11,6 +11,7 @@ from configs import quickstart
 
 def get_config() -> ConfigDict:
     config = quickstart.get_config()
+    config.data.keep = 1.0  # the second view carries the first one's label
     config.objective = dict(name="supervised", task="shape", num_classes=6)
     config.train.duration = dict(steps=400)
     return config

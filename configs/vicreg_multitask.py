@@ -10,6 +10,7 @@ from configs import simclr_multitask
 
 def get_config() -> ConfigDict:
     config = simclr_multitask.get_config()
+    config.data.keep = 1.0
     config.objective = dict(name="vicreg", widths=(512, 512, 512))
-    config.train.duration = dict(steps=700)
+    config.train.duration = dict(steps=2000)
     return config

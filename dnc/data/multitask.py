@@ -6,12 +6,16 @@ brightness, hue jitter, stroke width, pattern phase and pixel noise. The rendere
 factors, so a data set is a seed, any resolution works, and nothing is stored.
 
 Two kinds of positive pair (`views`): "render" shows the same factors twice with nuisances drawn again, and "augment"
-shows one render twice through image augmentation (which, unlike the first, also distorts color and size).
+shows one render twice through image augmentation (which, unlike the first, also distorts color and size). With
+`keep` below 1, the second render keeps each factor only with that probability. The log density ratio that a
+contrastive loss estimates is then a sum over factors, bounded for every factor, so that its optimum is an additive
+code; at `keep = 1` it is infinite for any mismatch, and the optimum puts every combination of factors far from all
+others. The labels are those of the first view.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
+from functools import partial
 
 import grain
 import jax
@@ -131,7 +135,7 @@ def _object_color(keys: dict, color: Int[Array, ""]) -> Float[Array, "3"]:
     return value * (1.0 - saturation * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0))
 
 
-@functools.partial(jax.jit, static_argnames="image_size")
+@partial(jax.jit, static_argnames="image_size")
 def render_batch(keys: Key[Array, "b"], factors: Factors, image_size: int) -> Float[Array, "b s s 3"]:
     """`render` for a batch of keys and factors."""
     return jax.vmap(lambda key, one: render(key, one, image_size))(keys, dict(factors))
@@ -157,12 +161,15 @@ class MultitaskImages:
     image_size: int = 32
     seed: int = 0
     views: str = "render"
+    keep: float = 1.0
     held_out_renders: int = 4
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         if self.views not in ("render", "augment"):
             raise ValueError(f"views={self.views!r}: choose 'render' or 'augment'.")
+        if not 0.0 < self.keep <= 1.0:
+            raise ValueError(f"keep={self.keep}: give a probability above 0, at most 1.")
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -181,13 +188,33 @@ class MultitaskImages:
             for column, (name, classes) in enumerate(FACTORS.items())
         }
 
+    def _resample(self, keys: Key[Array, "b"], factors: Factors) -> Factors:
+        """Each factor kept with probability `keep`, else drawn anew (which may give the same class again)."""
+
+        def resample(key: Key[Array, ""], label: Int[Array, ""], classes: int) -> Int[Array, ""]:
+            coin_key, class_key = jax.random.split(key)
+            fresh = jax.random.randint(class_key, (), 0, classes)
+            return jnp.where(jax.random.bernoulli(coin_key, self.keep), label, fresh)
+
+        draws = jax.vmap(partial(jax.random.split, num=len(FACTORS)))(keys)
+        return {
+            name: jax.vmap(partial(resample, classes=len(classes)))(draws[:, column], factors[name])
+            for column, (name, classes) in enumerate(FACTORS.items())
+        }
+
     def make_views(self, batch: Mapping[str, Int[Array, "b"]], key: Key[Array, ""]) -> Batch:
         """Two standardised views of each example and its labels; pure, jitted with the step."""
         factors = self.factors(batch["index"])
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         if self.views == "render":
-            pair = jax.vmap(jax.random.split, out_axes=1)(keys)  # [2, b]
-            images = jax.vmap(render_batch, (0, None, None))(pair, factors, self.image_size)
+            first_key, second_key, keep_key = jax.vmap(partial(jax.random.split, num=3), out_axes=1)(keys)
+            other = self._resample(keep_key, factors)
+            images = jnp.stack(
+                [
+                    render_batch(first_key, factors, self.image_size),
+                    render_batch(second_key, other, self.image_size),
+                ]
+            )
         else:
             fixed = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed + 1), batch["index"])
             images = self.augmentation.two_views(keys, render_batch(fixed, factors, self.image_size))

@@ -141,6 +141,26 @@ def test_views_differ_reproduce_and_do_not_depend_on_the_rest_of_the_batch(views
         np.testing.assert_array_equal(whole["labels"][name][4:], half["labels"][name])
 
 
+def test_second_view_keeps_each_factor_with_the_given_probability():
+    data = MultitaskImages(keep=0.8)
+    index = jnp.arange(4000, dtype=jnp.int32)
+    factors = data.factors(index)
+    other = data._resample(jax.random.split(jax.random.key(0), 4000), factors)
+    agreements = {name: np.asarray(factors[name] == other[name]) for name in FACTORS}
+    for name, classes in FACTORS.items():
+        assert agreements[name].mean() == pytest.approx(0.8 + 0.2 / len(classes), abs=0.025)
+    correlations = np.corrcoef(list(agreements.values()))
+    np.testing.assert_allclose(correlations, np.eye(len(FACTORS)), atol=0.06)  # factors change independently
+    shares = np.bincount(other["color"]) / 4000
+    np.testing.assert_allclose(shares, 1 / 6, atol=0.025)
+
+
+@pytest.mark.parametrize("keep", [0.0, 1.5])
+def test_keep_is_a_probability(keep):
+    with pytest.raises(ValueError, match="keep="):
+        MultitaskImages(keep=keep)
+
+
 def test_held_out_pictures_are_the_factorial_and_not_the_training_pictures():
     data = MultitaskImages(num_examples=64, image_size=8, held_out_renders=2)
     images, labels = data.held_out()

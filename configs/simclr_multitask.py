@@ -1,6 +1,8 @@
-"""SimCLR on the multitask images: ResNet-18 of width 24, two renders of the same factors as views.
+"""SimCLR on the multitask images: ResNet-18 of width 24, two renders as views, factors kept with probability 0.95.
 
 python -m dnc.train --config=configs/simclr_multitask.py --workdir=runs/simclr_multitask
+
+Not yet run to its end; configs/quickstart.py, its smaller sister, has measured numbers.
 """
 
 from ml_collections import ConfigDict

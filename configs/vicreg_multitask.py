@@ -1,6 +1,8 @@
 """VICReg on the multitask images: ResNet-18 of width 24, two renders of the same factors as views.
 
 python -m dnc.train --config=configs/vicreg_multitask.py --workdir=runs/vicreg_multitask
+
+Not yet run to its end.
 """
 
 from ml_collections import ConfigDict

@@ -7,23 +7,13 @@ Not yet run to its end; configs/quickstart.py, its smaller sister, has measured 
 
 from ml_collections import ConfigDict
 
+from configs import quickstart
+
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
-    config.seed = 0
-    config.data = dict(
-        name="multitask",
-        num_examples=12_800,
-        image_size=32,
-        views="render",
-        keep=0.95,
-        held_out_renders=4,
-        augmentation=dict(),
-    )
-    config.model = dict(depth=18, stem="cifar_s2", width=24, zero_init_residual=False, dtype="float32")
-    config.objective = dict(name="simclr", temperature=0.1, widths=(128,), norm=False)
-    config.optimizer = dict(name="adamw", weight_decay=1e-2, clip_norm=None)
-    config.schedule = dict(peak=5e-3, warmup=dict(steps=100), end_fraction=0.0)
-    config.train = dict(batch_size=128, duration=dict(steps=2500), log_every=20, checkpoint_every=200)
-    config.measure = dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=True)
+    config = quickstart.get_config()
+    config.data.num_examples = 12_800
+    config.model.width = 24
+    config.schedule.warmup = dict(steps=100)
+    config.train.duration = dict(steps=2500)
     return config

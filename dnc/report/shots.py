@@ -71,7 +71,8 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
     informative = {key: values for key, values in curves.items() if np.nanmin([np.inf, *values]) < 1}
     absent = ", ".join(label(key) for key in curves if key not in informative)
     subtitle = f"at 1 or above for every m: {absent}" if absent else ""
-    figure, axes = style.panel((4.3, 3.4), f"{style.shorten(task, 24)}, {title}", right=0.69, subtitle=subtitle)
+    heading = f"{style.shorten(task, 24)}, {title}"
+    figure, axes = style.panel((4.3, 3.4), heading, right=0.69, subtitle=subtitle, left=0.8)
     lowest = (style.octaves(error, *informative.values(), least=3) or (-3, 0))[0]
     limits = (min(max(lowest, -14), -2), 0)
     style.plain_log_shots(axes, m)

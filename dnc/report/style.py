@@ -80,13 +80,13 @@ def theme() -> Iterator[None]:
 
 
 def panel(
-    size: tuple[float, float] = HALF, title: str = "", right: float = 0.97, subtitle: str = ""
+    size: tuple[float, float] = HALF, title: str = "", right: float = 0.97, subtitle: str = "", left: float = 0.62
 ) -> tuple[Figure, Axes]:
     """A figure with one set of axes whose margins are fixed in inches, `right` a fraction for direct labels."""
     width, height = size
     figure = Figure(figsize=size)
     lines = textwrap.wrap(subtitle, int(15.5 * width))
-    left, bottom, top = 0.62 / width, 0.5 / height, 1 - (0.38 + 0.15 * len(lines) + 0.03 * bool(lines)) / height
+    left, bottom, top = left / width, 0.5 / height, 1 - (0.38 + 0.15 * len(lines) + 0.03 * bool(lines)) / height
     axes = figure.add_axes((left, bottom, right - left, top - bottom))
     figure.text(0.02 / width, 1 - 0.2 / height, title, fontsize=9.5)
     figure.text(0.02 / width, 1 - 0.28 / height, "\n".join(lines), fontsize=7.5, color=MUTED, va="top")

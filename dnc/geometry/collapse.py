@@ -1,6 +1,6 @@
 """Classical neural collapse, NC1 to NC4 (Papyan, Han and Donoho 2020), to compare with directional collapse.
 
-Supervised training drives all four to 0; self-supervised training need not, though its directional CDNV falls.
+Supervised training past zero error drives all four towards 0 (Papyan et al.); self-supervised training need not.
 """
 
 import functools
@@ -24,7 +24,9 @@ class NeuralCollapse:
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
-def neural_collapse(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int):
+def neural_collapse(
+    features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int
+) -> NeuralCollapse:
     """NC1 and NC2 with m_c = mu_c - (mean of the class means).
 
     Sigma_W = (1/n) sum over samples of (z - mu_c)(z - mu_c)^T and Sigma_B = (1/k) sum_c m_c m_c^T. The pseudo-inverse

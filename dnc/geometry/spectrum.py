@@ -86,7 +86,7 @@ def lidar(views: Float[ArrayLike, "n q d"]) -> Float[Array, ""]:
     ridge = _LIDAR_RIDGE * jnp.trace(within) / d
     values, vectors = jnp.linalg.eigh(within)
     whitened = jnp.dot(means, vectors, precision="highest") / jnp.sqrt(jnp.maximum(values, 0) + ridge)[None, :]
-    return _exponential_entropy(singular_values(whitened) ** 2)
+    return _exponential_entropy(singular_values(whitened, centre=False) ** 2)
 
 
 def _exponential_entropy(weights: Float[Array, " r"]) -> Float[Array, ""]:

@@ -86,8 +86,9 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
         axes.plot(m, style.positive(old), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
         labels.append(("error at the start", _last(old), style.MUTED))
     _draw_error(axes, m, error, measured.error_std if kind == "classes" else None, 2.0 ** limits[0])
-    labels.append(("measured error", max(_last(error), 2.0 ** limits[0]), style.INK))
-    style.label_ends(axes, labels, 8.0)
+    labels.append(("measured error", _last(error), style.INK))
+    floor = 2.0 ** limits[0]  # what lies below the axis is labelled at its end
+    style.label_ends(axes, [(text, max(end, floor), colour) for text, end, colour in labels], 8.0)
     axes.set_ylabel("error")
     alt = f"{task}, {title}: nearest-centre error {_list(m, error)}; " + "; ".join(
         f"{label(key)} {_list(m, values)}" for key, values in curves.items()

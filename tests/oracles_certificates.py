@@ -10,7 +10,7 @@ from dnc.geometry.pairs import PairGeometry
 
 
 def geometry(features: np.ndarray, labels: np.ndarray) -> PairGeometry:
-    """Pair geometry in float64, by definition."""
+    """Pair geometry in float64, by definition; neighbours are all other classes, in order."""
     z = [np.asarray(features, np.float64)[labels == c] for c in range(int(labels.max()) + 1)]
     k = len(z)
     mu = np.array([one.mean(axis=0) for one in z])
@@ -18,15 +18,16 @@ def geometry(features: np.ndarray, labels: np.ndarray) -> PairGeometry:
     sigma = [one.T @ one / len(one) for one in a]
     norm2 = [np.sum(one**2, axis=1) for one in a]
     distance, directional, third = np.zeros((k, k)), np.full((k, k), np.nan), np.zeros((k, k))
-    axis = np.zeros((k, k, k))
+    rivals = np.array([[j for j in range(k) if j != i] for i in range(k)])
+    axis = np.zeros((k, k - 1, k - 1))
     for i, j in itertools.product(range(k), repeat=2):
         diff = mu[i] - mu[j]
         distance[i, j] = diff @ diff
         if distance[i, j] > 0:
             directional[i, j] = diff @ sigma[i] @ diff / distance[i, j]
         third[i, j] = np.mean((a[j] @ diff) * norm2[j])
-        for other in range(k):
-            axis[i, j, other] = diff @ sigma[i] @ (mu[i] - mu[other])
+        if i != j:
+            axis[i, list(rivals[i]).index(j)] = [diff @ sigma[i] @ (mu[i] - mu[other]) for other in rivals[i]]
     return PairGeometry(
         counts=np.array([float(len(one)) for one in z]),
         means=mu,
@@ -36,7 +37,9 @@ def geometry(features: np.ndarray, labels: np.ndarray) -> PairGeometry:
         directional_variance=directional,
         third_moment=third,
         covariance_overlap=np.array([[np.trace(s @ t) for t in sigma] for s in sigma]),
+        neighbours=rivals,
         axis_covariance=axis,
+        overlap="exact",
     )
 
 

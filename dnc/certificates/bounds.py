@@ -45,6 +45,7 @@ class Certificate:
       unclipped: the same before clipping at 1, inf where not defined; for curves that start far above 1.
       defined: where the pair's bound exists (expected margin positive); elsewhere the pair counts as 1.
       valid: where the number of shots lies within the theorem's assumptions (`luthra2026`: m >= 10).
+      overlap: what the geometry held for tr(Sigma_i Sigma_j): "exact", or the upper bound it was replaced by.
       is_certificate: False for `cdnv` (up to a constant), `luthra2026_limit` (infinitely many shots) and `gaussian`
         (a prediction): the error may exceed them.
     """
@@ -57,6 +58,7 @@ class Certificate:
     unclipped: Float[Array, "m k k"]
     defined: Bool[Array, "m k k"]
     valid: Bool[Array, " m"]
+    overlap: str
     is_certificate: bool
 
 
@@ -67,7 +69,8 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
     moments of a sample, its empirical distribution. Compiled once for each name, k, and number of shot sizes.
 
     Raises:
-      ValueError: unknown name, no shots, shots below 1, or fewer than two classes.
+      ValueError: unknown name, no shots, shots below 1, fewer than two classes, or a geometry without the moments that
+        certificates need (`overlap="none"`).
     """
     if name not in CERTIFICATES:
         raise ValueError(f"name={name!r} is not a certificate; choose one of {sorted(CERTIFICATES)}")
@@ -77,10 +80,14 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
     k = geometry.counts.shape[0]
     if k < 2:
         raise ValueError(f"geometry has {k} class; a certificate needs at least 2")
+    if geometry.covariance_overlap is None:
+        raise ValueError('geometry has no covariance overlaps: measure it with pair_geometry(..., overlap="auto")')
     geometry = dataclasses.replace(geometry, means=geometry.means[:, :0])  # unused: no compilation for each d
     bounds = _evaluate(name, geometry, jnp.asarray(sizes, dtype=jnp.asarray(geometry.variance).dtype))
     fields = {field.name: getattr(bounds, field.name) for field in dataclasses.fields(bounds)}
-    return Certificate(name=name, shots=sizes, is_certificate=name not in NOT_CERTIFICATES, **fields)
+    return Certificate(
+        name=name, shots=sizes, overlap=geometry.overlap, is_certificate=name not in NOT_CERTIFICATES, **fields
+    )
 
 
 def two_class(certificate: Certificate) -> Float[Array, "m k k"]:

@@ -20,7 +20,6 @@ from dnc.geometry.pairs import PairGeometry
 from dnc.types import Array, Bool, Float
 
 ITERATIONS = 60
-LARGEST_JOINT = 63  # classes taken jointly; the others are added by the union
 _FLOOR = 1e-10  # smallest Var / E^2 the optimiser sees
 _JITTER = 1e-5  # added to correlations; more variance is still a valid bound
 _BLOCK = 256  # problems solved at once
@@ -85,18 +84,17 @@ def joint_bound(
 ) -> Float[Array, "m k"]:
     """Bound on the error of each class: the smaller of the ellipsoid bound and the union of `per_pair`, at most 1.
 
-    `per_pair` holds Cantelli's terms, zero on the diagonal. With more than LARGEST_JOINT other classes, the hardest
-    are taken jointly and the rest added by the union. A class with an undefined pair (expected margin not positive)
-    gets 1: no quadratic does better.
+    `per_pair` holds Cantelli's terms, zero on the diagonal. A class's `neighbours` (all others, up to 64 classes) are
+    taken jointly and the rest added by the union. A class with an undefined pair among them (expected margin not
+    positive) gets 1: no quadratic does better.
     """
     m, k, _ = per_pair.shape
+    others = jnp.asarray(geometry.neighbours)[None]
+    q = others.shape[2]
     union = jnp.sum(per_pair, axis=2)
-    q = min(k - 1, LARGEST_JOINT)
-    ranked = jnp.where(jnp.eye(k, dtype=bool)[None], -1, per_pair)
-    hardest, others = jax.lax.top_k(ranked, q)
-    rest = jnp.maximum(union - jnp.sum(hardest, axis=2), 0)
+    rest = jnp.maximum(union - jnp.sum(jnp.take_along_axis(per_pair, others, axis=2), axis=2), 0)
     mean = jnp.take_along_axis(moments.mean, others, axis=2)
-    covariance = margin_covariance(geometry, moments, shots, others)
+    covariance = margin_covariance(geometry, moments, shots)
     solvable = jnp.all(jnp.take_along_axis(moments.defined, others, axis=2), axis=2)
     mean, correlation = _standardised(mean, covariance, solvable)
     best = _in_blocks(mean.reshape(m * k, q), correlation.reshape(m * k, q, q)).reshape(m, k)

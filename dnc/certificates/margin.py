@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.pytree import array_dataclass
-from dnc.types import Array, Bool, Float, Int
+from dnc.types import Array, Bool, Float
 
 
 @array_dataclass
@@ -82,28 +82,26 @@ def margin_moments(geometry: PairGeometry, shots: Float[Array, " m"]) -> MarginM
 
 
 def margin_covariance(
-    geometry: PairGeometry, moments: MarginMoments, shots: Float[Array, " m"], others: Int[Array, "m k q"]
+    geometry: PairGeometry, moments: MarginMoments, shots: Float[Array, " m"]
 ) -> Float[Array, "m k q q"]:
-    """Exact covariances of class i's relative margins towards the q classes `others[s, i]`.
+    """Exact covariances of class i's relative margins towards its q `neighbours`.
 
         Cov[Delta_j, Delta_l] = 4 D_j^T Sigma_i D_l + (4/m) tr(Sigma_i^2) + Var||e_i||^2        (j != l)
 
-    in units of d_ij^2 d_il^2; the diagonal is `moments.variance`. No entry of `others[s, i]` may be i itself.
-    Taking a subset keeps memory at m k q^2 when k is large.
+    in units of d_ij^2 d_il^2; the diagonal is `moments.variance`. Where `geometry.overlap` is not "exact", what stands
+    here exceeds the covariance matrix by a positive semidefinite one: bounds made of it hold all the same.
     """
-    k = others.shape[1]
-    rows = jnp.arange(k)
-    apart = separated(geometry)
-    distance = jnp.where(apart, jnp.asarray(geometry.squared_distance), 1)[rows[None, :, None], others]
-    axes = jnp.asarray(geometry.axis_covariance)[rows[None, :, None, None], others[..., :, None], others[..., None, :]]
+    others = jnp.asarray(geometry.neighbours)
+    rows = jnp.arange(others.shape[0])[:, None]
+    near = separated(geometry)[rows, others]
+    distance = jnp.where(near, jnp.asarray(geometry.squared_distance)[rows, others], 1)
     shared = 4 / shots[:, None] * jnp.diag(jnp.asarray(geometry.covariance_overlap))[None, :]
     shared = shared + centroid_spread(geometry, shots)
-    both = apart[rows[None, :, None], others]
-    both = both[..., :, None] & both[..., None, :]
-    covariance = jnp.where(both, 4 * axes + shared[..., None, None], 0)
-    covariance = covariance / distance[..., :, None] / distance[..., None, :]
-    variance = jnp.take_along_axis(moments.variance, others, axis=2)
-    return jnp.where(jnp.eye(others.shape[2], dtype=bool)[None, None], variance[..., None], covariance)
+    both = near[:, :, None] & near[:, None, :]
+    covariance = jnp.where(both[None], 4 * jnp.asarray(geometry.axis_covariance)[None] + shared[:, :, None, None], 0)
+    covariance = covariance / distance[None, :, :, None] / distance[None, :, None, :]
+    variance = jnp.take_along_axis(moments.variance, others[None], axis=2)
+    return jnp.where(jnp.eye(others.shape[1], dtype=bool)[None, None], variance[..., None], covariance)
 
 
 def centroid_spread(geometry: PairGeometry, shots: Float[Array, " m"]) -> Float[Array, "m k"]:

@@ -33,12 +33,16 @@ def neural_collapse(
     takes the singular directions of the class means that float32 can tell from 0. nan where all means coincide.
     Pure and jitted, `num_classes` static; every class must have samples.
     """
-    centred = centre_by_class(jnp.asarray(features), jnp.asarray(labels), num_classes)
+    centred, count = centre_by_class(features, labels, num_classes)
     means = centred.mean - jnp.mean(centred.mean, axis=0, keepdims=True)
     _, size, directions = jnp.linalg.svd(means, full_matrices=False)
     kept = size > size[0] * max(means.shape) * jnp.finfo(means.dtype).eps
-    along = jnp.einsum("bsd,rd->bsr", centred.residuals, directions, precision="highest")
-    within = jnp.sum(along**2, axis=(0, 1)) / jnp.sum(centred.blocks.counts).astype(means.dtype)
+
+    def terms(r: Array, w: Array, _: Array) -> dict[str, Array]:
+        along = jnp.einsum("bsd,rd->bsr", r, directions, precision="highest")
+        return {"within": jnp.einsum("bs,bsr->br", w, along**2, precision="highest")}
+
+    within = jnp.sum(centred.sums(terms)["within"], axis=0) / jnp.sum(count)
     variability = jnp.sum(jnp.where(kept, within / jnp.where(kept, size, 1) ** 2, 0))  # k / k cancels
     cosine = _pair_cosines(means)
     norm = jnp.linalg.norm(means, axis=1)

@@ -1,38 +1,62 @@
 """Every class pair at once: distances, CDNV, directional CDNV and what certificates need."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from dnc.geometry.moments import RESOLUTION, CentredClasses, ClassMoments, centre_by_class, moments_of, second_moments
-from dnc.geometry.pytree import array_dataclass
+from dnc.geometry import symmetric
+from dnc.geometry.blocks import CentredBlocks
+from dnc.geometry.moments import RESOLUTION, ClassMoments, centre_by_class, inverse, mean_slip, scale, vector_sums
+from dnc.geometry.pytree import array_dataclass, static
 from dnc.types import Array, ArrayLike, Float, Int
+
+NEIGHBOURS = 63  # rivals of a class whose joint axis covariance is kept
+LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which `overlap="auto"` is exact
+OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
 
 
 @array_dataclass
 class PairGeometry:
     """Class moments and their projections on all decision axes u_ij = (mu_j - mu_i) / d_ij.
 
-    Moments are population moments (1/n); d_ij^2 is the plug-in estimate, biased up by v_i/n_i + v_j/n_j.
-    Where two means coincide, cdnv, directional_cdnv and theta are inf and directional_variance is nan.
+    Moments are population moments (1/n) unless `with_ddof` changed them; d_ij^2 is the plug-in estimate, biased up by
+    v_i/n_i + v_j/n_j, unless `with_corrected_distances` changed it. Where two means coincide, cdnv, directional_cdnv
+    and theta are inf and directional_variance is nan.
+
+    The last four arrays are what certificates need: None where `overlap` is "none". Otherwise it tells what
+    `covariance_overlap` holds off its diagonal: "exact" tr(Sigma_i Sigma_j), or an upper bound of it, which keeps
+    every certificate valid: "cauchy_schwarz" sqrt(tr Sigma_i^2 tr Sigma_j^2), or "trace" v_i v_j, also on the diagonal.
     """
 
-    counts: Float[ArrayLike, " k"]  # samples of each class
+    counts: Float[ArrayLike, " k"]  # samples of each class, or the sum of their weights
     means: Float[ArrayLike, "k d"]
     variance: Float[ArrayLike, " k"]  # v_c = tr Sigma_c
     fourth_moment: Float[ArrayLike, " k"]  # M4_c = E||z - mu_c||^4
     squared_distance: Float[ArrayLike, "k k"]  # d_ij^2, diagonal 0
     directional_variance: Float[ArrayLike, "k k"]  # [i, j] = u_ij^T Sigma_i u_ij, diagonal nan
-    third_moment: Float[ArrayLike, "k k"]  # kappa_ij = E_{z~j}[((mu_i - mu_j).(z - mu_j)) ||z - mu_j||^2]
-    covariance_overlap: Float[ArrayLike, "k k"]  # tr(Sigma_i Sigma_j)
-    axis_covariance: Float[ArrayLike, "k k k"]  # [i, j, l] = (mu_i - mu_j)^T Sigma_i (mu_i - mu_l)
+    third_moment: Float[ArrayLike, "k k"] | None = None  # [i, j] = E_{z~j}[((mu_i - mu_j).(z - mu_j)) ||z - mu_j||^2]
+    covariance_overlap: Float[ArrayLike, "k k"] | None = None  # tr(Sigma_i Sigma_j), see `overlap`
+    neighbours: Int[ArrayLike, "k q"] | None = None  # the nearest other classes, nearest first
+    axis_covariance: Float[ArrayLike, "k q q"] | None = (
+        None  # [i, a, b] = (mu_i-mu_a)^T Sigma_i (mu_i-mu_b), neighbours
+    )
+    overlap: str = static("none")
+    ddof: int = static(0)
+    corrected: bool = static(False)
 
     @property
     def cdnv(self) -> Float[Array, "k k"]:
-        """V_ij = (v_i + v_j) / d_ij^2, symmetric, without the factor 1/2 of some published code."""
+        """V_ij = (v_i + v_j) / d_ij^2, symmetric, without the factor 1/2 of `half_cdnv`."""
         v = jnp.asarray(self.variance)
         return _over_distance(v[:, None] + v[None, :], self.squared_distance)
+
+    @property
+    def half_cdnv(self) -> Float[Array, "k k"]:
+        """(v_i + v_j) / (2 d_ij^2): the convention of Galanti et al. (2022) and of some published code."""
+        return self.cdnv / 2
 
     @property
     def directional_cdnv(self) -> Float[Array, "k k"]:
@@ -45,35 +69,103 @@ class PairGeometry:
         m4 = jnp.asarray(self.fourth_moment)
         return _over_distance(m4[:, None] + m4[None, :], jnp.asarray(self.squared_distance) ** 2)
 
+    def with_ddof(self, ddof: int) -> "PairGeometry":
+        """Second moments divided by n_c - ddof instead of n_c: ddof = 1 makes covariances unbiased.
 
-@functools.partial(jax.jit, static_argnames="num_classes")
-def pair_geometry(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int) -> PairGeometry:
+        Moments of order three and four stay population moments. Raises ValueError for a geometry that has a ddof, or
+        classes of no more than `ddof` samples (where counts are known).
+        """
+        if self.ddof:
+            raise ValueError(f"the geometry already has ddof={self.ddof}: start from population moments")
+        counts = jnp.asarray(self.counts)
+        if not isinstance(counts, Tracer) and float(counts.min()) <= ddof:
+            raise ValueError(f"ddof={ddof} needs classes of more than {ddof} samples, one has {float(counts.min()):g}")
+        factor = counts / (counts - ddof)
+        both = factor[:, None] * factor[None, :]
+        overlap, axes = self.covariance_overlap, self.axis_covariance
+        return dataclasses.replace(
+            self,
+            variance=factor * self.variance,
+            directional_variance=factor[:, None] * self.directional_variance,
+            covariance_overlap=None if overlap is None else both * overlap,
+            axis_covariance=None if axes is None else scale(factor, jnp.asarray(axes)),
+            ddof=ddof,
+        )
+
+    def with_corrected_distances(self) -> "PairGeometry":
+        """d_ij^2 less its plug-in bias: d_ij^2 - v_i/(n_i - 1) - v_j/(n_j - 1), v of 1/n; 0 where that is negative.
+
+        An unbiased estimate before clipping. A pair whose means the samples cannot tell apart gets distance 0, hence
+        infinite ratios. Directional variances keep the axes of the sample means.
+        """
+        if self.corrected:
+            raise ValueError("the geometry's distances are corrected already")
+        counts = jnp.asarray(self.counts)
+        bias = self.variance * (counts - self.ddof) * inverse(counts * (counts - 1))
+        distance = jnp.maximum(self.squared_distance - bias[:, None] - bias[None, :], 0)
+        distance = jnp.where(jnp.eye(counts.shape[0], dtype=bool), 0, distance)
+        return dataclasses.replace(self, squared_distance=distance, corrected=True)
+
+
+@functools.partial(jax.jit, static_argnames=("num_classes", "overlap", "parts"))
+def pair_geometry(
+    features: Float[ArrayLike, "n d"],
+    labels: Int[ArrayLike, " n"],
+    num_classes: int,
+    weights: Float[ArrayLike, " n"] | None = None,
+    *,
+    overlap: str = "auto",
+    parts: int = 1,
+) -> PairGeometry:
     """Geometry of all k(k-1) ordered class pairs (Luthra et al. 2026, sections 2 and 4).
 
     For x in class i let p_j(x) = (x - mu_i) . (mu_j - mu_i). One (n, d) @ (d, k) product gives every p_j(x);
     the class means of p_j p_l are the axis covariances; u_ij^T Sigma_i u_ij = E_i[p_j^2] / d_ij^2.
 
-    Pure and jitted, `num_classes` static. Features must be finite, labels in [0, num_classes) and every
-    class non-empty: `dnc.geometry.validation.validate` checks that on the host.
+    Pure and jitted; `num_classes`, `overlap` and `parts` are static. Features must be finite, labels in
+    [0, num_classes) and every class non-empty: `dnc.geometry.validation.validate` checks that on the host.
+
+    Args:
+      features: any real dtype; measured in float32.
+      labels: class numbers.
+      num_classes: k.
+      weights: non-negative frequency of each sample; one of weight 0 does not count, whatever it and its label hold, so
+        that a padded batch is masked by weights of 0 and 1.
+      overlap: "none" measures collapse alone, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
+        "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory, "cauchy_schwarz" n d^2 and d^2, "trace" nothing.
+        "auto" is "exact" where the covariances fit into 1 GiB and "cauchy_schwarz" beyond.
+      parts: the rows are cut into so many equal parts, each sorted and summed apart. On a mesh whose `data` axis has
+        p shards, parts=p keeps every row on its device; only class sums cross.
     """
-    centred = centre_by_class(jnp.asarray(features), jnp.asarray(labels), num_classes)
-    return _assemble(moments_of(centred), second_moments(centred, _projections(centred)))
+    overlap = resolve_overlap(overlap, num_classes, jnp.shape(features)[1])
+    centred, count = centre_by_class(features, labels, num_classes, weights, parts)
+    sums = centred.sums(pair_terms(centred.mean, overlap != "none"))
+    sums |= class_spectra(centred, sums, overlap)
+    return assemble(centred.origin, count, centred.mean, sums, overlap)
 
 
 @jax.jit
 def pair_geometry_from_moments(moments: ClassMoments) -> PairGeometry:
-    """The same from (merged) class moments alone, without the data.
+    """The same from (merged) class moments alone, without the data; they must have covariances.
 
     Quadratic forms of float32 covariances: the directional variance loses about tr Sigma_i / (u^T Sigma_i u)
     times 1e-7 of relative accuracy, so prefer `pair_geometry` for strongly collapsed features.
     """
+    if moments.covariance is None or moments.third_moment is None or moments.fourth_moment is None:
+        raise ValueError("moments have no covariances, which the axes need: make them with covariance=True")
+    near = nearest_classes(moments.mean)
 
-    def along_axes(arguments: tuple[Array, Array]) -> Array:
-        mean, covariance = arguments
+    def along_axes(arguments: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        mean, covariance, rivals = arguments
         axes = mean[None, :] - moments.mean
-        return jnp.einsum("jd,de,le->jl", axes, covariance, axes, precision="highest")
+        along = jnp.dot(axes, covariance, precision="highest")
+        return jnp.sum(along * axes, axis=1), jnp.dot(along[rivals], axes[rivals].T, precision="highest")
 
-    return _assemble(moments, jax.lax.map(along_axes, (moments.mean, moments.covariance)))
+    square, joint = jax.lax.map(along_axes, (moments.mean, moments.covariance, near))
+    flat = moments.covariance.reshape(moments.count.shape[0], -1)
+    return _geometry(
+        moments, square, moments.third_moment, jnp.dot(flat, flat.T, precision="highest"), near, joint, "exact"
+    )
 
 
 @jax.jit
@@ -95,31 +187,111 @@ def squared_distances(mean: Float[Array, "k d"], variance: Float[Array, " k"]) -
     return jnp.where(distance > RESOLUTION**2 * jnp.maximum(size[:, None], size[None, :]), distance, 0)
 
 
-def _projections(centred: CentredClasses) -> Float[Array, "blocks size k"]:
-    scores = jnp.einsum("bsd,kd->bsk", centred.residuals, centred.mean, precision="highest")
-    own = jnp.take_along_axis(scores, centred.blocks.block_class[:, None, None], axis=2)
-    return scores - own  # (x - mu_i) . (mu_j - mu_i)
+def nearest_classes(mean: Float[Array, "k d"]) -> Int[Array, "k q"]:
+    """The min(k - 1, NEIGHBOURS) other classes with the nearest means: usually the hardest rivals."""
+    k = mean.shape[0]
+    distance = squared_distances(mean, jnp.zeros_like(mean[:, 0]))
+    distance = jnp.where(jnp.eye(k, dtype=bool), jnp.inf, distance)
+    return jax.lax.top_k(-distance, min(k - 1, NEIGHBOURS))[1]
 
 
-def _assemble(moments: ClassMoments, axis_covariance: Float[Array, "k k k"]) -> PairGeometry:
-    k = moments.count.shape[0]
+def resolve_overlap(overlap: str, num_classes: int, dimension: int, beyond: str = "cauchy_schwarz") -> str:
+    """The overlap that "auto" stands for: "exact" where the covariances fit, else `beyond`."""
+    if overlap != "auto" and overlap not in OVERLAPS:
+        raise ValueError(f"overlap={overlap!r} is unknown: choose 'auto' or one of {', '.join(OVERLAPS)}")
+    fits = 4 * num_classes * dimension**2 <= LARGEST_COVARIANCES
+    return overlap if overlap != "auto" else "exact" if fits else beyond
+
+
+def pair_terms(mean: Float[Array, "k d"], for_certificates: bool):
+    """Block sums, for `CentredBlocks.sums`, from which a PairGeometry follows."""
+    near = nearest_classes(mean) if for_certificates else None
+
+    def terms(r: Float[Array, "b s d"], w: Float[Array, "b s"], owner: Int[Array, " b"]) -> dict[str, Array]:
+        b, s, d = r.shape
+        squares = jnp.sum(r * r, axis=2)
+        scores = jnp.dot(r.reshape(b * s, d), mean.T, precision="highest").reshape(b, s, -1)
+        scores -= jnp.take_along_axis(scores, owner[:, None, None], axis=2)  # (x - mu_i) . (mu_j - mu_i)
+        result = {
+            "variance": jnp.sum(w * squares, axis=1),
+            "fourth": jnp.sum(w * squares**2, axis=1),
+            "square": jnp.einsum("bs,bsk->bk", w, scores**2, precision="highest"),
+        }
+        if near is not None:
+            joint = jnp.take_along_axis(scores, near[owner][:, None, :], axis=2)
+            result |= vector_sums(r, w, squares)
+            result["joint"] = jnp.einsum("bsq,bsl->bql", joint, w[:, :, None] * joint, precision="highest")
+        return result
+
+    return terms
+
+
+def class_spectra(centred: CentredBlocks, sums: dict[str, Array], overlap: str) -> dict[str, Array]:
+    """Class sums from which tr(Sigma_i Sigma_j) follows, and for "exact" Sigma e, which the third moment feels."""
+    if overlap == "exact":
+        both = centred.map_second_moments(
+            lambda c, total: (symmetric.flat(total), symmetric.times(total, sums["slip"][c]))
+        )
+        return {"flat": both[0], "along_slip": both[1]}
+    if overlap == "cauchy_schwarz":
+        norm = centred.map_second_moments(lambda _, total: jnp.linalg.norm(symmetric.flat(total)))
+        return {"norm": norm}
+    return {}
+
+
+def assemble(
+    origin: Float[Array, " d"],
+    count: Float[Array, " k"],
+    mean: Float[Array, "k d"],
+    sums: dict[str, Array],
+    overlap: str,
+) -> PairGeometry:
+    """A PairGeometry from class sums of `pair_terms` and `class_spectra`."""
+    weight = inverse(count)
+    sums = {name: scale(weight, value) for name, value in sums.items()}
+    moments = ClassMoments(origin, count, mean, sums["variance"], sums["fourth"], None, None)
+    if overlap == "none":
+        return _geometry(moments, sums["square"], None, None, None, None, overlap)
+    third = sums["third"] - mean_slip(sums)
+    if overlap == "exact":
+        third -= 2 * scale(weight, sums["along_slip"])  # its sum has two factors of n
+        products = symmetric.gram(sums["flat"])
+    else:
+        size = sums["norm"] if overlap == "cauchy_schwarz" else sums["variance"]
+        products = size[:, None] * size[None, :]
+    return _geometry(moments, sums["square"], third, products, nearest_classes(mean), sums["joint"], overlap)
+
+
+def _geometry(
+    moments: ClassMoments,
+    square: Float[Array, "k k"],
+    third: Float[Array, "k d"] | None,
+    products: Float[Array, "k k"] | None,
+    near: Int[Array, "k q"] | None,
+    joint: Float[Array, "k q q"] | None,
+    overlap: str,
+) -> PairGeometry:
+    """`square[i, j]` is D_ij^T Sigma_i D_ij, and `joint` its extension to pairs of neighbours."""
     distance = squared_distances(moments.mean, moments.variance)
-    axis_variance = jnp.diagonal(axis_covariance, axis1=1, axis2=2)  # D_ij^T Sigma_i D_ij
-    skew = jax.lax.map(
-        lambda arguments: jnp.dot(moments.mean - arguments[0][None, :], arguments[1], precision="highest"),
-        (moments.mean, moments.third_moment),
-    )
-    flat = moments.covariance.reshape(k, -1)
+    skew = None
+    if third is not None:
+        skew = jax.lax.map(
+            lambda arguments: jnp.dot(moments.mean - arguments[0][None, :], arguments[1], precision="highest"),
+            (moments.mean, third),
+        ).T
+    assert moments.fourth_moment is not None
     return PairGeometry(
         counts=moments.count,
         means=moments.means,
         variance=moments.variance,
         fourth_moment=moments.fourth_moment,
         squared_distance=distance,
-        directional_variance=axis_variance / jnp.where(distance > 0, distance, jnp.nan),
-        third_moment=skew.T,
-        covariance_overlap=jnp.dot(flat, flat.T, precision="highest"),
-        axis_covariance=axis_covariance,
+        directional_variance=square / jnp.where(distance > 0, distance, jnp.nan),
+        third_moment=skew,
+        covariance_overlap=products,
+        neighbours=near,
+        axis_covariance=joint,
+        overlap=overlap,
     )
 
 

@@ -128,8 +128,8 @@ def test_gradients_are_finite(name):
         bounds = CERTIFICATES[name](geometry, jnp.array([1.0, 10.0, 50.0, 100.0, 200.0, 500.0]))
         return jnp.sum(bounds.bound) + jnp.sum(bounds.per_pair)
 
-    gradient = jax.jit(jax.grad(total))(geometry_of(3))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    gradient = jax.jit(jax.grad(total, allow_int=True))(geometry_of(3))  # neighbours are integers
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0)
     assert np.abs(gradient.squared_distance).max() > 0
 
 

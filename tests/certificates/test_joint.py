@@ -1,4 +1,4 @@
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from dnc.certificates import certificate, joint
 from dnc.certificates.exact import exact_cantelli
 from dnc.certificates.joint import best_factor, joint_bound, smallest_ellipsoid_bound
 from dnc.certificates.margin import margin_moments
+from dnc.geometry.pairs import pair_geometry
 from tests import oracles_certificates as oracles
 
 solve = jax.jit(jax.vmap(smallest_ellipsoid_bound))
@@ -72,19 +73,18 @@ def test_two_margins_by_hand():
 def overlapping_classes(k: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     features = 4 * rng.normal(size=(k, 1, 5)) + rng.normal(size=(k, 60, 5))
-    return features.reshape(-1, 5), np.repeat(np.arange(k), 60)
+    return features.reshape(-1, 5).astype(np.float32), np.repeat(np.arange(k), 60)
 
 
-def test_hardest_classes_jointly_and_the_rest_by_union(monkeypatch):
-    geometry = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), oracles.geometry(*overlapping_classes(6)))
+def test_nearest_classes_jointly_and_the_rest_by_union():
+    geometry = pair_geometry(*overlapping_classes(6), 6)
+    nearest = dataclasses.replace(
+        geometry, neighbours=geometry.neighbours[:, :2], axis_covariance=geometry.axis_covariance[:, :2, :2]
+    )
     shots = jnp.array([5.0, 50.0])
     moments = margin_moments(geometry, shots)
     pairs = exact_cantelli(geometry, shots).per_pair
-    bounds = []
-    for size in (5, 2):
-        monkeypatch.setattr(joint, "LARGEST_JOINT", size)
-        bounds.append(jax.jit(functools.partial(joint_bound, geometry, moments, shots))(pairs))
-    full, partial = bounds
+    full, partial = (jax.jit(joint_bound)(one, moments, shots, pairs) for one in (geometry, nearest))
     union = jnp.minimum(jnp.sum(pairs, axis=2), 1)
     assert np.all(full <= partial + 1e-4)
     assert np.all(partial <= union)

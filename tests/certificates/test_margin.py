@@ -3,18 +3,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnc.certificates import certificate
 from dnc.certificates.margin import margin_covariance, margin_moments
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.pairs import PairGeometry, pair_geometry
 from tests import oracles_certificates as oracles
 
 moments_of = jax.jit(margin_moments)
 covariance_of = jax.jit(margin_covariance)
 
 
-def others(m: int, k: int) -> jax.Array:
-    """[m, k, k-1]: all classes but i, in order."""
-    rows = [[j for j in range(k) if j != i] for i in range(k)]
-    return jnp.broadcast_to(jnp.array(rows)[None], (m, k, k - 1))
+def in_class_order(covariance: jax.Array, geometry: PairGeometry) -> np.ndarray:
+    """[m, k, k-1, k-1] with the other classes by number instead of by nearness."""
+    order = np.argsort(np.asarray(geometry.neighbours), axis=1)
+    return np.stack([np.asarray(covariance)[:, i][:, one][:, :, one] for i, one in enumerate(order)], axis=1)
 
 
 def tiny_classes(seed: int) -> list[np.ndarray]:
@@ -35,7 +36,7 @@ def test_moments_equal_the_enumeration_of_all_supports_and_queries(seed):
     with jax.enable_x64(True):
         shots = jnp.array([1.0, 2.0])
         moments = moments_of(geometry, shots)
-        covariance = covariance_of(geometry, moments, shots, others(2, 3))
+        covariance = in_class_order(covariance_of(geometry, moments, shots), geometry)
     mean, variance = np.asarray(moments.mean), np.asarray(moments.variance)
     for s, m in enumerate([1, 2]):
         for i in range(3):
@@ -52,7 +53,7 @@ def test_moments_match_monte_carlo_on_skewed_features(skewed):
     shots = [1, 2, 5, 10, 50]
     m = jnp.array(shots, dtype=jnp.float32)
     moments = moments_of(geometry, m)
-    covariance = covariance_of(geometry, moments, m, others(5, 3))
+    covariance = in_class_order(covariance_of(geometry, moments, m), geometry)
     rng = np.random.default_rng(0)
     for s, size in enumerate(shots):
         margins = oracles.sampled_margins(rng, classes, 0, size, draws=120_000)[:, 1:]
@@ -89,4 +90,24 @@ def test_coincident_means_are_undefined_and_finite():
     assert not np.asarray(moments.defined)[:, [0, 1], [1, 0]].any()
     assert np.isfinite(moments.mean).all()
     assert np.isfinite(moments.variance).all()
-    assert np.isfinite(covariance_of(geometry, moments, shots, others(2, 3))).all()
+    assert np.isfinite(covariance_of(geometry, moments, shots)).all()
+
+
+@pytest.mark.parametrize("overlap", ["cauchy_schwarz", "trace"])
+def test_cheaper_overlaps_only_add_variance(skewed, overlap):
+    features, labels, _ = skewed
+    shots = jnp.array([1.0, 5.0, 50.0])
+    cheap, exact = (pair_geometry(features, labels, 3, overlap=one) for one in (overlap, "exact"))
+    np.testing.assert_array_equal(cheap.neighbours, exact.neighbours)
+    moments, expected = moments_of(cheap, shots), moments_of(exact, shots)
+    assert np.all(moments.variance >= expected.variance * (1 - 1e-5))
+    excess = covariance_of(cheap, moments, shots) - covariance_of(exact, expected, shots)
+    smallest = np.linalg.eigvalsh(np.asarray(excess, np.float64)).min()
+    assert smallest >= -1e-5 * float(jnp.abs(excess).max())
+
+
+def test_a_geometry_without_overlaps_has_no_certificates(skewed):
+    features, labels, _ = skewed
+    geometry = pair_geometry(features, labels, 3, overlap="none")
+    with pytest.raises(ValueError, match="no covariance overlaps"):
+        certificate("exact_cantelli", geometry, [5])

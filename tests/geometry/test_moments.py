@@ -84,11 +84,62 @@ def test_a_single_point_has_no_moments():
 
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 3), (100, 4), (1000, 7), (64, 64)])
 def test_class_blocks_hold_every_sample_once_in_a_block_of_its_class(n, k):
-    labels = np.random.default_rng(n).integers(0, k, n).astype(np.int32)
-    blocks = class_blocks(jnp.asarray(labels), k)
-    rows, valid = np.asarray(blocks.rows), np.asarray(blocks.valid)
-    owners = np.broadcast_to(np.asarray(blocks.block_class)[:, None], rows.shape)
-    np.testing.assert_array_equal(np.sort(rows[valid]), np.arange(n))
-    np.testing.assert_array_equal(labels[rows[valid]], owners[valid])
-    np.testing.assert_array_equal(blocks.counts, np.bincount(labels, minlength=k))
-    assert rows.shape == (n // block_size(n, k) + k, block_size(n, k))
+    rng = np.random.default_rng(n)
+    labels, weights = rng.integers(0, k, (2, n)).astype(np.int32), rng.uniform(1, 2, (2, n)).astype(np.float32)
+    blocks = class_blocks(jnp.asarray(labels), k, jnp.asarray(weights))
+    for p in (0, 1):
+        rows, weight, first = (np.asarray(leaf[p]) for leaf in (blocks.rows, blocks.weight, blocks.first))
+        owners = np.broadcast_to(np.asarray(blocks.block_class[p])[:, None], rows.shape)
+        np.testing.assert_array_equal(np.sort(rows[weight > 0]), np.arange(n))
+        np.testing.assert_array_equal(weight[weight > 0], weights[p][rows[weight > 0]])
+        np.testing.assert_array_equal(labels[p][rows[weight > 0]], owners[weight > 0])
+        np.testing.assert_array_equal(np.diff(first), -(-np.bincount(labels[p], minlength=k) // block_size(n, k)))
+        assert rows.shape == (n // block_size(n, k) + k, block_size(n, k))
+
+
+def test_weights_count_samples_and_weight_zero_masks_them():
+    features, labels = clusters(seed=4, n=N, k=K, d=D, offset=1e4)
+    times = np.random.default_rng(0).integers(0, 4, N)
+    expected = np.repeat(features, times, axis=0), np.repeat(labels, times)
+    features[times == 0] = np.nan  # masked: neither value nor label matters
+    weighted = ClassMoments.from_batch(features, labels, K, weights=times.astype(np.float32))
+    assert_matches_oracle(weighted, *expected)
+
+
+def test_moments_without_covariance_merge_too():
+    features, labels = clusters(seed=5, n=N, k=K, d=D)
+    light = functools.partial(from_batch, covariance=False)
+    total = ClassMoments.empty(K, D, covariance=False)
+    for part in (slice(0, 100), slice(100, N)):
+        total = merge(total, light(features[part], labels[part]))
+    expected = from_batch(features, labels)
+    for name in ("count", "variance", "means"):
+        np.testing.assert_allclose(getattr(total, name), getattr(expected, name), rtol=1e-5, atol=1e-6, err_msg=name)
+    assert total.covariance is None
+
+
+def test_coarsening_equals_measuring_superclasses():
+    features, labels = clusters(seed=6, n=N, k=6, d=D, offset=1e4)
+    superclass = np.array([2, 0, 1, 0, 2, 2])
+    coarse = ClassMoments.from_batch(features, labels, 6).coarsen(superclass)
+    assert_matches_oracle(coarse, features, superclass[labels])
+
+
+@pytest.mark.parametrize(
+    ("superclass", "message"), [([0, 1], "each of 3"), ([0, 2, 2], "no class has [1]"), ([-1, 0, 1], "no class")]
+)
+def test_coarsening_refuses_a_bad_mapping(superclass, message):
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        ClassMoments.empty(3, 2).coarsen(superclass)
+
+
+def test_streaming_many_batches_keeps_five_digits():
+    rng = np.random.default_rng(7)
+    moments, parts = ClassMoments.empty(2, 3), []
+    for _ in range(400):
+        labels = rng.integers(0, 2, 500)
+        features = (rng.exponential(size=(500, 3)) * [1, 3, 0.1] + 50 + labels[:, None]).astype(np.float32)
+        moments = merge(moments, ClassMoments.from_batch(features, labels.astype(np.int32), 2))
+        parts.append((features, labels))
+    features, labels = (np.concatenate(one) for one in zip(*parts, strict=True))
+    assert_matches_oracle(moments, features, labels)

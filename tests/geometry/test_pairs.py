@@ -27,6 +27,12 @@ def assert_matches_oracle(geometry, features, labels, rtol=1e-5):
     for name in ("squared_distance", "directional_variance", "covariance_overlap", *RATIOS):
         actual = off_diagonal(getattr(geometry, name))
         np.testing.assert_allclose(actual, off_diagonal(expected[name]), rtol=rtol, err_msg=name)
+    near = np.asarray(geometry.neighbours)
+    np.testing.assert_array_equal(
+        np.sort(near, axis=1), [[j for j in range(len(near)) if j != i] for i in range(len(near))]
+    )
+    rows = np.arange(len(near))[:, None, None]
+    expected["axis_covariance"] = expected["axis_covariance"][rows, near[:, :, None], near[:, None, :]]
     for name in ("third_moment", "axis_covariance"):  # of either sign: relative to the largest
         actual, wanted = np.asarray(getattr(geometry, name)), expected[name]
         np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=rtol * np.abs(wanted).max(), err_msg=name)

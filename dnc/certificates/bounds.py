@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from dnc.certificates.conditional import exact_conditional
 from dnc.certificates.exact import exact_cantelli, exact_chebyshev, exact_joint, gaussian
 from dnc.certificates.published import cdnv, luthra2025, luthra2026, luthra2026_limit
 from dnc.certificates.union import Bounds
@@ -26,9 +27,18 @@ CERTIFICATES: dict[str, Callable[[PairGeometry, Float[Array, " m"]], Bounds]] = 
     "exact_chebyshev": exact_chebyshev,
     "exact_cantelli": exact_cantelli,
     "exact_joint": exact_joint,
+    "exact_conditional": exact_conditional,
     "gaussian": gaussian,
 }
+NEEDS_QUERIES = "exact_conditional"
 NOT_CERTIFICATES = frozenset({"cdnv", "luthra2026_limit", "gaussian"})  # up to a constant, a limit, a prediction
+
+
+def available(geometry: PairGeometry) -> tuple[str, ...]:
+    """Names of the certificates that the geometry has the moments for."""
+    if geometry.covariance_overlap is None:
+        return ()
+    return tuple(name for name in CERTIFICATES if name != NEEDS_QUERIES or geometry.queries is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +92,10 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
         raise ValueError(f"geometry has {k} class; a certificate needs at least 2")
     if geometry.covariance_overlap is None:
         raise ValueError('geometry has no covariance overlaps: measure it with pair_geometry(..., overlap="auto")')
+    if name == NEEDS_QUERIES and geometry.queries is None:
+        raise ValueError(f"{name} needs the queries: measure the geometry with pair_geometry(..., queries=True)")
+    if name != NEEDS_QUERIES:
+        geometry = dataclasses.replace(geometry, queries=None)  # unused: no compilation for each n
     geometry = dataclasses.replace(geometry, means=geometry.means[:, :0])  # unused: no compilation for each d
     bounds = _evaluate(name, geometry, jnp.asarray(sizes, dtype=jnp.asarray(geometry.variance).dtype))
     fields = {field.name: getattr(bounds, field.name) for field in dataclasses.fields(bounds)}

@@ -105,13 +105,21 @@ def margin_covariance(
 
 
 def centroid_spread(geometry: PairGeometry, shots: Float[Array, " m"]) -> Float[Array, "m k"]:
-    """Var||e_c||^2 of a centroid of m shots, e_c = mu^_c - mu_c, in the features' units to the fourth power.
+    """Var||e_c||^2 of every class, in the features' units to the fourth power; see `spread_of_centroid`."""
+    moments = (geometry.variance, geometry.fourth_moment, jnp.diag(jnp.asarray(geometry.covariance_overlap)))
+    v, m4, square = (jnp.asarray(one)[None, :] for one in moments)
+    return spread_of_centroid(v, m4, square, shots[:, None])
+
+
+def spread_of_centroid(
+    variance: Float[Array, "*#shape"],
+    fourth_moment: Float[Array, "*#shape"],
+    trace_of_square: Float[Array, "*#shape"],
+    shots: Float[Array, "*#shape"],
+) -> Float[Array, "*#shape"]:
+    """Var||e||^2 of a centroid of m shots, e = mu^ - mu.
 
     E||e||^4 = [M4 + (m-1)(v^2 + 2 tr Sigma^2)] / m^3 and E||e||^2 = v/m, so
     Var||e||^2 = [M4 - v^2 + 2(m-1) tr Sigma^2] / m^3.
     """
-    v = jnp.asarray(geometry.variance)[None, :]
-    m4 = jnp.asarray(geometry.fourth_moment)[None, :]
-    trace_of_square = jnp.diag(jnp.asarray(geometry.covariance_overlap))[None, :]
-    m = shots[:, None]
-    return (jnp.maximum(m4 - v**2, 0) + 2 * (m - 1) * trace_of_square) / m**3
+    return (jnp.maximum(fourth_moment - variance**2, 0) + 2 * (shots - 1) * trace_of_square) / shots**3

@@ -115,8 +115,8 @@ class CentredBlocks:
         total, rounding = self._over_parts(part)
         return jax.tree.map(lambda a, b: a.sum(axis=0) + b.sum(axis=0), total, rounding)
 
-    def map_second_moments(self, function: Callable[[Int[Array, ""], symmetric.Stripes], Any]) -> Any:
-        """`function(c, sum of w r r^T over class c)` of each class, stacked: memory of one matrix and the results."""
+    def map_second_moments(self, function: Callable[[symmetric.Stripes], Any]) -> Any:
+        """`function(sum of w r r^T over the class)` of each class, stacked: memory of one matrix and the results."""
         size, d = self.blocks.rows.shape[2], self.mean.shape[1]
         at_once = max(1, _ROWS_OF_PRODUCTS // size)
         longest = jnp.max(jnp.diff(self.blocks.first, axis=1), axis=0)  # [k], over parts
@@ -130,7 +130,7 @@ class CentredBlocks:
 
                 return jax.lax.fori_loop(0, -(-longest[c] // at_once), add, symmetric.zeros(d))
 
-            return function(c, jax.tree.map(lambda stripe: stripe.sum(axis=0), self._over_parts(part)))
+            return function(jax.tree.map(lambda stripe: stripe.sum(axis=0), self._over_parts(part)))
 
         return jax.lax.map(of_class, jnp.arange(self.num_classes, dtype=jnp.int32))
 

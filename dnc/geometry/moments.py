@@ -79,7 +79,7 @@ class ClassMoments:
         basic = (centred.origin, count, centred.mean, sums["variance"])
         if not covariance:
             return ClassMoments(*basic, None, None, None)
-        sigma = scale(weight, centred.map_second_moments(lambda _, total: symmetric.dense(total)))
+        sigma = scale(weight, centred.map_second_moments(symmetric.dense))
         third = sums["third"] - mean_slip(sums) - 2 * _product(sigma, sums["slip"])
         return ClassMoments(*basic, sums["fourth"], third, sigma)
 

@@ -11,6 +11,7 @@ from dnc.geometry import symmetric
 from dnc.geometry.blocks import CentredBlocks
 from dnc.geometry.moments import RESOLUTION, ClassMoments, centre_by_class, inverse, mean_slip, scale, vector_sums
 from dnc.geometry.pytree import array_dataclass, static
+from dnc.geometry.queries import QueryGeometry, query_geometry
 from dnc.types import Array, ArrayLike, Float, Int
 
 NEIGHBOURS = 63  # rivals of a class whose joint axis covariance is kept
@@ -26,8 +27,8 @@ class PairGeometry:
     v_i/n_i + v_j/n_j, unless `with_corrected_distances` changed it. Where two means coincide, cdnv, directional_cdnv
     and theta are inf and directional_variance is nan.
 
-    The last four arrays are what certificates need: None where `overlap` is "none". Otherwise it tells what
-    `covariance_overlap` holds off its diagonal: "exact" tr(Sigma_i Sigma_j), or an upper bound of it, which keeps
+    The arrays from `third_moment` on are what certificates need: None where `overlap` is "none". Otherwise it tells
+    what `covariance_overlap` holds off its diagonal: "exact" tr(Sigma_i Sigma_j), or an upper bound of it, which keeps
     every certificate valid: "cauchy_schwarz" sqrt(tr Sigma_i^2 tr Sigma_j^2), or "trace" v_i v_j, also on the diagonal.
     """
 
@@ -43,6 +44,7 @@ class PairGeometry:
     axis_covariance: Float[ArrayLike, "k q q"] | None = (
         None  # [i, a, b] = (mu_i-mu_a)^T Sigma_i (mu_i-mu_b), neighbours
     )
+    queries: QueryGeometry | None = None  # what `exact_conditional` needs
     overlap: str = static("none")
     ddof: int = static(0)
     corrected: bool = static(False)
@@ -72,8 +74,8 @@ class PairGeometry:
     def with_ddof(self, ddof: int) -> "PairGeometry":
         """Second moments divided by n_c - ddof instead of n_c: ddof = 1 makes covariances unbiased.
 
-        Moments of order three and four stay population moments. Raises ValueError for a geometry that has a ddof, or
-        classes of no more than `ddof` samples (where counts are known).
+        Moments of order three and four stay population moments, and `queries` are left out. Raises ValueError for a
+        geometry that has a ddof, or classes of no more than `ddof` samples (where counts are known).
         """
         if self.ddof:
             raise ValueError(f"the geometry already has ddof={self.ddof}: start from population moments")
@@ -89,6 +91,7 @@ class PairGeometry:
             directional_variance=factor[:, None] * self.directional_variance,
             covariance_overlap=None if overlap is None else both * overlap,
             axis_covariance=None if axes is None else scale(factor, jnp.asarray(axes)),
+            queries=None,
             ddof=ddof,
         )
 
@@ -104,10 +107,10 @@ class PairGeometry:
         bias = self.variance * (counts - self.ddof) * inverse(counts * (counts - 1))
         distance = jnp.maximum(self.squared_distance - bias[:, None] - bias[None, :], 0)
         distance = jnp.where(jnp.eye(counts.shape[0], dtype=bool), 0, distance)
-        return dataclasses.replace(self, squared_distance=distance, corrected=True)
+        return dataclasses.replace(self, squared_distance=distance, queries=None, corrected=True)
 
 
-@functools.partial(jax.jit, static_argnames=("num_classes", "overlap", "parts"))
+@functools.partial(jax.jit, static_argnames=("num_classes", "overlap", "queries", "parts"))
 def pair_geometry(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],
@@ -115,6 +118,7 @@ def pair_geometry(
     weights: Float[ArrayLike, " n"] | None = None,
     *,
     overlap: str = "auto",
+    queries: bool = False,
     parts: int = 1,
 ) -> PairGeometry:
     """Geometry of all k(k-1) ordered class pairs (Luthra et al. 2026, sections 2 and 4).
@@ -134,14 +138,33 @@ def pair_geometry(
       overlap: "none" measures collapse alone, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
         "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory, "cauchy_schwarz" n d^2 and d^2, "trace" nothing.
         "auto" is "exact" where the covariances fit into 1 GiB and "cauchy_schwarz" beyond.
+      queries: measure what `exact_conditional` needs as well: n k d^2 operations and n k memory; needs exact overlaps.
       parts: the rows are cut into so many equal parts, each sorted and summed apart. On a mesh whose `data` axis has
         p shards, parts=p keeps every row on its device; only class sums cross.
     """
     overlap = resolve_overlap(overlap, num_classes, jnp.shape(features)[1])
+    if queries and overlap != "exact":
+        raise ValueError(f'queries need overlap="exact", got {overlap!r}')
     centred, count = centre_by_class(features, labels, num_classes, weights, parts)
     sums = centred.sums(pair_terms(centred.mean, overlap != "none"))
-    sums |= class_spectra(centred, sums, overlap)
-    return assemble(centred.origin, count, centred.mean, sums, overlap)
+    sums |= class_spectra(centred, overlap)
+    geometry = assemble(centred.origin, count, centred.mean, sums, overlap)
+    if not queries:
+        return geometry
+    weight = inverse(count)
+    seen = query_geometry(
+        jnp.asarray(features),
+        jnp.asarray(labels),
+        jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
+        centred.origin,
+        centred.mean,
+        scale(weight, sums["third"]),
+        scale(weight, sums["flat"]),
+        count,
+        jnp.asarray(geometry.variance),
+        jnp.asarray(geometry.fourth_moment),
+    )
+    return dataclasses.replace(geometry, queries=seen)
 
 
 @jax.jit
@@ -226,16 +249,12 @@ def pair_terms(mean: Float[Array, "k d"], for_certificates: bool):
     return terms
 
 
-def class_spectra(centred: CentredBlocks, sums: dict[str, Array], overlap: str) -> dict[str, Array]:
-    """Class sums from which tr(Sigma_i Sigma_j) follows, and for "exact" Sigma e, which the third moment feels."""
+def class_spectra(centred: CentredBlocks, overlap: str) -> dict[str, Array]:
+    """Class sums from which tr(Sigma_i Sigma_j) follows: second moments, or their norms."""
     if overlap == "exact":
-        both = centred.map_second_moments(
-            lambda c, total: (symmetric.flat(total), symmetric.times(total, sums["slip"][c]))
-        )
-        return {"flat": both[0], "along_slip": both[1]}
+        return {"flat": centred.map_second_moments(symmetric.flat)}
     if overlap == "cauchy_schwarz":
-        norm = centred.map_second_moments(lambda _, total: jnp.linalg.norm(symmetric.flat(total)))
-        return {"norm": norm}
+        return {"norm": centred.map_second_moments(lambda total: jnp.linalg.norm(symmetric.flat(total)))}
     return {}
 
 
@@ -254,7 +273,11 @@ def assemble(
         return _geometry(moments, sums["square"], None, None, None, None, overlap)
     third = sums["third"] - mean_slip(sums)
     if overlap == "exact":
-        third -= 2 * scale(weight, sums["along_slip"])  # its sum has two factors of n
+        d = mean.shape[1]
+        along = jax.lax.map(
+            lambda one: symmetric.times(symmetric.stripes_of(one[0], d), one[1]), (sums["flat"], sums["slip"])
+        )
+        third -= 2 * along
         products = symmetric.gram(sums["flat"])
     else:
         size = sums["norm"] if overlap == "cauchy_schwarz" else sums["variance"]

@@ -52,13 +52,24 @@ def times(stripes: Stripes, x: Float[Array, " d"]) -> Float[Array, " d"]:
 
 def flat(stripes: Stripes) -> Float[Array, " f"]:
     """A vector whose inner products are those of the matrices, tr(S T): what is stored once counts twice."""
-    d = stripes[0].shape[1]
-    twice = [
-        s * jnp.where(jnp.arange(d - a) < b - a, 1, math.sqrt(2))[None, :]
-        for s, (a, b) in zip(stripes, edges(d), strict=True)
-    ]
-    values = jnp.concatenate([one.reshape(-1) for one in twice])
+    values = jnp.concatenate(
+        [(stripe * scale).reshape(-1) for stripe, scale in zip(stripes, _scales(stripes), strict=True)]
+    )
     return jnp.pad(values, (0, -values.shape[0] % min(_CHUNK, values.shape[0])))
+
+
+def stripes_of(flat: Float[Array, " f"], d: int) -> Stripes:
+    """The inverse of `flat` for a d x d matrix."""
+    shapes = [(b - a, d - a) for a, b in edges(d)]
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    parts = jnp.split(flat[: ends[-1]], ends[:-1])
+    scaled = tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+    return tuple(stripe / scale for stripe, scale in zip(scaled, _scales(scaled), strict=True))
+
+
+def _scales(stripes: Stripes) -> list[Float[Array, "1 w"]]:
+    """1 for columns of the diagonal block and sqrt 2 for those beyond it."""
+    return [jnp.where(jnp.arange(one.shape[1]) < one.shape[0], 1, math.sqrt(2))[None, :] for one in stripes]
 
 
 def gram(flats: Float[Array, "k f"]) -> Float[Array, "k k"]:

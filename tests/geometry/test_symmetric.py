@@ -23,6 +23,8 @@ def test_stripes_hold_the_matrix(d):
     for matrix, one in zip(matrices, stripes, strict=True):
         np.testing.assert_allclose(symmetric.dense(one), matrix, atol=1e-5 * np.abs(matrix).max())
         np.testing.assert_allclose(symmetric.times(one, jnp.asarray(x)), matrix @ x, atol=1e-4 * np.abs(matrix).max())
+        again = symmetric.stripes_of(symmetric.flat(one), d)
+        np.testing.assert_allclose(symmetric.dense(again), symmetric.dense(one), rtol=1e-6)
     flats = jnp.stack([symmetric.flat(one) for one in stripes])
     expected = [[np.trace(a @ b) for b in matrices] for a in matrices]
     np.testing.assert_allclose(symmetric.gram(flats), expected, rtol=1e-5)

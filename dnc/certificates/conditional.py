@@ -1,0 +1,107 @@
+"""The certificate of each query, averaged: only the centroids are left to chance.
+
+Given the query x, the distances T_c = ||x - mu^_c||^2 to the centroids of m shots are independent of each other. With
+b = x - mu_c and e = mu^_c - mu_c, T_c = ||b||^2 - 2 b.e + ||e||^2, so that
+
+    E[T_c | x]   = ||b||^2 + v_c / m
+    Var[T_c | x] = (4/m) b^T Sigma_c b - (4/m^2) b.t_c + Var||e||^2      (Var||e||^2: see `margin.spread_of_centroid`)
+
+and the query of class i is classified rightly when T_i < T_j for all rivals j. Cantelli's inequality bounds each
+P(T_j <= T_i | x), and the union over rivals
+
+    P(error | x) <= sum_j (N_i + N_j) / (N_i + N_j + (E_j - E_i)^2),      E_c = E[T_c | x], N_c = Var[T_c | x].
+
+Independence gives another bound, which counts the noise of the query's own centroid once: for any threshold t between,
+
+    P(error | x) <= 1 - P(T_i < t) prod_j P(T_j > t),                     each factor by Cantelli's inequality.
+
+The smallest of these, at most 1 **for each query**, averaged over queries, is the certificate. For two classes it is
+never above `exact_cantelli`, up to what leaving the query out of its own class changes: the best quadratic for each
+query is at least as good as one for all. And it is tight where the margin's moments alone cannot be: with many shots it
+tends to the fraction of queries that are nearer to another class mean than to their own.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from dnc.certificates.margin import separated, spread_of_centroid
+from dnc.certificates.union import Bounds
+from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.queries import QueryGeometry
+from dnc.types import Array, Bool, Float
+
+_THRESHOLDS = 9  # evenly between E_i and the nearest rival's E_j; any threshold gives a valid bound
+
+
+def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
+    """Cantelli's inequality for each query given the query, averaged over queries; any m >= 1.
+
+    Exact for a query drawn from the sample and shots drawn independently from the sample without the query. Needs a
+    geometry with `queries`. Pairs are bounded on their own, so a class's bound is at most their sum.
+    """
+    queries = geometry.queries
+    assert queries is not None  # `certificate` checks
+    classes = jnp.arange(geometry.counts.shape[0], dtype=jnp.asarray(queries.labels).dtype)
+    own = jnp.asarray(queries.labels)[:, None] == classes[None, :]
+    member = jnp.where(own, jnp.asarray(queries.weight)[:, None], 0)  # [n, k], columns sum to 1
+
+    def at(m: Float[Array, ""]) -> tuple[Array, ...]:
+        mean, noise = _distance_moments(geometry, queries, own, m)
+        pairs = _pair_terms(mean, noise, own)
+        error = jnp.minimum(jnp.sum(pairs, axis=1), _threshold_bound(mean, noise, own))
+        return tuple(jnp.dot(member.T, values, precision="highest") for values in (error, pairs))
+
+    per_class, per_pair = (jnp.minimum(values, 1) for values in jax.lax.map(at, shots))
+    return Bounds(
+        bound=jnp.mean(per_class, axis=1),
+        per_class=per_class,
+        per_pair=per_pair,
+        unclipped=per_pair,
+        defined=jnp.broadcast_to(separated(geometry)[None], per_pair.shape),
+        valid=jnp.ones_like(shots, dtype=bool),
+    )
+
+
+def _distance_moments(
+    geometry: PairGeometry, queries: QueryGeometry, own: Bool[Array, "n k"], m: Float[Array, ""]
+) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
+    """E[T_c | x] and Var[T_c | x] for every query x and class c."""
+    square = jnp.diag(jnp.asarray(geometry.covariance_overlap))
+    spread = spread_of_centroid(jnp.asarray(geometry.variance), jnp.asarray(geometry.fourth_moment), square, m)
+    own_variance = jnp.asarray(queries.own_variance)
+    own_spread = spread_of_centroid(own_variance, jnp.asarray(queries.own_fourth), jnp.asarray(queries.own_square), m)
+    variance = jnp.where(own, own_variance[:, None], jnp.asarray(geometry.variance)[None, :])
+    noise = 4 / m * jnp.asarray(queries.along) - 4 / m**2 * jnp.asarray(queries.skew)
+    noise = noise + jnp.where(own, own_spread[:, None], spread[None, :])
+    return jnp.asarray(queries.squared_distance) + variance / m, jnp.maximum(noise, 0)
+
+
+def _pair_terms(mean: Float[Array, "n k"], noise: Float[Array, "n k"], own: Bool[Array, "n k"]) -> Float[Array, "n k"]:
+    """Cantelli's bound on P(T_j <= T_i | x), and 0 for the query's own class i."""
+    return jnp.where(own, 0, _cantelli(mean - _of_own(mean, own), noise + _of_own(noise, own)))
+
+
+def _threshold_bound(
+    mean: Float[Array, "n k"], noise: Float[Array, "n k"], own: Bool[Array, "n k"]
+) -> Float[Array, " n"]:
+    """1 - P(T_i < t) prod_j P(T_j > t), at the best of a few thresholds t."""
+    near = _of_own(mean, own)
+    far = jnp.min(jnp.where(own, jnp.inf, mean), axis=1, keepdims=True)
+
+    def at(fraction: Float[Array, ""]) -> Float[Array, " n"]:
+        gap = mean - (near + fraction * (far - near))
+        return 1 - jnp.prod(1 - _cantelli(jnp.where(own, -gap, gap), noise), axis=1)
+
+    fractions = (1 + jnp.arange(_THRESHOLDS, dtype=mean.dtype)) / (_THRESHOLDS + 1)
+    return jnp.min(jax.lax.map(at, fractions), axis=0)
+
+
+def _cantelli(margin: Float[Array, "n k"], variance: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """variance / (variance + margin^2), and 1 unless the margin is positive."""
+    deviation = jnp.sqrt(variance)  # a ratio first: the square of a margin would overflow first
+    ratio = jnp.where(deviation > 0, margin / jnp.where(deviation > 0, deviation, 1), jnp.inf)
+    return jnp.where(margin > 0, 1 / (1 + ratio**2), 1)
+
+
+def _of_own(values: Float[Array, "n k"], own: Bool[Array, "n k"]) -> Float[Array, "n 1"]:
+    return jnp.sum(jnp.where(own, values, 0), axis=1, keepdims=True)

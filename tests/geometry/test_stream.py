@@ -1,0 +1,110 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.stream import ArrayBatches, stream_pair_geometry
+from tests.geometry.test_pairs import assert_matches_oracle
+from tests.samples import clusters, off_diagonal
+
+K, N, D = 4, 700, 16
+
+
+def sample(offset=0.0):
+    return clusters(seed=0, n=N, k=K, d=D, offset=offset)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("rows", [64, 1000])
+def test_batches_match_the_float64_loop(offset, rows):
+    features, labels = sample(offset)
+    assert_matches_oracle(stream_pair_geometry(ArrayBatches(features, labels, rows), K), features, labels)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_memory_map_equals_the_array(tmp_path, dtype):
+    features, labels = sample()
+    np.save(tmp_path / "features.npy", features.astype(dtype))
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    assert_matches_oracle(stream_pair_geometry(ArrayBatches(mapped, labels, 100), K), mapped, labels)
+
+
+@pytest.mark.parametrize("overlap", ["none", "trace", "cauchy_schwarz", "exact"])
+def test_every_overlap_equals_that_of_the_array(overlap):
+    features, labels = sample()
+    streamed = stream_pair_geometry(ArrayBatches(features, labels, 300), K, overlap=overlap)
+    expected = pair_geometry(features, labels, K, overlap=overlap)
+    assert streamed.overlap == expected.overlap == overlap
+    np.testing.assert_allclose(
+        off_diagonal(streamed.directional_cdnv), off_diagonal(expected.directional_cdnv), rtol=1e-5
+    )
+    if overlap == "none":
+        assert streamed.covariance_overlap is None
+    else:
+        np.testing.assert_allclose(streamed.covariance_overlap, expected.covariance_overlap, rtol=1e-5)
+
+
+def test_a_function_that_makes_generators_of_unequal_batches():
+    features, labels = sample()
+    cuts = [0, 10, 500, 501, N]
+
+    def batches():
+        yield from ((features[a:b], labels[a:b]) for a, b in itertools.pairwise(cuts))
+
+    seen = []
+    geometry = stream_pair_geometry(batches, K, progress=lambda stage, rows: seen.append((stage, rows)))
+    assert_matches_oracle(geometry, features, labels)
+    assert seen == [(stage, rows) for stage in ("means", "pairs") for rows in cuts[1:]]
+
+
+def test_what_can_be_read_once_is_refused():
+    features, labels = sample()
+    with pytest.raises(TypeError, match="two passes"):
+        stream_pair_geometry(iter([(features, labels)]), K)
+
+
+def test_a_second_reading_that_differs_is_refused():
+    features, labels = sample()
+    readings = iter([[(features, labels)], [(features[:-1], labels[:-1])]])
+    with pytest.raises(ValueError, match="second reading"):
+        stream_pair_geometry(lambda: next(readings), K)
+
+
+def broken(**changes):
+    features, labels = sample()
+    for name, change in changes.items():
+        if name == "row":
+            features[change] = np.nan
+        elif name == "label":
+            labels[change] = K
+        elif name == "size":
+            features *= np.float32(change)
+        else:
+            labels[labels == change] = 0
+    return features, labels
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            broken(row=250),
+            r"batch after row 200: features hold 16 NaN or Inf values in 1 of 100 rows \(first rows: 50\)",
+        ),
+        (broken(label=350), r"after row 300 has labels of int32, not integers in 0\.\.3"),
+        (broken(gone=2), "every class needs at least 2 samples: class '2' has 0"),
+        (broken(size=1e15), "overflow float32: divide the features"),
+        ((np.zeros((0, 3), np.float32), np.zeros(0, np.int32)), "nothing to measure"),
+        ((np.zeros((9, 3), np.float32), np.zeros((9, 2), np.int32)[:5, 0]), "features .* and 5 labels"),
+    ],
+)
+def test_bad_batches_are_refused(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        stream_pair_geometry(ArrayBatches(*arrays, rows=100), K)
+
+
+def test_cauchy_schwarz_of_plain_batches_is_refused():
+    features, labels = sample()
+    with pytest.raises(ValueError, match="needs ArrayBatches"):
+        stream_pair_geometry([(features, labels)], K, overlap="cauchy_schwarz")

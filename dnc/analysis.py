@@ -147,7 +147,7 @@ class Analysis:
 
     def summary(self) -> str:
         """A plain-text table: collapse, measured error and the main certificates of every labeling."""
-        columns = ["shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint"]
+        columns = ["shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint", "exact_conditional"]
         lines = []
         for name, rows in self.to_pandas().groupby("task", sort=False):
             first = rows.iloc[0]
@@ -155,7 +155,7 @@ class Analysis:
                 f"{name}: {self.tasks[str(name)].num_classes} classes, CDNV {first['mean_cdnv']:.4g}, "
                 f"directional CDNV {first['mean_directional_cdnv']:.4g}"
             )
-            lines.append(rows[columns].to_string(index=False, float_format="%.4f"))
+            lines.append(rows[[one for one in columns if one in rows]].to_string(index=False, float_format="%.4f"))
         return "\n".join(lines)
 
     def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:

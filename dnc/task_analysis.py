@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.certificates import CERTIFICATES, Certificate, certificate, two_class
+from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
-from dnc.geometry.pairs import PairGeometry, mean_over_pairs, pair_geometry
+from dnc.geometry.pairs import PairGeometry, mean_over_pairs, pair_geometry, resolve_overlap
 from dnc.probes.ncc import FewShotError, few_shot_error
 from dnc.types import Float, Int
+
+_QUERY_OPERATIONS = 2e11  # n k d^2 up to which every analysis measures its queries
 
 
 def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
@@ -43,7 +45,9 @@ class TaskAnalysis:
     @functools.cached_property
     def geometry(self) -> PairGeometry:
         """All class-pair quantities, in units of `unit` (see `dnc.geometry.validation.standardize`)."""
-        return pair_geometry(self.features, jnp.asarray(self.labels), num_classes=self.num_classes)
+        n, d = self.features.shape
+        overlap = resolve_overlap("auto", self.num_classes, d)
+        return self._measure(queries=overlap == "exact" and n * self.num_classes * d**2 <= _QUERY_OPERATIONS)
 
     @property
     def counts(self) -> Int[np.ndarray, " k"]:
@@ -67,7 +71,10 @@ class TaskAnalysis:
         return VarianceSplit(split.pairs, *values)
 
     def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
-        """Bound on the few-shot nearest-centroid error; `dnc.CERTIFICATES` lists the names."""
+        """Bound on the few-shot nearest-centroid error; `dnc.CERTIFICATES` lists the names.
+
+        `exact_conditional` looks at every sample: where that takes long, it is computed when it is first asked for.
+        """
         if name not in CERTIFICATES:
             raise ValueError(f"certificate {name!r} does not exist: choose from {', '.join(CERTIFICATES)}")
         return self._certificate(name, self.shots if shots is None else check_shots(shots))
@@ -83,6 +90,7 @@ class TaskAnalysis:
     def to_dict(self) -> dict[str, Any]:
         """The task's entry of the JSON file."""
         error = self.few_shot_error()
+        names = available(self.geometry)
         split = self.decomposition
         return {
             "classes": list(self.classes),
@@ -101,7 +109,7 @@ class TaskAnalysis:
                 "per_class": error.per_class,
                 "two_class": mean_over_pairs(error.per_pair),
             },
-            "certificates": {name: self._certificate_dict(name) for name in CERTIFICATES},
+            "certificates": {name: self._certificate_dict(name) for name in names},
             "decomposition": {field.name: getattr(split, field.name) for field in dataclasses.fields(split)},
         }
 
@@ -122,8 +130,18 @@ class TaskAnalysis:
     def _certificate(self, name: str, shots: tuple[int, ...]) -> Certificate:
         key = (name, shots)
         if key not in self._cache:
-            self._cache[key] = certificate(name, self.geometry, shots)
+            has_all = name in available(self.geometry)
+            self._cache[key] = certificate(name, self.geometry if has_all else self._geometry_with_queries, shots)
         return self._cache[key]
+
+    @functools.cached_property
+    def _geometry_with_queries(self) -> PairGeometry:
+        return self._measure(queries=True)
+
+    def _measure(self, queries: bool) -> PairGeometry:
+        overlap = "exact" if queries else "auto"
+        labels = jnp.asarray(self.labels)
+        return pair_geometry(self.features, labels, num_classes=self.num_classes, overlap=overlap, queries=queries)
 
     def _few_shot_error(self, shots: tuple[int, ...], repeats: int, seed: int) -> FewShotError:
         key = (shots, repeats, seed)

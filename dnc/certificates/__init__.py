@@ -1,5 +1,5 @@
 """Bounds on few-shot error from class geometry."""
 
-from dnc.certificates.bounds import CERTIFICATES, Certificate, certificate, two_class
+from dnc.certificates.bounds import CERTIFICATES, Certificate, available, certificate, two_class
 
-__all__ = ["CERTIFICATES", "Certificate", "certificate", "two_class"]
+__all__ = ["CERTIFICATES", "Certificate", "available", "certificate", "two_class"]

@@ -14,6 +14,7 @@ LABELS = {
     "exact_chebyshev": "exact Chebyshev",
     "exact_cantelli": "exact Cantelli",
     "exact_joint": "exact joint",
+    "exact_conditional": "exact conditional",
     "gaussian": "Gaussian",
 }
 _REMARKS = {  # what is no certificate says so
@@ -29,6 +30,7 @@ _COLOURS = {
     "exact_chebyshev": style.SKY,
     "exact_cantelli": style.BLUE,
     "exact_joint": style.VERMILLION,
+    "exact_conditional": style.WINE,
     "gaussian": style.MUTED,
 }
 

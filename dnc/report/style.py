@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 INK, MUTED, FAINT, WASH = "#1f2328", "#656d76", "#d6dade", "#f3f4f6"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY = "#E69F00", "#56B4E9"
+ORANGE, SKY, WINE = "#E69F00", "#56B4E9", "#882255"
 TASK_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
 TASK_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 

@@ -174,3 +174,116 @@ def test_mean_over_pairs_ignores_the_diagonal():
     values = jnp.array([[jnp.nan, 1.0], [3.0, jnp.nan]])
     assert mean_over_pairs(values) == 2.0
     np.testing.assert_array_equal(mean_over_pairs(jnp.stack([values, 2 * values])), [2.0, 4.0])
+
+
+def test_weights_count_samples_and_weight_zero_masks_them():
+    features, labels = clusters(seed=11, n=N, k=K, d=D, offset=1e3)
+    times = np.random.default_rng(0).integers(0, 4, N)
+    repeated = np.repeat(features, times, axis=0), np.repeat(labels, times)
+    features[times == 0] = np.nan
+    weighted = pair_geometry(features, labels, K, weights=times.astype(np.float32))
+    assert_matches_oracle(weighted, *repeated)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_a_common_factor_of_the_weights_changes_nothing_but_the_counts(scale):
+    features, labels = clusters(seed=11, n=N, k=K, d=D)
+    weighted = pair_geometry(features, labels, K, weights=np.full(N, scale, np.float32))
+    expected = geometry_of(features, labels)
+    np.testing.assert_allclose(weighted.counts, scale * np.asarray(expected.counts), rtol=1e-6)
+    for name in RATIOS:
+        one, two = (off_diagonal(getattr(geometry, name)) for geometry in (weighted, expected))
+        np.testing.assert_allclose(one, two, rtol=1e-6, err_msg=name)
+
+
+def test_overlaps_bound_the_exact_one_from_above():
+    features, labels = clusters(seed=12, n=N, k=K, d=D)
+    expected = oracles.pair_geometry(features, labels)["covariance_overlap"]
+    m = oracles.moments(features, labels)
+    norm = np.linalg.norm(m["covariance"], axis=(1, 2))
+    for overlap, wanted in [
+        ("cauchy_schwarz", np.outer(norm, norm)),
+        ("trace", np.outer(m["variance"], m["variance"])),
+    ]:
+        geometry = pair_geometry(features, labels, K, overlap=overlap)
+        np.testing.assert_allclose(geometry.covariance_overlap, wanted, rtol=1e-5)
+        assert np.all(geometry.covariance_overlap >= expected * (1 - 1e-5))
+        assert geometry.overlap == overlap
+
+
+def test_collapse_alone_needs_no_certificate_moments():
+    features, labels = clusters(seed=12, n=N, k=K, d=D)
+    light, full = pair_geometry(features, labels, K, overlap="none"), geometry_of(features, labels)
+    assert light.third_moment is light.covariance_overlap is light.axis_covariance is None
+    for name in RATIOS:
+        np.testing.assert_allclose(getattr(light, name), getattr(full, name), rtol=1e-6, err_msg=name)
+
+
+def test_an_unknown_overlap_is_refused():
+    features, labels = clusters(seed=12, n=N, k=K, d=D)
+    with pytest.raises(ValueError, match="choose 'auto' or one of none, trace, cauchy_schwarz, exact"):
+        pair_geometry(features, labels, K, overlap="full")
+
+
+def test_the_nearest_neighbours_are_kept():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(840, 6)).astype(np.float32), np.arange(840) % 70
+    features += 5 * rng.normal(size=(70, 6))[labels].astype(np.float32)
+    geometry = pair_geometry(features, labels, 70)
+    distance = np.asarray(geometry.squared_distance) + np.diag(np.full(70, np.inf))
+    near = np.argsort(distance, axis=1)[:, :63]
+    np.testing.assert_array_equal(geometry.neighbours, near)
+    expected = oracles.pair_geometry(features, labels)["axis_covariance"]
+    expected = expected[np.arange(70)[:, None, None], near[:, :, None], near[:, None, :]]
+    np.testing.assert_allclose(geometry.axis_covariance, expected, atol=1e-5 * expected.max())
+
+
+def test_ddof_divides_second_moments_by_fewer():
+    features, labels = clusters(seed=13, n=40, k=K, d=D)
+    unbiased = geometry_of(features, labels).with_ddof(1)
+    for c in range(K):
+        z = features[labels == c].astype(np.float64)
+        np.testing.assert_allclose(unbiased.variance[c], z.var(axis=0, ddof=1).sum(), rtol=1e-5)
+    z, other = (features[labels == c].astype(np.float64) for c in (0, 1))
+    u = other.mean(axis=0) - z.mean(axis=0)
+    directional = (z @ u / np.linalg.norm(u)).var(ddof=1)
+    np.testing.assert_allclose(unbiased.directional_variance[0, 1], directional, rtol=1e-5)
+    overlap = np.trace(np.cov(z.T) @ np.cov(other.T))
+    np.testing.assert_allclose(unbiased.covariance_overlap[0, 1], overlap, rtol=1e-5)
+    assert unbiased.ddof == 1
+    with pytest.raises(ValueError, match="already has ddof=1"):
+        unbiased.with_ddof(1)
+
+
+def test_ddof_needs_classes_of_more_samples():
+    features, labels = np.eye(4, dtype=np.float32), np.array([0, 0, 0, 1])
+    with pytest.raises(ValueError, match="more than 1 samples, one has 1"):
+        pair_geometry(features, labels, 2).with_ddof(1)
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_corrected_distances_are_unbiased(ddof):
+    """Means of few samples lie too far apart, by v/n each; averaged over draws the correction removes that."""
+    rng = np.random.default_rng(0)
+    true, plug_in, corrected = 8 * 0.4**2, [], []
+    for _ in range(300):
+        features = rng.normal(size=(12, 8)).astype(np.float32)
+        labels = np.repeat([0, 1], [4, 8])
+        features[labels == 1] += 0.4
+        geometry = pair_geometry(features, labels, 2)
+        geometry = geometry.with_ddof(ddof) if ddof else geometry
+        plug_in.append(geometry.squared_distance[0, 1])
+        v, n = np.asarray(geometry.variance), np.asarray(geometry.counts)
+        unclipped = plug_in[-1] - sum(v * n / (n - 1) / n if ddof == 0 else v / n)
+        np.testing.assert_allclose(
+            geometry.with_corrected_distances().squared_distance[0, 1], max(unclipped, 0), rtol=1e-4
+        )
+        corrected.append(unclipped)
+    assert np.mean(plug_in) > 1.5 * true
+    np.testing.assert_allclose(np.mean(corrected), true, atol=4 * np.std(corrected) / np.sqrt(300))
+
+
+def test_half_cdnv_is_half():
+    features, labels = clusters(seed=14, n=N, k=K, d=D)
+    geometry = geometry_of(features, labels)
+    np.testing.assert_array_equal(2 * geometry.half_cdnv, geometry.cdnv)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from dnc.analysis import analyze as analyze
     from dnc.certificates import CERTIFICATES as CERTIFICATES
     from dnc.certificates import Certificate as Certificate
+    from dnc.geometry.measure import PairGeometry as PairGeometry
+    from dnc.geometry.measure import pair_geometry as pair_geometry
     from dnc.geometry.moments import ClassMoments as ClassMoments
-    from dnc.geometry.pairs import PairGeometry as PairGeometry
-    from dnc.geometry.pairs import pair_geometry as pair_geometry
     from dnc.probes.ncc import few_shot_error as few_shot_error
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ _HOME = {
     "PairGeometry": "dnc.geometry.pairs",
     "analyze": "dnc.analysis",
     "few_shot_error": "dnc.probes.ncc",
-    "pair_geometry": "dnc.geometry.pairs",
+    "pair_geometry": "dnc.geometry.measure",
 }
 
 __all__ = [

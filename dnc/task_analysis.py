@@ -11,7 +11,8 @@ import numpy as np
 
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
-from dnc.geometry.pairs import PairGeometry, mean_over_pairs, pair_geometry, resolve_overlap
+from dnc.geometry.measure import pair_geometry, resolve_overlap
+from dnc.geometry.pairs import PairGeometry, mean_over_pairs
 from dnc.probes.ncc import FewShotError, few_shot_error
 from dnc.types import Float, Int
 

@@ -1,5 +1,7 @@
 """What every sample, taken as a query, sees of every class: its distance and how centroids of few shots blur it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -23,6 +25,20 @@ class QueryGeometry:
     own_variance: Float[ArrayLike, " n"]  # tr Sigma of the query's class without it
     own_fourth: Float[ArrayLike, " n"]  # E||z - mu||^4 of it
     own_square: Float[ArrayLike, " n"]  # tr Sigma^2 of it
+
+    def subset(self, classes: Int[Array, " w"]) -> "QueryGeometry":
+        """What the samples see of some of the classes; samples of the others get weight 0."""
+        labels = jnp.asarray(self.labels)
+        match = labels[:, None] == classes[None, :].astype(labels.dtype)
+        by_class = [jnp.asarray(one)[:, classes] for one in (self.squared_distance, self.along, self.skew)]
+        return dataclasses.replace(
+            self,
+            labels=jnp.argmax(match, axis=1).astype(labels.dtype),
+            weight=jnp.where(jnp.any(match, axis=1), jnp.asarray(self.weight), 0),
+            squared_distance=by_class[0],
+            along=by_class[1],
+            skew=by_class[2],
+        )
 
 
 def query_geometry(

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.geometry.blocks import CentredBlocks
+from dnc.geometry.measure import assemble, class_spectra, pair_terms, resolve_overlap
 from dnc.geometry.moments import group_by_class, mean_terms
-from dnc.geometry.pairs import PairGeometry, assemble, class_spectra, pair_terms, resolve_overlap
+from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.validation import check_classes, check_finite
 from dnc.types import Array, Float, Int
 

@@ -27,6 +27,9 @@ class FewShotError:
       per_class: fraction of class i's queries that are at least as near to another centroid as to i's.
       per_pair: fraction of class i's queries at least as near to centroid j as to centroid i, diagonal 0. The error of
         the two-class subtask {i, j} is the mean of [i, j] and [j, i].
+      episodes: the classes of each repeat; all of them unless `ways` drew fewer. With `ways`, means are over the
+        classes of the episode, and `per_class` over the episodes that hold the class (nan where none does);
+        `per_pair` is that of all pairs in all repeats.
     """
 
     shots: tuple[int, ...]
@@ -34,6 +37,7 @@ class FewShotError:
     std: Float[Array, " m"]
     per_class: Float[Array, "m k"]
     per_pair: Float[Array, "m k k"]
+    episodes: Int[Array, "r w"]
 
 
 def few_shot_error(
@@ -43,8 +47,12 @@ def few_shot_error(
     shots: Sequence[int],
     repeats: int,
     num_classes: int,
+    ways: int | None = None,
 ) -> FewShotError:
     """Error of NCC with m shots a class, for every m in `shots`, over `repeats` random supports.
+
+    Among all classes, or, with `ways`, among so many classes drawn anew for each repeat (an *episode*): error that
+    `PairGeometry.subset` and a certificate bound episode by episode.
 
     A repeat permutes the samples of each class independently. The first m are the support, all others of the class
     are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie, up
@@ -65,21 +73,31 @@ def few_shot_error(
     check_same_length(len(array), len(labels), "labels")
     check_finite(array)
     _check_classes(np.asarray(labels), max(sizes), num_classes)
+    ways = num_classes if ways is None else operator.index(ways)
+    if not 2 <= ways <= num_classes:
+        raise ValueError(f"ways={ways} must lie between 2 and num_classes={num_classes}")
     array, _ = standardize(array)  # translation and scale change no distance comparison, only its rounding
+    draws, classes = jax.random.split(key, repeats), jax.random.split(jax.random.fold_in(key, 1), repeats)
+    episodes = jnp.tile(jnp.arange(num_classes, dtype=jnp.int32), (repeats, 1))
+    if ways < num_classes:
+        episodes = jnp.sort(jax.vmap(jax.random.permutation)(classes, episodes)[:, :ways], axis=1)
+    taken = jnp.any(episodes[:, :, None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, :], axis=1)
     wrong, wrong_pair = _measure(
-        jax.random.split(key, repeats),
+        draws,
         jnp.asarray(array),
         jnp.asarray(labels),
+        taken,
         shots=sizes,
         num_classes=num_classes,
     )
-    error = jnp.mean(wrong, axis=2)
+    error = jnp.mean(wrong, axis=2, where=taken[:, None, :])
     return FewShotError(
         shots=sizes,
         mean=jnp.mean(error, axis=0),
         std=jnp.std(error, axis=0),
-        per_class=jnp.mean(wrong, axis=0),
+        per_class=jnp.mean(wrong, axis=0, where=taken[:, None, :]),
         per_pair=jnp.mean(wrong_pair, axis=0),
+        episodes=episodes,
     )
 
 
@@ -107,26 +125,30 @@ def _measure(
     keys: Key[Array, " r"],
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
+    taken: Bool[Array, "r k"],
     *,
     shots: tuple[int, ...],
     num_classes: int,
 ) -> tuple[Float[Array, "r m k"], Float[Array, "r m k k"]]:
-    """Fractions of wrong queries by class and by ordered pair, for each repeat (in turn: memory of one)."""
+    """Fractions of wrong queries by class, among the taken, and by ordered pair; repeats in turn: memory of one."""
     counts = jnp.bincount(labels, length=num_classes)
     starts = jnp.cumsum(counts) - counts
     sizes = jnp.asarray(shots)
 
-    def one_repeat(key: Key[Array, ""]) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+    def one_repeat(
+        draw: tuple[Key[Array, ""], Bool[Array, " k"]],
+    ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+        key, rivals = draw
         order = jnp.lexsort((jax.random.uniform(key, labels.shape), labels))  # by class, shuffled within
         rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size) - starts[labels[order]])
         support = features[order[starts[:, None] + jnp.arange(max(shots))[None, :]]]
         sums = jnp.cumsum(support, axis=1)[:, sizes - 1].swapaxes(0, 1)
         centroids = sums / sizes.astype(sums.dtype)[:, None, None]
-        wrong, wrong_pair = _count_wrong(features, labels, centroids, rank[:, None] >= sizes[None, :])
+        wrong, wrong_pair = _count_wrong(features, labels, centroids, rank[:, None] >= sizes[None, :], rivals)
         queries = (counts[None, :] - sizes[:, None]).astype(wrong.dtype)
         return wrong / queries, wrong_pair / queries[:, :, None]
 
-    return jax.lax.map(one_repeat, keys)
+    return jax.lax.map(one_repeat, (keys, taken))
 
 
 def _count_wrong(
@@ -134,8 +156,9 @@ def _count_wrong(
     labels: Int[Array, " n"],
     centroids: Float[Array, "m k d"],
     is_query: Bool[Array, "n m"],
+    rivals: Bool[Array, " k"],
 ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
-    """Numbers of wrong queries: by class, and by class i and rival j. Blocked over samples."""
+    """Numbers of wrong queries: by class, among `rivals`, and by class i and any j. Blocked over samples."""
     m, k, d = centroids.shape
     n = labels.shape[0]
     blocks = -(-n * m * k // _BLOCK_ELEMENTS)
@@ -152,7 +175,7 @@ def _count_wrong(
         member = jax.nn.one_hot(y, k, dtype=x.dtype)
         rounding = _TIE * (jnp.sum(x**2, axis=1)[:, None, None] + norms[None])
         wrong = ~(distances - own > rounding) & (member[:, None, :] == 0) & query[:, :, None]
-        by_class = jnp.einsum("nc,nm->mc", member, jnp.any(wrong, axis=2).astype(x.dtype))
+        by_class = jnp.einsum("nc,nm->mc", member, jnp.any(wrong & rivals[None, None, :], axis=2).astype(x.dtype))
         return by_class, jnp.einsum("nc,nmk->mck", member, wrong.astype(x.dtype))
 
     def in_blocks(array: Array) -> Array:

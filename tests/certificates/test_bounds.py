@@ -7,7 +7,7 @@ import pytest
 
 from dnc.certificates import CERTIFICATES, certificate, two_class
 from dnc.certificates.published import luthra2025_value
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.measure import pair_geometry
 from tests import oracles_certificates as oracles
 
 SHOTS = [1, 2, 5, 10, 50, 500]

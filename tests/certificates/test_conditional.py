@@ -5,7 +5,7 @@ import pytest
 
 from dnc.certificates import certificate
 from dnc.certificates.bounds import available
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.measure import pair_geometry
 from tests.certificates.test_validity import NOISES, SHOTS, random_classes
 
 

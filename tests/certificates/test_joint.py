@@ -9,7 +9,7 @@ from dnc.certificates import certificate, joint
 from dnc.certificates.exact import exact_cantelli
 from dnc.certificates.joint import best_factor, joint_bound, smallest_ellipsoid_bound
 from dnc.certificates.margin import margin_moments
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.measure import pair_geometry
 from tests import oracles_certificates as oracles
 
 solve = jax.jit(jax.vmap(smallest_ellipsoid_bound))

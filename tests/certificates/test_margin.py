@@ -5,7 +5,8 @@ import pytest
 
 from dnc.certificates import certificate
 from dnc.certificates.margin import margin_covariance, margin_moments
-from dnc.geometry.pairs import PairGeometry, pair_geometry
+from dnc.geometry.measure import pair_geometry
+from dnc.geometry.pairs import PairGeometry
 from tests import oracles_certificates as oracles
 
 moments_of = jax.jit(margin_moments)

@@ -6,7 +6,7 @@ import pytest
 
 from dnc.certificates import certificate
 from dnc.certificates.bounds import NOT_CERTIFICATES, available
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.measure import pair_geometry
 from tests import oracles_certificates as oracles
 
 SHOTS = [1, 2, 5, 10, 40]

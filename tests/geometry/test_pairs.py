@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import chex
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnc.geometry.measure import pair_geometry, pair_geometry_from_moments
 from dnc.geometry.moments import ClassMoments
-from dnc.geometry.pairs import PairGeometry, mean_over_pairs, pair_geometry, pair_geometry_from_moments
+from dnc.geometry.pairs import PairGeometry, mean_over_pairs
 from tests import oracles
 from tests.samples import clusters, off_diagonal
 
@@ -287,3 +289,29 @@ def test_half_cdnv_is_half():
     features, labels = clusters(seed=14, n=N, k=K, d=D)
     geometry = geometry_of(features, labels)
     np.testing.assert_array_equal(2 * geometry.half_cdnv, geometry.cdnv)
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [3, 0, 2], [1, 3, 2, 0]])
+def test_subset_equals_measuring_the_classes_samples(classes):
+    features, labels = clusters(seed=15, n=N, k=K, d=D)
+    member = np.isin(labels, classes)
+    number = np.argsort(classes)[np.searchsorted(np.sort(classes), labels[member])].astype(np.int32)
+    expected = pair_geometry(features[member], number, len(classes), queries=True)
+    actual = pair_geometry(features, labels, K, queries=True).subset(np.array(classes))
+    np.testing.assert_array_equal(actual.neighbours, expected.neighbours)
+    for field in dataclasses.fields(expected):
+        one, two = getattr(actual, field.name), getattr(expected, field.name)
+        if field.name == "queries":
+            seen = np.asarray(one.weight) > 0
+            for name in ("labels", "weight", "squared_distance", "along", "skew", "own_square"):
+                values, wanted = np.asarray(getattr(one, name))[seen], np.asarray(getattr(two, name))
+                np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max(), err_msg=name)
+        elif not isinstance(one, int | str):
+            scale = np.nanmax(np.abs(np.asarray(two, np.float64)))
+            np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5 * scale, err_msg=field.name)
+
+
+def test_subset_of_many_classes_lacks_rivals():
+    features, labels = clusters(seed=16, n=700, k=70, d=4, balanced=True)
+    with pytest.raises(ValueError, match="70 classes holds 63 rivals of each"):
+        pair_geometry(features, labels, 70).subset(np.array([0, 1]))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.measure import pair_geometry
 from tests.samples import clusters
 
 K, N, D = 5, 960, 24
@@ -60,7 +60,7 @@ PROCESS = """
     jax.distributed.initialize(sys.argv[2], num_processes=2, process_id=int(sys.argv[1]))
     import numpy as np
     from jax.sharding import NamedSharding, PartitionSpec
-    from dnc.geometry.pairs import pair_geometry
+    from dnc.geometry.measure import pair_geometry
     from tests.samples import clusters
 
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

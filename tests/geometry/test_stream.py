@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.measure import pair_geometry
 from dnc.geometry.stream import ArrayBatches, stream_pair_geometry
 from tests.geometry.test_pairs import assert_matches_oracle
 from tests.samples import clusters, off_diagonal

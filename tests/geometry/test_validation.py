@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from dnc.geometry import validation
-from dnc.geometry.pairs import pair_geometry
+from dnc.geometry.measure import pair_geometry
 from tests import oracles
 from tests.samples import clusters, off_diagonal
 

@@ -81,7 +81,8 @@ def test_scale_and_translation_do_not_matter(scale, offset):
 
 def test_blocks_of_samples_equal_one_block(monkeypatch):
     features, labels = clusters(seed=0)
-    arguments = (jax.random.split(jax.random.key(0), 3), jnp.asarray(features), jnp.asarray(labels))
+    everyone = jnp.ones((3, 4), bool)
+    arguments = (jax.random.split(jax.random.key(0), 3), jnp.asarray(features), jnp.asarray(labels), everyone)
     settings = {"shots": SHOTS, "num_classes": 4}
     expected = ncc._measure(*arguments, **settings)
     monkeypatch.setattr(ncc, "_BLOCK_ELEMENTS", 500)  # 120 samples: blocks of 40
@@ -125,3 +126,42 @@ def test_errors_name_the_argument():
         run(features=np.where(features > 2, np.nan, features))
     with pytest.raises(TypeError, match="labels"):
         run(labels=labels.astype(str))
+
+
+def episode_sample():
+    return clusters(seed=1, k=5)
+
+
+def test_episodes_of_all_classes_are_the_whole_task():
+    features, labels = episode_sample()
+    whole, episodes = (few_shot_error(jax.random.key(0), features, labels, [1, 5], 7, 5, ways) for ways in (None, 5))
+    np.testing.assert_array_equal(whole.mean, episodes.mean)
+    np.testing.assert_array_equal(episodes.episodes, np.tile(np.arange(5), (7, 1)))
+
+
+def test_an_episode_of_two_classes_is_the_pairs_error():
+    features, labels = episode_sample()
+    for seed in range(5):
+        error = few_shot_error(jax.random.key(seed), features, labels, [1, 5], 1, 5, ways=2)
+        i, j = np.asarray(error.episodes[0])
+        pair = (error.per_pair[:, i, j] + error.per_pair[:, j, i]) / 2
+        np.testing.assert_allclose(error.mean, pair, rtol=1e-6)
+        assert np.isnan(np.delete(np.asarray(error.per_class), [i, j], axis=1)).all()
+
+
+def test_fewer_rivals_never_add_errors():
+    features, labels = episode_sample()
+    for seed in range(5):
+        few, all_of_them = (
+            few_shot_error(jax.random.key(seed), features, labels, [3], 1, 5, ways) for ways in (3, None)
+        )
+        chosen = np.asarray(few.episodes[0])
+        assert len(set(chosen.tolist())) == 3
+        assert np.all(few.per_class[0, chosen] <= all_of_them.per_class[0, chosen])
+
+
+@pytest.mark.parametrize("ways", [1, 6])
+def test_impossible_ways_are_refused(ways):
+    features, labels = episode_sample()
+    with pytest.raises(ValueError, match="between 2 and num_classes=5"):
+        few_shot_error(jax.random.key(0), features, labels, [3], 1, 5, ways)

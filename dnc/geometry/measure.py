@@ -1,0 +1,217 @@
+"""Measure the geometry of all class pairs at once: one pass for the class means, one matrix product for all axes."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from dnc.geometry import symmetric
+from dnc.geometry.blocks import CentredBlocks
+from dnc.geometry.moments import RESOLUTION, ClassMoments, centre_by_class, inverse, mean_slip, scale, vector_sums
+from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.queries import query_geometry
+from dnc.types import Array, ArrayLike, Float, Int
+
+NEIGHBOURS = 63  # rivals of a class whose joint axis covariance is kept
+LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which `overlap="auto"` is exact
+OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
+
+
+@functools.partial(jax.jit, static_argnames=("num_classes", "overlap", "queries", "parts"))
+def pair_geometry(
+    features: Float[ArrayLike, "n d"],
+    labels: Int[ArrayLike, " n"],
+    num_classes: int,
+    weights: Float[ArrayLike, " n"] | None = None,
+    *,
+    overlap: str = "auto",
+    queries: bool = False,
+    parts: int = 1,
+) -> PairGeometry:
+    """Geometry of all k(k-1) ordered class pairs (Luthra et al. 2026, sections 2 and 4).
+
+    For x in class i let p_j(x) = (x - mu_i) . (mu_j - mu_i). One (n, d) @ (d, k) product gives every p_j(x);
+    the class means of p_j p_l are the axis covariances; u_ij^T Sigma_i u_ij = E_i[p_j^2] / d_ij^2.
+
+    Pure and jitted; `num_classes`, `overlap` and `parts` are static. Features must be finite, labels in
+    [0, num_classes) and every class non-empty: `dnc.geometry.validation.validate` checks that on the host.
+
+    Args:
+      features: any real dtype; measured in float32.
+      labels: class numbers.
+      num_classes: k.
+      weights: non-negative frequency of each sample; one of weight 0 does not count, whatever it and its label hold, so
+        that a padded batch is masked by weights of 0 and 1.
+      overlap: "none" measures collapse alone, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
+        "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory, "cauchy_schwarz" n d^2 and d^2, "trace" nothing.
+        "auto" is "exact" where the covariances fit into 1 GiB and "cauchy_schwarz" beyond.
+      queries: measure what `exact_conditional` needs as well: n k d^2 operations and n k memory; needs exact overlaps.
+      parts: the rows are cut into so many equal parts, each sorted and summed apart. On a mesh whose `data` axis has
+        p shards, parts=p keeps every row on its device; only class sums cross.
+    """
+    overlap = resolve_overlap(overlap, num_classes, jnp.shape(features)[1])
+    if queries and overlap != "exact":
+        raise ValueError(f'queries need overlap="exact", got {overlap!r}')
+    centred, count = centre_by_class(features, labels, num_classes, weights, parts)
+    sums = centred.sums(pair_terms(centred.mean, overlap != "none"))
+    sums |= class_spectra(centred, overlap)
+    geometry = assemble(centred.origin, count, centred.mean, sums, overlap)
+    if not queries:
+        return geometry
+    weight = inverse(count)
+    seen = query_geometry(
+        jnp.asarray(features),
+        jnp.asarray(labels),
+        jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
+        centred.origin,
+        centred.mean,
+        scale(weight, sums["third"]),
+        scale(weight, sums["flat"]),
+        count,
+        jnp.asarray(geometry.variance),
+        jnp.asarray(geometry.fourth_moment),
+    )
+    return dataclasses.replace(geometry, queries=seen)
+
+
+@jax.jit
+def pair_geometry_from_moments(moments: ClassMoments) -> PairGeometry:
+    """The same from (merged) class moments alone, without the data; they must have covariances.
+
+    Quadratic forms of float32 covariances: the directional variance loses about tr Sigma_i / (u^T Sigma_i u)
+    times 1e-7 of relative accuracy, so prefer `pair_geometry` for strongly collapsed features.
+    """
+    if moments.covariance is None or moments.third_moment is None or moments.fourth_moment is None:
+        raise ValueError("moments have no covariances, which the axes need: make them with covariance=True")
+    near = nearest_classes(moments.mean)
+
+    def along_axes(arguments: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        mean, covariance, rivals = arguments
+        axes = mean[None, :] - moments.mean
+        along = jnp.dot(axes, covariance, precision="highest")
+        return jnp.sum(along * axes, axis=1), jnp.dot(along[rivals], axes[rivals].T, precision="highest")
+
+    square, joint = jax.lax.map(along_axes, (moments.mean, moments.covariance, near))
+    flat = moments.covariance.reshape(moments.count.shape[0], -1)
+    return _geometry(
+        moments, square, moments.third_moment, jnp.dot(flat, flat.T, precision="highest"), near, joint, "exact"
+    )
+
+
+def squared_distances(mean: Float[Array, "k d"], variance: Float[Array, " k"]) -> Float[Array, "k k"]:
+    """||mu_i - mu_j||^2, and 0 for means that float32 cannot tell apart.
+
+    From differences, row by row: ||a||^2 + ||b||^2 - 2 a.b would cancel for close means.
+    """
+    distance = jax.lax.map(lambda one: jnp.sum((mean - one[None, :]) ** 2, axis=1), mean)
+    size = jnp.sum(mean**2, axis=1) + variance
+    return jnp.where(distance > RESOLUTION**2 * jnp.maximum(size[:, None], size[None, :]), distance, 0)
+
+
+def nearest_classes(mean: Float[Array, "k d"]) -> Int[Array, "k q"]:
+    """The min(k - 1, NEIGHBOURS) other classes with the nearest means: usually the hardest rivals."""
+    k = mean.shape[0]
+    distance = squared_distances(mean, jnp.zeros_like(mean[:, 0]))
+    distance = jnp.where(jnp.eye(k, dtype=bool), jnp.inf, distance)
+    return jax.lax.top_k(-distance, min(k - 1, NEIGHBOURS))[1]
+
+
+def resolve_overlap(overlap: str, num_classes: int, dimension: int, beyond: str = "cauchy_schwarz") -> str:
+    """The overlap that "auto" stands for: "exact" where the covariances fit, else `beyond`."""
+    if overlap != "auto" and overlap not in OVERLAPS:
+        raise ValueError(f"overlap={overlap!r} is unknown: choose 'auto' or one of {', '.join(OVERLAPS)}")
+    fits = 4 * num_classes * dimension**2 <= LARGEST_COVARIANCES
+    return overlap if overlap != "auto" else "exact" if fits else beyond
+
+
+def pair_terms(mean: Float[Array, "k d"], for_certificates: bool):
+    """Block sums, for `CentredBlocks.sums`, from which a PairGeometry follows."""
+    near = nearest_classes(mean) if for_certificates else None
+
+    def terms(r: Float[Array, "b s d"], w: Float[Array, "b s"], owner: Int[Array, " b"]) -> dict[str, Array]:
+        b, s, d = r.shape
+        squares = jnp.sum(r * r, axis=2)
+        scores = jnp.dot(r.reshape(b * s, d), mean.T, precision="highest").reshape(b, s, -1)
+        scores -= jnp.take_along_axis(scores, owner[:, None, None], axis=2)  # (x - mu_i) . (mu_j - mu_i)
+        result = {
+            "variance": jnp.sum(w * squares, axis=1),
+            "fourth": jnp.sum(w * squares**2, axis=1),
+            "square": jnp.einsum("bs,bsk->bk", w, scores**2, precision="highest"),
+        }
+        if near is not None:
+            joint = jnp.take_along_axis(scores, near[owner][:, None, :], axis=2)
+            result |= vector_sums(r, w, squares)
+            result["joint"] = jnp.einsum("bsq,bsl->bql", joint, w[:, :, None] * joint, precision="highest")
+        return result
+
+    return terms
+
+
+def class_spectra(centred: CentredBlocks, overlap: str) -> dict[str, Array]:
+    """Class sums from which tr(Sigma_i Sigma_j) follows: second moments, or their norms."""
+    if overlap == "exact":
+        return {"flat": centred.map_second_moments(symmetric.flat)}
+    if overlap == "cauchy_schwarz":
+        return {"norm": centred.map_second_moments(lambda total: jnp.linalg.norm(symmetric.flat(total)))}
+    return {}
+
+
+def assemble(
+    origin: Float[Array, " d"],
+    count: Float[Array, " k"],
+    mean: Float[Array, "k d"],
+    sums: dict[str, Array],
+    overlap: str,
+) -> PairGeometry:
+    """A PairGeometry from class sums of `pair_terms` and `class_spectra`."""
+    weight = inverse(count)
+    sums = {name: scale(weight, value) for name, value in sums.items()}
+    moments = ClassMoments(origin, count, mean, sums["variance"], sums["fourth"], None, None)
+    if overlap == "none":
+        return _geometry(moments, sums["square"], None, None, None, None, overlap)
+    third = sums["third"] - mean_slip(sums)
+    if overlap == "exact":
+        d = mean.shape[1]
+        along = jax.lax.map(
+            lambda one: symmetric.times(symmetric.stripes_of(one[0], d), one[1]), (sums["flat"], sums["slip"])
+        )
+        third -= 2 * along
+        products = symmetric.gram(sums["flat"])
+    else:
+        size = sums["norm"] if overlap == "cauchy_schwarz" else sums["variance"]
+        products = size[:, None] * size[None, :]
+    return _geometry(moments, sums["square"], third, products, nearest_classes(mean), sums["joint"], overlap)
+
+
+def _geometry(
+    moments: ClassMoments,
+    square: Float[Array, "k k"],
+    third: Float[Array, "k d"] | None,
+    products: Float[Array, "k k"] | None,
+    near: Int[Array, "k q"] | None,
+    joint: Float[Array, "k q q"] | None,
+    overlap: str,
+) -> PairGeometry:
+    """`square[i, j]` is D_ij^T Sigma_i D_ij, and `joint` its extension to pairs of neighbours."""
+    distance = squared_distances(moments.mean, moments.variance)
+    skew = None
+    if third is not None:
+        skew = jax.lax.map(
+            lambda arguments: jnp.dot(moments.mean - arguments[0][None, :], arguments[1], precision="highest"),
+            (moments.mean, third),
+        ).T
+    assert moments.fourth_moment is not None
+    return PairGeometry(
+        counts=moments.count,
+        means=moments.means,
+        variance=moments.variance,
+        fourth_moment=moments.fourth_moment,
+        squared_distance=distance,
+        directional_variance=square / jnp.where(distance > 0, distance, jnp.nan),
+        third_moment=skew,
+        covariance_overlap=products,
+        neighbours=near,
+        axis_covariance=joint,
+        overlap=overlap,
+    )

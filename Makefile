@@ -17,6 +17,8 @@ PYTEST_FLAGS ?=
 # Two workers halve the wall time from two cores on; more would compete for XLA's own threads.
 JOBS ?= $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 2 || echo 0)
 
+# A plain path, not an import hook: beside a clone called dnc, the hook loses to the clone's own folder.
+EDITABLE := --config-settings editable_mode=compat
 bin := $(VENV)/bin
 is_supported := import sys; sys.exit(sys.version_info < (3, 11))
 ifndef PYTHON
@@ -56,12 +58,12 @@ $(bin)/python:
 # The interpreter is order-only: its file carries the date of the system's Python, not of the environment.
 $(VENV)/.dnc-installed: requirements.txt pyproject.toml | $(bin)/python
 	@echo "Installing dnc into $(VENV) (minutes on first use)"
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -e .
 	@touch $@
 
 $(VENV)/.dnc-installed-dev: requirements.txt pyproject.toml | $(bin)/python
 	@echo "Installing dnc and its development tools into $(VENV) (minutes on first use)"
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -e '.[dev]'
 	@touch $@ $(VENV)/.dnc-installed
 
 clean:

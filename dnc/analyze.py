@@ -30,6 +30,8 @@ _NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the fil
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    for chatty in ("fontTools", "jax"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     output = pathlib.Path(_OUTPUT.value)
     try:
         _check_output(output)
@@ -40,18 +42,24 @@ def main(argv: Sequence[str]) -> None:
             file.labels,
             class_names=file.class_names,
             normalize=_NORMALIZE.value,
-            shots=None if _SHOTS.value is None else [int(m) for m in _SHOTS.value],
+            shots=_shots(),
             repeats=_REPEATS.value,
             seed=_SEED.value,
             name=_NAME.value or path.stem,
         )
     except (OSError, TypeError, ValueError) as error:
         sys.exit(f"error: {error}")
-    for chatty in ("fontTools", "jax"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     page = result.to_html(output)
     print(result.summary())
     print(f"report: {page}")
+
+
+def _shots() -> list[int] | None:
+    if _SHOTS.value is None:
+        return None
+    if not all(m.strip().isdecimal() for m in _SHOTS.value):
+        raise ValueError(f"--shots={','.join(_SHOTS.value)} must be numbers, such as 1,5,10")
+    return [int(m) for m in _SHOTS.value]
 
 
 def _check_output(output: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
 python -m dnc.embed --workdir=runs/quickstart --output=features.npz [--step=100]
 """
 
+import sys
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -22,8 +23,14 @@ def main(argv: Sequence[str]) -> None:
     output = epath.Path(_OUTPUT.value)
     if output.suffix != ".npz":
         raise app.UsageError(f"--output={output}: give a name that ends in .npz")
-    step, shape = embedding.embed_checkpoint(epath.Path(_WORKDIR.value), output, _STEP.value)
-    print(f"{output}: {shape[0]} features of dimension {shape[1]} from step {step}")
+    try:
+        embedded = embedding.embed_checkpoint(epath.Path(_WORKDIR.value), output, _STEP.value)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    n, d = embedded.shape
+    print(f"{output}: {n} features of dimension {d} from step {embedded.step}")
+    if embedded.measured_normalized:
+        print("The run measured L2-normalised features: dnc.analyze --normalize gives its numbers.")
 
 
 if __name__ == "__main__":

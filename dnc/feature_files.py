@@ -34,7 +34,9 @@ def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -
         if one is not None and not one.is_file():
             raise FileNotFoundError(f"{one} does not exist or is not a file")
     if (path.suffix == ".npy") != (labels_path is not None):
-        raise ValueError("a labels file goes with an npy file of features, and only with one")
+        raise ValueError(
+            "an npy file of features and an npy file of labels go together: --features=features.npy --labels=labels.npy"
+        )
     if labels_path is not None:
         return FeatureFile(_read_npy(path), _read_npy(labels_path))
     readers = {".npz": _read_npz, ".parquet": _read_parquet, ".safetensors": _read_safetensors}
@@ -66,11 +68,11 @@ def _read_npy(path: pathlib.Path) -> np.ndarray:
         raise ValueError(f"{path} is not a readable npy file (pickled content is refused): {error}") from error
 
 
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray | None]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            wanted = [key for key in archive.files if key.startswith(("features", "labels", "class_names"))]
-            return {key: archive[key] for key in wanted}
+            wanted = ("features", "labels", "class_names")
+            return {key: archive[key] if key.startswith(wanted) else None for key in archive.files}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a readable npz file (pickled content is refused): {error}") from error
 

@@ -3,6 +3,7 @@
 python -m dnc.train --config=configs/quickstart.py --workdir=runs/quickstart [--config.train.batch_size=256]
 """
 
+import sys
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -17,10 +18,16 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    from dnc import distributed
     from dnc.training import loop
 
     logging.set_verbosity(logging.WARNING)  # checkpointing reports every file at INFO
-    loop.train_and_evaluate(_CONFIG.value, epath.Path(str(_WORKDIR.value)))
+    workdir, mesh = epath.Path(str(_WORKDIR.value)), distributed.data_mesh()
+    try:
+        training = loop.prepare(_CONFIG.value, workdir, mesh)
+    except (OSError, TypeError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    loop.run(training, workdir, mesh)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def test_npy_pair_reads_back(tmp_path):
     file = feature_files.read_features(tmp_path / "x.npy", tmp_path / "y.npy")
     np.testing.assert_array_equal(file.features, FEATURES)
     np.testing.assert_array_equal(file.labels, LABELS)
-    with pytest.raises(ValueError, match="a labels file goes with an npy file"):
+    with pytest.raises(ValueError, match="go together"):
         feature_files.read_features(tmp_path / "x.npy")
 
 
@@ -243,6 +243,7 @@ def test_npz_class_names_and_parquet_strings_are_kept(tmp_path):
     ("arrays", "message"),
     [
         ({"labels": LABELS}, "holds no 'features': it has labels"),
+        ({"X": FEATURES, "y": LABELS}, "holds no 'features': it has X, y"),
         ({"features": FEATURES}, "holds no 'labels' or 'labels_NAME'"),
         ({"features": FEATURES, "labels": LABELS, "labels_a": LABELS}, "holds both 'labels' and 'labels_a'"),
         ({"features": FEATURES.astype(object), "labels": LABELS}, "pickled content is refused"),

@@ -86,7 +86,9 @@ class PairGeometry:
                     f"the geometry of {k} classes holds {self.neighbours.shape[1]} rivals of each: too few"
                 )
             place = jnp.argsort(jnp.asarray(self.neighbours), axis=1)  # [k, k-1]: where each other class stands
-            others = chosen[None, :] - (chosen[None, :] > chosen[:, None]).astype(chosen.dtype)  # its number among the others
+            others = chosen[None, :] - (chosen[None, :] > chosen[:, None]).astype(
+                chosen.dtype
+            )  # its number among the others
             at = place[chosen[:, None], jnp.minimum(others, k - 2)]  # [w, w], of no meaning on the diagonal
             distance = jnp.where(rows[:, None] == rows[None, :], jnp.inf, pick(self.squared_distance))
             near = jax.lax.top_k(-distance, chosen.shape[0] - 1)[1]

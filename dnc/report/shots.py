@@ -118,6 +118,9 @@ def _draw_bound(
     """A line clipped at 1; where a theorem does not hold the line is thin and dotted; no certificate, dashed."""
     colour = _COLOURS.get(key, style.MUTED)
     shown = style.positive(np.minimum(values, 1.0))
+    if key == "luthra2026_limit":  # of infinitely many shots: a mark at the end, not a curve that few shots could cross
+        axes.plot([m.max() / 1.4, m.max()], [_last(shown)] * 2, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
+        return _REMARKS[key], _last(shown), colour
     dashed = not certificate.is_certificate
     if not dashed:
         axes.plot(m, shown, color=colour, linewidth=0.9, linestyle=(0, (1, 1.2)))

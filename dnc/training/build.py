@@ -85,6 +85,12 @@ def make_objective(config: Config) -> Objective:
     name = options.pop("name")
     if name not in OBJECTIVES:
         raise ValueError(f"objective.name={name!r}: choose one of {sorted(OBJECTIVES)}.")
+    known = [field.name for field in dataclasses.fields(OBJECTIVES[name])]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(
+            f"config.objective sets {', '.join(unknown)}, which {name!r} does not take (it takes {', '.join(known)}): "
+            "start from a config of that objective"
+        )
     return OBJECTIVES[name](**options)
 
 

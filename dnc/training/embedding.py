@@ -1,5 +1,6 @@
 """Features of images from a trained encoder: in the training loop, and from any checkpoint as one file."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -47,8 +48,17 @@ def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh, batch_size: int = 576) -> 
     return embed
 
 
-def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None = None) -> tuple[int, tuple[int, ...]]:
-    """Writes `features` [n, d], `labels_TASK` [n] and `class_names_TASK` [k] to an .npz file; returns step and shape.
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """What `embed_checkpoint` wrote."""
+
+    step: int
+    shape: tuple[int, ...]
+    measured_normalized: bool  # the run's own measurements divide each row by its norm; the file holds raw features
+
+
+def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None = None) -> Embedded:
+    """Writes raw `features` [n, d], `labels_TASK` [n] and `class_names_TASK` [k] to an .npz file.
 
     The file is written whole or not at all, and holds no pickles. Raises FileNotFoundError when workdir holds no run
     or no checkpoint of that step.
@@ -72,4 +82,4 @@ def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None =
     scratch = output.with_name(f".{output.name}.{os.getpid()}.npz")
     np.savez(os.fspath(scratch), **arrays)
     scratch.replace(output)
-    return int(state.step), features.shape
+    return Embedded(int(state.step), features.shape, bool(training.config.measure.normalize))

@@ -22,7 +22,7 @@ from dnc.training.checkpoint import Checkpoints
 from dnc.training.embedding import make_embedder
 from dnc.training.state import TrainState
 from dnc.training.step import make_step, views_difference
-from dnc.training.writers import MetricWriter, Progress, environment, write_json
+from dnc.training.writers import MetricWriter, Progress, clock, environment, write_json
 
 WATCHED = ("loss", "gradient_norm", "parameter_norm")  # finite at every step, or the run stops
 
@@ -57,21 +57,34 @@ def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | Non
     """
     workdir = epath.Path(workdir)
     mesh = distributed.data_mesh() if mesh is None else mesh
+    return run(prepare(config, workdir, mesh), workdir, mesh)
+
+
+def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Training:
+    """All checks of `train_and_evaluate`, then the claim on the workdir: a config that is refused leaves nothing."""
     training = build(config)
     distributed.check_divisible(mesh, config.train.batch_size)
-    _claim(workdir, config)
+    _refuse_other_config(workdir, config)
     _check_views(training)
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", json.loads(config.to_json()))
+    write_json(workdir / "environment.json", environment())
+    return training
 
+
+def run(training: Training, workdir: epath.Path, mesh: Mesh) -> Analysis:
+    """From the workdir's last checkpoint, or from nothing, to the report; see `train_and_evaluate`."""
+    started = time.perf_counter()
     measured = log_spaced_steps(training.total_steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=measured)
-    run = _Run(training, mesh, workdir, checkpoints)
+    this_run = _Run(training, mesh, workdir, checkpoints)
     try:
-        last = run.train(measured)
+        last = this_run.train(measured)
     finally:
         checkpoints.close()
     print(last.summary())
     page = write_report(os.fspath(workdir), os.fspath(workdir / "report"))
-    print(f"Report: {page}")
+    print(f"Report: {page} (training, measuring and report: {clock(time.perf_counter() - started)} min)")
     return last
 
 
@@ -101,6 +114,8 @@ class _Run:
         """From the restored step to the last; measures and saves on the way."""
         total, every = self.training.total_steps, self.config.train.checkpoint_every
         self.progress.say(_headline(self.training, self.mesh, self.start))
+        if self.start == total:
+            self.progress.say("this run is complete: measuring its last step again")
         analysis = self._measure(self.start) if self.start in measured else None
         if self.checkpoints.latest_step() is None:
             self.checkpoints.save(0, self.state)
@@ -166,7 +181,8 @@ class _Window:
     def __init__(self, start: int, total: int, batch_size: int) -> None:
         self._start, self._total, self._batch_size = start, total, batch_size
         self._steps: list[Mapping[str, jax.Array]] = []
-        self._since, self._train_seconds = time.perf_counter(), 0.0
+        self._since = time.perf_counter()
+        self._timed_steps, self._timed_seconds = 0, 0.0  # without the first window, which compiles
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
         self._steps.append(metrics)
@@ -179,7 +195,8 @@ class _Window:
             if not all(np.isfinite(metrics[name]) for name in WATCHED):
                 values_then = ", ".join(f"{name} {metrics[name]}" for name in WATCHED)
                 raise _diverged(offset, values_then, good_checkpoint)
-        self._train_seconds += seconds
+        if step - len(values) > self._start:
+            self._timed_steps, self._timed_seconds = self._timed_steps + len(values), self._timed_seconds + seconds
         means = {name: float(np.mean([metrics[name] for metrics in values])) for name in values[0]}
         means["examples_per_second"] = len(values) * self._batch_size / seconds
         self._steps, self._since = [], time.perf_counter()
@@ -188,23 +205,20 @@ class _Window:
     def pause(self, seconds: float) -> None:
         self._since += seconds
 
-    def seconds_left(self, step: int) -> float:
-        return self._train_seconds / (step - self._start) * (self._total - step)
+    def seconds_left(self, step: int) -> float | None:
+        """None while only the first window is known."""
+        return self._timed_seconds / self._timed_steps * (self._total - step) if self._timed_steps else None
 
 
-def _claim(workdir: epath.Path, config: Config) -> None:
-    """Records the config in a new workdir; refuses a workdir of another one."""
-    path, ours = workdir / "config.json", json.loads(config.to_json())
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        if differences := list(_differences(theirs, ours)):
-            raise ValueError(
-                f"workdir={workdir} holds a run of another config: {'; '.join(differences)}. "
-                "Choose a new --workdir, or give the old settings to continue."
-            )
-    else:
-        write_json(path, ours)
-    write_json(workdir / "environment.json", environment())
+def _refuse_other_config(workdir: epath.Path, config: Config) -> None:
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    if differences := list(_differences(json.loads(path.read_text()), json.loads(config.to_json()))):
+        raise ValueError(
+            f"workdir={workdir} holds a run of another config: {'; '.join(differences)}. "
+            "Choose a new --workdir, or give the old settings to continue."
+        )
 
 
 def _differences(theirs: Any, ours: Any, path: str = "config") -> Iterator[str]:

@@ -76,10 +76,11 @@ class Progress:
         )
         self._total = total
 
-    def update(self, step: int, metrics: Mapping[str, float], seconds_left: float) -> None:
+    def update(self, step: int, metrics: Mapping[str, float], seconds_left: float | None) -> None:
         shown = f"loss {metrics['loss']:.4g}  {metrics['examples_per_second']:.0f} examples/s"
         if self._bar.disable:
-            print(f"step {step}/{self._total}  {shown}  {_clock(seconds_left)} left", flush=True)
+            left = "" if seconds_left is None else f"  {clock(seconds_left)} left"
+            print(f"step {step}/{self._total}  {shown}{left}", flush=True)
         else:
             self._bar.set_postfix_str(shown)
             self._bar.update(step - self._bar.n)
@@ -94,6 +95,7 @@ class Progress:
         self._bar.close()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 7:05."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

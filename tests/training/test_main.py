@@ -1,5 +1,6 @@
 """The command line: overrides, a misspelt key, a missing flag."""
 
+import re
 import subprocess
 import sys
 
@@ -24,3 +25,26 @@ def test_a_missing_or_surplus_argument_is_explained(flags):
     result = train(*flags)
     assert result.returncode != 0
     assert ("workdir" in result.stderr) or ("surplus" in result.stderr + result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.train.batch_size=100000", "larger than"),
+        ("--config.objective.name=supervised", "config.objective sets .*temperature, which 'supervised' does not take"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_one_line_and_claims_nothing(tmp_path, flag, message):
+    result = train(f"--workdir={tmp_path}/run", flag)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert re.search(rf"error: .*{message}", result.stderr), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_embedding_a_folder_without_a_run_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "dnc.embed", f"--workdir={tmp_path}", f"--output={tmp_path}/features.npz"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: .* has no config.json: .*\n", result.stderr.splitlines(keepends=True)[-1])
+    assert "Traceback" not in result.stderr

@@ -2,6 +2,7 @@
 # make test         the test suite without the minutes-long tests
 # make test-all     all of it
 # make lint         ruff check, ruff format --check, pyright
+# make docs         the documentation site, into site/; a warning is an error
 #
 # Everything runs in .venv, made and filled on first use and again after requirements.txt or pyproject.toml change.
 # VENV=path uses another environment; PYTHON=python3.x chooses the interpreter; WORKDIR=path where the run goes;
@@ -9,7 +10,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help quickstart install install-dev test test-all lint format clean
+.PHONY: help quickstart install install-dev install-docs test test-all lint docs format clean
 
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
@@ -27,7 +28,7 @@ PYTHON := $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -8
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -9
 
 quickstart: install
 	$(bin)/python -m dnc.train --config=configs/quickstart.py --workdir=$(WORKDIR)
@@ -43,12 +44,16 @@ lint: install-dev
 	$(bin)/ruff format --check .
 	$(bin)/pyright --pythonpath $(bin)/python
 
+docs: install-docs
+	NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict --site-dir site
+
 format: install-dev
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
 install: $(VENV)/.dnc-installed
 install-dev: $(VENV)/.dnc-installed-dev
+install-docs: $(VENV)/.dnc-installed-docs
 
 $(bin)/python:
 	@[ -n "$(PYTHON)" ] || { echo "dnc needs Python 3.11 or newer: install it, or say PYTHON=path/to/python" >&2; exit 1; }
@@ -64,6 +69,11 @@ $(VENV)/.dnc-installed: requirements.txt pyproject.toml | $(bin)/python
 $(VENV)/.dnc-installed-dev: requirements.txt pyproject.toml | $(bin)/python
 	@echo "Installing dnc and its development tools into $(VENV) (minutes on first use)"
 	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -e '.[dev]'
+	@touch $@ $(VENV)/.dnc-installed
+
+$(VENV)/.dnc-installed-docs: requirements.txt pyproject.toml | $(bin)/python
+	@echo "Installing dnc and what builds its documentation into $(VENV) (minutes on first use)"
+	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -e '.[docs]'
 	@touch $@ $(VENV)/.dnc-installed
 
 clean:

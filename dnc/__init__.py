@@ -11,33 +11,51 @@ if TYPE_CHECKING:
     from dnc.analysis import analyze as analyze
     from dnc.certificates import CERTIFICATES as CERTIFICATES
     from dnc.certificates import Certificate as Certificate
-    from dnc.geometry.measure import PairGeometry as PairGeometry
+    from dnc.certificates import certificate as certificate
+    from dnc.certificates.intervals import bootstrap as bootstrap
+    from dnc.comparison import Comparison as Comparison
+    from dnc.comparison import compare as compare
     from dnc.geometry.measure import pair_geometry as pair_geometry
     from dnc.geometry.moments import ClassMoments as ClassMoments
+    from dnc.geometry.pairs import PairGeometry as PairGeometry
+    from dnc.geometry.stream import ArrayBatches as ArrayBatches
+    from dnc.geometry.stream import stream_pair_geometry as stream_pair_geometry
     from dnc.probes.ncc import few_shot_error as few_shot_error
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "CERTIFICATES": "dnc.certificates",
     "Analysis": "dnc.analysis",
+    "analyze": "dnc.analysis",
+    "CERTIFICATES": "dnc.certificates",
     "Certificate": "dnc.certificates",
+    "certificate": "dnc.certificates",
+    "bootstrap": "dnc.certificates.intervals",
+    "Comparison": "dnc.comparison",
+    "compare": "dnc.comparison",
+    "pair_geometry": "dnc.geometry.measure",
     "ClassMoments": "dnc.geometry.moments",
     "PairGeometry": "dnc.geometry.pairs",
-    "analyze": "dnc.analysis",
+    "ArrayBatches": "dnc.geometry.stream",
+    "stream_pair_geometry": "dnc.geometry.stream",
     "few_shot_error": "dnc.probes.ncc",
-    "pair_geometry": "dnc.geometry.measure",
 }
 
 __all__ = [
     "CERTIFICATES",
     "Analysis",
+    "ArrayBatches",
     "Certificate",
     "ClassMoments",
+    "Comparison",
     "PairGeometry",
     "analyze",
+    "bootstrap",
+    "certificate",
+    "compare",
     "few_shot_error",
     "pair_geometry",
+    "stream_pair_geometry",
 ]
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.certificates import Certificate
-from dnc.geometry import axes, validation
+from dnc.geometry import axes, spectrum, validation
 from dnc.probes.ncc import FewShotError
 from dnc.task_analysis import TaskAnalysis, check_shots
 from dnc.types import Float
@@ -48,6 +48,7 @@ class Analysis:
     name: str | None = None
     step: int | None = None
     epoch: float | None = None
+    features: Any = dataclasses.field(default=None, repr=False)  # as given, or with rows of length 1 if normalized
 
     @property
     def task(self) -> TaskAnalysis:
@@ -80,13 +81,17 @@ class Analysis:
     def axes(self) -> dict[str, dict[str, Any]]:
         """|cos| between decision axes of each two labelings and the valid orthogonality bound, as quantiles.
 
-        `violations` counts cosines above the bound. With independent balanced labelings there can be none.
+        The bound needs labelings that are independent and balanced in the sample: elsewhere it is nan. `violations`
+        counts cosines above it; there can be none.
         """
         found = {
             name: axes.decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
             for name, task in self.tasks.items()
         }
-        return {f"{a}|{b}": _axes_summary(found[a], found[b]) for a, b in itertools.combinations(found, 2)}
+        return {
+            f"{a}|{b}": _axes_summary(found[a], found[b], _independent(self.tasks[a], self.tasks[b]))
+            for a, b in itertools.combinations(found, 2)
+        }
 
     @functools.cached_property
     def interference(self) -> dict[str, dict[str, float]]:
@@ -104,9 +109,17 @@ class Analysis:
             result[name] = dict(zip(others, np.asarray(shares).mean(axis=0).tolist(), strict=True))
         return result
 
+    @functools.cached_property
+    def spectrum(self) -> dict[str, float]:
+        """Label-free measures of the features: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`."""
+        peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
+        scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
+        names = ("rankme", "effective_rank", "participation_ratio", "alpha_req")
+        return {name: float(getattr(spectrum, name)(scaled)) for name in names}
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python numbers, strings, lists and dicts; nan and inf become None."""
-        return _plain(
+        return plain(
             {
                 "schema": SCHEMA,
                 "name": self.name,
@@ -116,6 +129,7 @@ class Analysis:
                 "dimension": self.dimension,
                 "normalized": self.normalized,
                 "seed": self.seed,
+                "spectrum": self.spectrum,
                 "tasks": {name: task.to_dict() for name, task in self.tasks.items()},
                 "axes": self.axes,
                 "interference": self.interference,
@@ -124,22 +138,19 @@ class Analysis:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_dict` as JSON, atomically: a reader never sees half a file."""
-        path = pathlib.Path(path)
-        text = json.dumps(self.to_dict(), allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(pathlib.Path(path), json.dumps(self.to_dict(), allow_nan=False) + "\n")
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per task and number of shots: collapse, measured error and every bound."""
         import pandas as pd
 
         rows = []
-        for name, task in self.to_dict()["tasks"].items():
+        record = self.to_dict()
+        for name, task in record["tasks"].items():
             for index, m in enumerate(task["shots"]):
-                row = {"task": name, "shots": m}
+                row = {"task": name, "shots": m, "repeats": task["repeats"]}
                 row |= {f"mean_{key}": value for key, value in task["summary"].items()}
+                row |= {"nc1": task["neural_collapse"]["within_class_variability"], **record["spectrum"]}
                 row |= {"error": task["error"]["mean"][index], "error_std": task["error"]["std"][index]}
                 row |= {key: value["bound"][index] for key, value in task["certificates"].items()}
                 rows.append(row)
@@ -180,6 +191,8 @@ def analyze(
     shots: Sequence[int] | None = None,
     repeats: int = 20,
     seed: int = 0,
+    superclasses: Mapping[str, Any] | None = None,
+    replicates: int = 0,
     name: str | None = None,
     step: int | None = None,
     epoch: float | None = None,
@@ -196,6 +209,8 @@ def analyze(
         every class a query.
       repeats: independent draws of support samples for the measured error.
       seed: of those draws.
+      superclasses: class name -> superclass, to measure a coarser labeling, `superclass`, beside a single labeling.
+      replicates: bootstrap replicates of confidence intervals for collapse and certificates; 0 for none.
       name, step, epoch: recorded in the result.
 
     Raises:
@@ -207,8 +222,8 @@ def analyze(
     labelings = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
     if not labelings:
         raise ValueError("labels is an empty dict: give at least one labeling")
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    if repeats < 1 or replicates < 0:
+        raise ValueError(f"repeats must be at least 1 and replicates at least 0, got {repeats} and {replicates}")
     named = class_names if isinstance(class_names, Mapping) else dict.fromkeys(labelings, class_names)
     unknown = sorted(set(named) - set(labelings))
     if unknown:
@@ -219,19 +234,39 @@ def analyze(
         validation.check_same_length(len(array), len(codes), _title(task, labels))
         validation.check_classes(codes, classes)
         encoded[task] = codes, tuple(classes), _fitting_shots(shots, codes, classes, _title(task, labels))
+    if superclasses is not None:
+        if len(encoded) > 1:
+            raise ValueError(f"superclasses goes with one labeling, but labels has {list(labelings)}")
+        ((codes, classes, _),) = encoded.values()
+        codes, classes = _coarse(superclasses, codes, classes)
+        encoded["superclass"] = codes, classes, _fitting_shots(shots, codes, classes, "superclasses")
     validation.check_finite(array)
-    standard, unit = validation.standardize(array, normalize)
+    rows = validation.unit_rows(array) if normalize else array
+    standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)
     tasks = {
-        task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit)
+        task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit, replicates)
         for task, (codes, classes, fitting) in encoded.items()
     }
     n, d = array.shape
-    return Analysis(tasks, n, d, normalize, seed, name, step, epoch)
+    return Analysis(tasks, n, d, normalize, seed, name, step, epoch, rows)
 
 
 def _title(task: str, labels: Any) -> str:
     return f"labels[{task!r}]" if isinstance(labels, Mapping) else "labels"
+
+
+def _coarse(
+    superclasses: Mapping[str, Any], codes: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    missing = [name for name in classes if name not in superclasses]
+    if missing:
+        raise ValueError(f"superclasses has no entry for classes {missing[:5]}: map every class name to a superclass")
+    coarse, names = validation.encode_labels(
+        [str(superclasses[classes[int(code)]]) for code in codes], None, "superclasses"
+    )
+    validation.check_classes(coarse, names)
+    return coarse, tuple(names)
 
 
 def _fitting_shots(
@@ -250,9 +285,24 @@ def _fitting_shots(
     return checked
 
 
-def _axes_summary(first: axes.DecisionAxes, second: axes.DecisionAxes) -> dict[str, Any]:
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a file atomically: a reader finds the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _independent(first: TaskAnalysis, second: TaskAnalysis) -> bool:
+    """Whether every pair of their classes has the same number of samples."""
+    cells = np.bincount(first.labels * second.num_classes + second.labels)
+    return bool(len(cells) == first.num_classes * second.num_classes and cells.min() == cells.max())
+
+
+def _axes_summary(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: bool) -> dict[str, Any]:
     cosine = np.asarray(axes.cosines(first, second))
     bound = np.asarray(axes.orthogonality_bound(first, second))
+    bound = bound if bounded else np.full_like(bound, np.nan)
     quantiles = {"q25": 0.25, "median": 0.5, "q75": 0.75}
 
     def summarise(values: np.ndarray) -> dict[str, float]:
@@ -267,11 +317,12 @@ def _axes_summary(first: axes.DecisionAxes, second: axes.DecisionAxes) -> dict[s
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Arrays as lists, nan and inf as None, keys as strings: what JSON can hold."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return _plain(np.asarray(value).tolist())
+        return plain(np.asarray(value).tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,6 @@
-"""Read features and labels that any framework wrote: npz, npy, Parquet, safetensors. Nothing is ever unpickled.
+"""Read features and labels that any framework wrote: npz, npy, Parquet, safetensors, or a folder of such shards.
+
+Nothing is ever unpickled.
 
 Every format holds an array `features` and either `labels` or, for several labelings, `labels_NAME` for each. An npz
 file may name the classes that integer labels index: `class_names`, or `class_names_NAME`, string arrays.
@@ -27,9 +29,14 @@ class FeatureFile:
 def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -> FeatureFile:
     """Read a feature file; `labels_path` is the npy file of labels that goes with an npy file of features.
 
+    A folder stands for the npz, Parquet or safetensors files in it, in the order of their names: shards of one set,
+    with the same arrays, dimensions and class names.
+
     Raises FileNotFoundError, or ValueError naming the file: unknown format, damaged or pickled content, no
     `features` or labels in it.
     """
+    if path.is_dir() and labels_path is None:
+        return _read_folder(path)
     for one in (path, labels_path):
         if one is not None and not one.is_file():
             raise FileNotFoundError(f"{one} does not exist or is not a file")
@@ -43,6 +50,30 @@ def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -
     if path.suffix not in readers:
         raise ValueError(f"{path} has an unknown format: use one of {', '.join(SUFFIXES)}")
     return _arguments(readers[path.suffix](path), path)
+
+
+def _read_folder(folder: pathlib.Path) -> FeatureFile:
+    shards = sorted(one for one in folder.iterdir() if one.suffix in (".npz", ".parquet", ".safetensors"))
+    if not shards:
+        raise FileNotFoundError(f"{folder} holds no npz, Parquet or safetensors files")
+    parts = [read_features(shard) for shard in shards]
+    first = parts[0]
+    for shard, part in zip(shards, parts, strict=True):
+        if _layout(part) != _layout(first):
+            raise ValueError(
+                f"{shard} holds other arrays than {shards[0]}: {_layout(part)} and {_layout(first)}; shards of one set "
+                "have the same labelings, dimension and class names"
+            )
+    features = np.concatenate([np.asarray(part.features) for part in parts])
+    if not isinstance(first.labels, Mapping):
+        return FeatureFile(features, np.concatenate([np.asarray(p.labels) for p in parts]), first.class_names)
+    labels = {task: np.concatenate([np.asarray(part.labels[task]) for part in parts]) for task in first.labels}
+    return FeatureFile(features, labels, first.class_names)
+
+
+def _layout(part: FeatureFile) -> tuple[Any, ...]:
+    labelings = sorted(part.labels) if isinstance(part.labels, Mapping) else "labels"
+    return labelings, np.shape(part.features)[1:], part.class_names
 
 
 def _arguments(arrays: Mapping[str, Any], path: pathlib.Path) -> FeatureFile:

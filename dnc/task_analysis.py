@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
+from dnc.certificates.bounds import NEEDS_QUERIES
+from dnc.certificates.intervals import Interval, bootstrap
+from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
@@ -38,6 +41,7 @@ class TaskAnalysis:
     repeats: int
     seed: int
     unit: float
+    replicates: int = 0  # of the bootstrap
 
     @property
     def num_classes(self) -> int:
@@ -68,8 +72,14 @@ class TaskAnalysis:
     def decomposition(self) -> VarianceSplit:
         """Decision-axis and orthogonal variance of up to ten class pairs, in the features' own units."""
         split = variance_split(self.features, self.labels, spread_pairs(self.num_classes))
-        values = [np.asarray(value, np.float64) * self.unit**2 for value in jax.tree.leaves(split)[1:]]
+        with np.errstate(over="ignore"):  # inf beyond what float64 holds
+            values = [np.asarray(value, np.float64) * np.square(self.unit) for value in jax.tree.leaves(split)[1:]]
         return VarianceSplit(split.pairs, *values)
+
+    @functools.cached_property
+    def neural_collapse(self) -> NeuralCollapse:
+        """Classical neural collapse, NC1 and NC2."""
+        return neural_collapse(self.features, jnp.asarray(self.labels), num_classes=self.num_classes)
 
     def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
         """Bound on the few-shot nearest-centroid error; `dnc.CERTIFICATES` lists the names.
@@ -87,6 +97,50 @@ class TaskAnalysis:
         shots = self.shots if shots is None else check_shots(shots)
         repeats = self.repeats if repeats is None else repeats
         return self._few_shot_error(shots, repeats, self.seed if seed is None else seed)
+
+    @functools.cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """95% bootstrap intervals of `mean_cdnv`, `mean_directional_cdnv` and of every bound [shots], by name.
+
+        Within-class resampling, `replicates` times; {} for none. `exact_conditional` has one only where it is cheap.
+        """
+        if not self.replicates:
+            return {}
+        n, d = self.features.shape
+        queries = self.replicates * n * self.num_classes * d**2 <= _QUERY_OPERATIONS
+        names = tuple(name for name in available(self.geometry) if queries or name != NEEDS_QUERIES)
+        found = bootstrap(
+            jax.random.key(self.seed),
+            self.features,
+            jnp.asarray(self.labels),
+            self.num_classes,
+            _statistics(names, self.shots),
+            replicates=self.replicates,
+            queries=queries,
+        )
+        parts = (found.estimate, found.low, found.high, found.deviation)
+        return {name: Interval(*(np.asarray(part[name]) for part in parts)) for name in found.estimate}
+
+    def halves(self, seed: int = 0) -> tuple["TaskAnalysis", "TaskAnalysis"]:
+        """The samples of every class split in two at random: moments and certificates of the first half, measured
+        error of the second, make a split estimate, free of the bias of measuring both on the same samples.
+
+        Raises ValueError for a class with fewer than four samples. Shots are those that leave both halves a query.
+        """
+        if self.counts.min() < 4:
+            smallest = int(self.counts.argmin())
+            raise ValueError(f"class {self.classes[smallest]!r} has {self.counts[smallest]} samples: halves need four")
+        rng = np.random.default_rng(seed)
+        order = np.lexsort((rng.random(len(self.labels)), self.labels))
+        rank = np.empty(len(order), int)
+        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+        sides = [np.flatnonzero(rank % 2 == side) for side in (0, 1)]
+        shots = tuple(m for m in self.shots if m < self.counts.min() // 2)
+        first, second = (
+            dataclasses.replace(self, features=self.features[rows], labels=self.labels[rows], shots=shots)
+            for rows in sides
+        )
+        return first, second
 
     def to_dict(self) -> dict[str, Any]:
         """The task's entry of the JSON file."""
@@ -111,6 +165,8 @@ class TaskAnalysis:
                 "two_class": mean_over_pairs(error.per_pair),
             },
             "certificates": {name: self._certificate_dict(name) for name in names},
+            "neural_collapse": dataclasses.asdict(self.neural_collapse),
+            "intervals": {name: {"low": one.low, "high": one.high} for name, one in self.intervals.items()},
             "decomposition": {field.name: getattr(split, field.name) for field in dataclasses.fields(split)},
         }
 
@@ -151,3 +207,15 @@ class TaskAnalysis:
                 jax.random.key(seed), self.features, self.labels, shots, repeats, self.num_classes
             )
         return self._cache[key]
+
+
+@functools.cache
+def _statistics(names: tuple[str, ...], shots: tuple[int, ...]) -> Callable[[PairGeometry], dict[str, jax.Array]]:
+    """What intervals are made for; one function for equal arguments, so that equal shapes compile once."""
+
+    def statistics(geometry: PairGeometry) -> dict[str, jax.Array]:
+        m = jnp.asarray(shots, jnp.float32)
+        collapse = {f"mean_{name}": mean_over_pairs(getattr(geometry, name)) for name in ("cdnv", "directional_cdnv")}
+        return collapse | {name: CERTIFICATES[name](geometry, m).bound for name in names}
+
+    return statistics

@@ -157,7 +157,7 @@ def test_coincident_means_become_null_in_json():
         ({"shots": [30]}, "needs 31 samples of every class, but class '0' of labels has 30"),
         ({"shots": []}, "non-empty sequence of positive integers"),
         ({"shots": [0]}, "non-empty sequence of positive integers"),
-        ({"repeats": 0}, "repeats must be at least 1, got 0"),
+        ({"repeats": 0}, "repeats must be at least 1"),
         ({"labels": {}}, "empty dict"),
         ({"labels": np.zeros(59, int)}, "features have 60 rows but labels has 59"),
         ({"labels": {"a": np.arange(60) % 2, "b": np.zeros(60, int)}}, "one class"),
@@ -276,3 +276,79 @@ def test_ragged_parquet_lists_are_refused(tmp_path):
     pd.DataFrame({"features": [[1.0, 2.0], [1.0]], "labels": [0, 1]}).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="equally long lists"):
         feature_files.read_features(tmp_path / "x.parquet")
+
+
+SAMPLE = clusters(seed=5, n=240, k=3, d=8)
+
+
+def test_superclasses_are_measured_beside_the_classes():
+    result = dnc.analyze(
+        SAMPLE[0], SAMPLE[1], superclasses={"0": "even", "1": "odd", "2": "even"}, shots=[1], repeats=2
+    )
+    assert set(result.tasks) == {"labels", "superclass"}
+    assert result.tasks["superclass"].classes == ("even", "odd")
+    expected = dnc.analyze(SAMPLE[0], SAMPLE[1] % 2, shots=[1], repeats=2)
+    np.testing.assert_allclose(off_diagonal(result.tasks["superclass"].cdnv), off_diagonal(expected.cdnv), rtol=1e-6)
+    (axes,) = result.axes.values()
+    assert axes["violations"] == 0  # nested labels are not independent: no bound, no violation
+    assert np.isnan(axes["bound"]["median"])
+
+
+def test_superclasses_must_map_every_class():
+    with pytest.raises(ValueError, match=r"no entry for classes \['2'\]"):
+        dnc.analyze(SAMPLE[0], SAMPLE[1], superclasses={"0": "even", "1": "odd"})
+    with pytest.raises(ValueError, match="one labeling"):
+        dnc.analyze(SAMPLE[0], {"a": SAMPLE[1], "b": SAMPLE[1]}, superclasses={"0": "even"})
+
+
+def test_intervals_enclose_most_estimates():
+    result = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1, 5], repeats=2, replicates=40)
+    intervals = result.task.intervals
+    assert {"mean_cdnv", "mean_directional_cdnv", "exact_cantelli", "exact_conditional"} <= set(intervals)
+    for name, one in intervals.items():
+        assert np.all(one.low <= one.high), name
+    np.testing.assert_allclose(intervals["mean_cdnv"].estimate, mean_over_pairs(result.cdnv), rtol=1e-5)
+    assert set(result.to_dict()["tasks"]["labels"]["intervals"]["mean_cdnv"]) == {"low", "high"}
+    assert dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1]).task.intervals == {}
+
+
+def test_halves_share_no_sample_and_all_classes():
+    task = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1, 5], repeats=2).task
+    first, second = task.halves(seed=1)
+    rows = [{tuple(row) for row in np.asarray(half.features)} for half in (first, second)]
+    assert not rows[0] & rows[1]
+    assert len(rows[0] | rows[1]) == len(SAMPLE[0])
+    for a, b, whole in zip(first.counts, second.counts, task.counts, strict=True):
+        assert a + b == whole
+        assert abs(a - b) <= 1
+    assert first.certificate("exact_cantelli").bound.shape == second.few_shot_error().mean.shape
+
+
+def test_halves_need_four_samples():
+    task = dnc.analyze(SAMPLE[0][:5], np.array([0, 0, 1, 1, 1]), shots=[1], repeats=1).task
+    with pytest.raises(ValueError, match="class '0' has 2 samples: halves need four"):
+        task.halves()
+
+
+def test_spectrum_and_neural_collapse_are_recorded():
+    record = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1], repeats=1).to_dict()
+    assert 1 <= record["spectrum"]["rankme"] <= SAMPLE[0].shape[1]
+    assert record["tasks"]["labels"]["neural_collapse"]["within_class_variability"] > 0
+    scaled = dnc.analyze(np.float64(SAMPLE[0]) * 1e200, SAMPLE[1], shots=[1], repeats=1).to_dict()
+    np.testing.assert_allclose(scaled["spectrum"]["rankme"], record["spectrum"]["rankme"], rtol=1e-4)
+
+
+def test_a_folder_of_shards_is_one_set(tmp_path):
+    for index, part in enumerate((slice(0, 100), slice(100, None))):
+        np.savez(tmp_path / f"shard_{index}.npz", features=SAMPLE[0][part], labels=SAMPLE[1][part])
+    file = feature_files.read_features(tmp_path)
+    np.testing.assert_array_equal(file.features, SAMPLE[0])
+    np.testing.assert_array_equal(file.labels, SAMPLE[1])
+    np.savez(tmp_path / "shard_2.npz", features=SAMPLE[0][:, :2], labels=SAMPLE[1])
+    with pytest.raises(ValueError, match=r"shard_2.npz holds other arrays"):
+        feature_files.read_features(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no npz"):
+        feature_files.read_features(tmp_path)

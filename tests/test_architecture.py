@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "objectives": {"types", "models"},
     "data": {"types", "distributed"},
     "training": {"types", "distributed", "data", "models", "objectives", "analysis", "report"},
-    "__init__": {"types", "geometry", "certificates", "probes", "analysis", "task_analysis"},
+    "comparison": {"types", "analysis", "report"},
+    "__init__": {"types", "geometry", "certificates", "probes", "analysis", "task_analysis", "comparison"},
 }
 MAINS = {"train", "embed", "analyze"}
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve"}

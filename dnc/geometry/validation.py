@@ -97,21 +97,29 @@ def encode_labels(
     return codes.astype(np.int32), [names[int(index)] for index in present]
 
 
-def standardize(features: np.ndarray, normalize: bool = False) -> tuple[Float[np.ndarray, "n d"], float]:
+def standardize(features: np.ndarray) -> tuple[Float[np.ndarray, "n d"], float]:
     """Translate and scale features so that float32 holds their fourth powers; returns them and the unit.
 
     Collapse measures, certificates and nearest-centroid errors are invariant to translation and scale; variances in
     the features' own units are those of the result times unit^2. The unit is a power of two, so scaling rounds
-    nothing. `normalize` first divides each row by its Euclidean norm, and raises for a row of zeros.
+    nothing.
     """
-    narrow = features.dtype == np.float32 or features.dtype.itemsize <= 2
-    x = features.astype(np.float32 if narrow else np.float64)
-    if normalize:
-        x = _unit_rows(x)
+    x = _floating(features)
     x, unit = _scaled(x, float(np.abs(x).max()))
     x = x - x.mean(axis=0, dtype=np.float64).astype(x.dtype)
     x, spread = _scaled(x, float(np.sqrt(np.mean(x.astype(np.float64) ** 2))))
     return x.astype(np.float32), unit * spread
+
+
+def unit_rows(features: np.ndarray) -> Float[np.ndarray, "n d"]:
+    """Each row divided by its Euclidean norm. Raises ValueError for a row of zeros."""
+    x = _floating(features)
+    peak = np.abs(x).max(axis=1, keepdims=True)
+    if not peak.all():
+        row = int(np.flatnonzero(peak == 0)[0])
+        raise ValueError(f"features row {row} is all zeros and has no direction: drop it or set normalize=False")
+    x = x / peak  # squares of what remains neither overflow nor vanish
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def _scaled(x: np.ndarray, size: float) -> tuple[np.ndarray, float]:
@@ -119,13 +127,10 @@ def _scaled(x: np.ndarray, size: float) -> tuple[np.ndarray, float]:
     return np.ldexp(x, -exponent), 2.0**exponent
 
 
-def _unit_rows(x: np.ndarray) -> np.ndarray:
-    peak = np.abs(x).max(axis=1, keepdims=True)
-    if not peak.all():
-        row = int(np.flatnonzero(peak == 0)[0])
-        raise ValueError(f"features row {row} is all zeros and has no direction: drop it or set normalize=False")
-    x = x / peak  # squares of what remains neither overflow nor vanish
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+def _floating(features: np.ndarray) -> np.ndarray:
+    """A copy in float32 if that holds every value, else in float64."""
+    narrow = features.dtype == np.float32 or features.dtype.itemsize <= 2
+    return features.astype(np.float32 if narrow else np.float64)
 
 
 def _as_labels(labels: Any, name: str) -> np.ndarray:

@@ -41,17 +41,18 @@ def write_report(source: str | Path | Sequence[str | Path], output: str | Path) 
         FileExistsError: `output` holds files but no report, so replacing it could lose them.
     """
     output = Path(output)
-    _refuse_foreign(output)
+    refuse_foreign(output)
     run = load(source)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.resolve().parent) as scratch:
         fresh = Path(scratch) / "new"
         _render(run, fresh)
-        _put_in_place(fresh, output, Path(scratch) / "old")
+        put_in_place(fresh, output, Path(scratch) / "old")
     return output / "index.html"
 
 
-def _refuse_foreign(output: Path) -> None:
+def refuse_foreign(output: Path) -> None:
+    """Raise FileExistsError unless `output` is new, empty, or an older report."""
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"output={str(output)!r} is a file: name a directory")
     page = output / "index.html"
@@ -60,7 +61,8 @@ def _refuse_foreign(output: Path) -> None:
         raise FileExistsError(f"output={str(output)!r} holds other files: name a new or empty directory")
 
 
-def _put_in_place(fresh: Path, output: Path, old: Path) -> None:
+def put_in_place(fresh: Path, output: Path, old: Path) -> None:
+    """Replace `output` by `fresh`; files in `output` that `fresh` does not have stay."""
     if output.exists():
         output.rename(old)
     try:
@@ -113,23 +115,10 @@ def _flat(group: Any) -> list[style.Picture]:
 
 
 def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[style.Picture]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(
-        number=number,
-        power=power,
-        brief=lambda name: style.shorten(name, 60),
-        percent=percent,
-        svg=lambda picture: Markup(picture.inline),
-    )
-    css = (_HERE / "style.css").read_text(encoding="utf-8")
-    text = "".join(re.sub(r"<[^>]*>", "", picture.svg) for picture in everything)
-    return environment.get_template("template.html").render(
+    return render(
+        "template.html",
+        everything,
         run=run,
-        mark=Markup(_MARK),
-        css=Markup(fonts.font_face(text) + css),
         headline=headline,
         rows=summary.task_rows(run),
         first_shots=summary.first_shots(run),
@@ -150,6 +139,26 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         contact_sheet=contact_sheet(run.contact_sheet),
         details={"Configuration": run.config, "Environment": run.environment},
         pretty=lambda record: json.dumps(record, indent=2, ensure_ascii=False),
+    )
+
+
+def render(template: str, pictures: Sequence[style.Picture], **values: Any) -> str:
+    """A page of this folder's template, with the style, the font its pictures need, and all text escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(
+        number=number,
+        power=power,
+        brief=lambda name: style.shorten(name, 60),
+        percent=percent,
+        svg=lambda picture: Markup(picture.inline),
+    )
+    css = (_HERE / "style.css").read_text(encoding="utf-8")
+    text = "".join(re.sub(r"<[^>]*>", "", picture.svg) for picture in pictures)
+    return environment.get_template(template).render(
+        mark=Markup(_MARK), css=Markup(fonts.font_face(text) + css), **values
     )
 
 

@@ -121,7 +121,7 @@ def test_standardized_float64_features_survive_an_offset_of_a_million():
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
 def test_normalized_rows_have_norm_one(scale):
     features, _ = clusters(seed=3, n=50, k=2, d=4, scale=scale)
-    standard, unit = validation.standardize(features, normalize=True)
+    standard, unit = validation.standardize(validation.unit_rows(features))
     rows = features.astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(unit * standard, rows - rows.mean(axis=0), atol=1e-6)
@@ -131,7 +131,7 @@ def test_a_row_of_zeros_has_no_direction():
     features, _ = clusters(seed=4, n=50)
     features[11] = 0
     with pytest.raises(ValueError, match="row 11 is all zeros"):
-        validation.standardize(features, normalize=True)
+        validation.unit_rows(features)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bfloat16"])

@@ -1,0 +1,57 @@
+"""The documentation: its Python examples run, its API pages name what exists, and the site builds without warnings."""
+
+import importlib
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+SITE_TOOLS = ("mkdocs", "material", "mkdocstrings_handlers")
+
+
+def text_of(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in text_of(page)])
+def test_examples_run_in_order(page, tmp_path, monkeypatch):
+    text, scope = text_of(page), {}
+    examples = list(FENCE.finditer(text))
+    assert len(examples) == text.count("```python"), "a fence that is indented or not closed would not run"
+    monkeypatch.chdir(tmp_path)
+    for example in examples:
+        lines_before = text.count("\n", 0, example.start(1))  # tracebacks then show lines of the page
+        exec(compile("\n" * lines_before + example[1], str(DOCS / page), "exec"), scope)
+
+
+def test_api_pages_name_what_exists():
+    """The site's builder leaves out unknown members without a word."""
+    missing, seen = [], 0
+    for page in PAGES:
+        for block in re.finditer(r"^::: (\S+)\n((?:    .*\n)*)", text_of(page), re.MULTILINE):
+            module = importlib.import_module(block[1])
+            members = re.search(r"members: \[(.*?)\]", block[2], re.DOTALL)
+            names = members[1].split(",") if members else []
+            missing += [f"{page}: {block[1]}.{name.strip()}" for name in names if not hasattr(module, name.strip())]
+            seen += 1
+    assert seen
+    assert missing == []
+
+
+@pytest.mark.slow
+def test_site_builds_without_warnings(tmp_path):
+    missing = [tool for tool in SITE_TOOLS if importlib.util.find_spec(tool) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; pip install -e '.[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    pages = {page.removesuffix(".md") + ".html" for page in PAGES}
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")} >= pages

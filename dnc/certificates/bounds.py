@@ -53,6 +53,7 @@ class Certificate:
       per_pair: on P(Delta_ij <= 0 | x in class i), ordered, at most 1 (except `cdnv`), diagonal 0. For `exact_joint`,
         those of `exact_cantelli`.
       unclipped: the same before clipping at 1, inf where not defined; for curves that start far above 1.
+        `exact_conditional` has no such form.
       defined: where the pair's bound exists (expected margin positive); elsewhere the pair counts as 1.
       valid: where the number of shots lies within the theorem's assumptions (`luthra2026`: m >= 10).
       overlap: what the geometry held for tr(Sigma_i Sigma_j): "exact", or the upper bound it was replaced by.
@@ -81,6 +82,13 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
     Raises:
       ValueError: unknown name, no shots, shots below 1, fewer than two classes, or a geometry without the moments that
         certificates need (`overlap="none"`).
+
+    >>> import numpy as np
+    >>> from dnc.geometry.measure import pair_geometry
+    >>> features = np.array([[-1.0, 0.0], [1.0, 0.0], [4.0, -1.0], [4.0, 1.0]])
+    >>> geometry = pair_geometry(features, np.array([0, 0, 1, 1]), num_classes=2)
+    >>> [f"{bound:.3f}" for bound in certificate("exact_cantelli", geometry, shots=[1, 10**6]).bound.tolist()]
+    ['0.210', '0.100']
     """
     if name not in CERTIFICATES:
         raise ValueError(f"name={name!r} is not a certificate; choose one of {sorted(CERTIFICATES)}")

@@ -15,10 +15,11 @@ Independence gives another bound, which counts the noise of the query's own cent
 
     P(error | x) <= 1 - P(T_i < t) prod_j P(T_j > t),                     each factor by Cantelli's inequality.
 
-The smallest of these, at most 1 **for each query**, averaged over queries, is the certificate. For two classes it is
-never above `exact_cantelli`, up to what leaving the query out of its own class changes: the best quadratic for each
-query is at least as good as one for all. And it is tight where the margin's moments alone cannot be: with many shots it
-tends to the fraction of queries that are nearer to another class mean than to their own.
+The smallest of these, at most 1 **for each query**, averaged over queries, is the certificate. It is never above
+`exact_cantelli`, up to what leaving the query out of its own class changes: the best quadratic for each query is at
+least as good as one for all, and a sum clipped for each query is at most one clipped after. And it is tight where the
+margin's moments alone cannot be: with many shots it tends to the fraction of queries that are nearer to another class
+mean than to their own.
 """
 
 import jax

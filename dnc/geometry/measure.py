@@ -49,6 +49,16 @@ def pair_geometry(
       queries: measure what `exact_conditional` needs as well: n k d^2 operations and n k memory; needs exact overlaps.
       parts: the rows are cut into so many equal parts, each sorted and summed apart. On a mesh whose `data` axis has
         p shards, parts=p keeps every row on its device; only class sums cross.
+
+    >>> import numpy as np
+    >>> features = np.array([[-1.0, 0.0], [1.0, 0.0], [4.0, -1.0], [4.0, 1.0]])
+    >>> geometry = pair_geometry(features, np.array([0, 0, 1, 1]), num_classes=2)
+    >>> geometry.cdnv.tolist()
+    [[nan, 0.125], [0.125, nan]]
+    >>> geometry.directional_cdnv.tolist()
+    [[nan, 0.0625], [0.0, nan]]
+    >>> geometry.with_corrected_distances().squared_distance.tolist()
+    [[0.0, 14.0], [14.0, 0.0]]
     """
     overlap = resolve_overlap(overlap, num_classes, jnp.shape(features)[1])
     if queries and overlap != "exact":
@@ -118,7 +128,11 @@ def nearest_classes(mean: Float[Array, "k d"]) -> Int[Array, "k q"]:
 
 
 def resolve_overlap(overlap: str, num_classes: int, dimension: int, beyond: str = "cauchy_schwarz") -> str:
-    """The overlap that "auto" stands for: "exact" where the covariances fit, else `beyond`."""
+    """The overlap that "auto" stands for: "exact" where the covariances fit, else `beyond`.
+
+    >>> resolve_overlap("auto", num_classes=100, dimension=512), resolve_overlap("auto", 1000, 2048)
+    ('exact', 'cauchy_schwarz')
+    """
     if overlap != "auto" and overlap not in OVERLAPS:
         raise ValueError(f"overlap={overlap!r} is unknown: choose 'auto' or one of {', '.join(OVERLAPS)}")
     fits = 4 * num_classes * dimension**2 <= LARGEST_COVARIANCES

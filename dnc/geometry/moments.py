@@ -108,6 +108,11 @@ class ClassMoments:
         """Moments of superclasses: class c becomes part of class superclass[c]. Exact; the data is not needed.
 
         Raises ValueError unless every class has a superclass and the superclasses are 0..K-1, each with a class.
+
+        >>> features, labels = np.array([[-1.0, 0.0], [1.0, 0.0], [4.0, -1.0], [4.0, 1.0]]), np.array([0, 0, 1, 2])
+        >>> coarse = ClassMoments.from_batch(features, labels, num_classes=3).coarsen([0, 0, 1])
+        >>> coarse.count.tolist(), [round(value, 4) for value in coarse.variance.tolist()]
+        ([3.0, 1.0], [4.4444, 0.0])
         """
         parent = np.asarray(superclass)
         k = self.count.shape[0]

@@ -148,12 +148,28 @@ class PairGeometry:
         bias = self.variance * (counts - self.ddof) * inverse(counts * (counts - 1))
         distance = jnp.maximum(self.squared_distance - bias[:, None] - bias[None, :], 0)
         distance = jnp.where(jnp.eye(counts.shape[0], dtype=bool), 0, distance)
-        return dataclasses.replace(self, squared_distance=distance, queries=None, corrected=True)
+        shrink = jnp.sqrt(distance * inverse(jnp.asarray(self.squared_distance)))  # of D_ij, which keeps its direction
+        third, axes = self.third_moment, self.axis_covariance
+        if axes is not None:
+            near = jnp.take_along_axis(shrink, jnp.asarray(self.neighbours), axis=1)
+            axes = axes * near[:, :, None] * near[:, None, :]
+        return dataclasses.replace(
+            self,
+            squared_distance=distance,
+            third_moment=None if third is None else third * shrink,
+            axis_covariance=axes,
+            queries=None,
+            corrected=True,
+        )
 
 
 @jax.jit
 def mean_over_pairs(values: Float[ArrayLike, "*batch k k"]) -> Float[Array, "*batch"]:
-    """Mean of the off-diagonal entries: over all ordered class pairs."""
+    """Mean of the off-diagonal entries: over all ordered class pairs.
+
+    >>> float(mean_over_pairs(jnp.array([[jnp.nan, 0.25], [0.75, jnp.nan]])))
+    0.5
+    """
     values = jnp.asarray(values)
     k = values.shape[-1]
     diagonal = jnp.broadcast_to(jnp.eye(k, dtype=bool), values.shape)

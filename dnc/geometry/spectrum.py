@@ -43,7 +43,11 @@ def effective_rank(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
 
 @jax.jit
 def participation_ratio(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
-    """(tr Sigma)^2 / tr Sigma^2: the r in tr Sigma^2 = v^2 / r, which decides how far the exact certificates win."""
+    """(tr Sigma)^2 / tr Sigma^2: the r in tr Sigma^2 = v^2 / r, which decides how far the exact certificates win.
+
+    >>> print(f"{float(participation_ratio(jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))):.2f}")
+    2.00
+    """
     eigenvalues = singular_values(features) ** 2
     share = eigenvalues / jnp.sum(eigenvalues)
     return 1 / jnp.sum(share**2)

@@ -77,6 +77,10 @@ def encode_labels(
 
     Classes are ordered by value. With `class_names`, integer labels index the list and string labels must occur in
     it; classes of the list without samples are left out.
+
+    >>> codes, names = encode_labels(["dog", "cat", "dog"])
+    >>> codes.tolist(), names
+    ([1, 0, 1], ['cat', 'dog'])
     """
     array = _as_labels(labels, name)
     if class_names is None:

@@ -1,0 +1,239 @@
+"""How long all-pairs geometry takes, against one matrix product and against a loop over class pairs.
+
+python -m experiments.benchmarks.geometry --output=experiments/results/benchmarks            # minutes
+python -m experiments.benchmarks.geometry --output=... --imagenet=/tmp/features             # 2 GB of disk, more minutes
+
+Every ratio comes from one process in which the two alternate; a table and a figure are written. With --imagenet,
+float16 features of ImageNet's size are written to a memory-mapped file, streamed through a bare product and through
+`stream_pair_geometry`, each in a process of its own, whose peak memory is recorded.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from matplotlib.figure import Figure
+
+from dnc.certificates import certificate
+from dnc.geometry.measure import pair_geometry
+from dnc.geometry.stream import ArrayBatches, stream_pair_geometry
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for geometry.json, geometry.md and geometry.svg.", required=True)
+_IMAGENET = flags.DEFINE_string(
+    "imagenet", None, "Folder for 2 GB of made features; measures the streamed geometry too."
+)
+_STAGE = flags.DEFINE_enum("stage", None, ["product", "geometry"], "Internal: one streamed measurement.")
+
+N, K, D = 50_000, 100, 768
+IMAGENET = (1_281_167, 1000, 768)
+SHOTS = (1, 2, 5, 10, 20, 50, 100, 200)
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    if _STAGE.value:
+        _streamed(pathlib.Path(str(_IMAGENET.value)), _STAGE.value)
+        return
+    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, jax {jax.__version__}"
+    record: dict[str, Any] = {"machine": machine, "date": time.strftime("%Y-%m-%d")}
+    record["ratios"] = _ratios()
+    record["scaling"] = _scaling()
+    if _IMAGENET.value:
+        record["imagenet"] = _imagenet(pathlib.Path(_IMAGENET.value))
+    folder = pathlib.Path(_OUTPUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "geometry.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "geometry.md").write_text(table := _table(record))
+    _figure(record["scaling"], folder / "geometry.svg")
+    print(table)
+
+
+def features_of(n: int, k: int, d: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    """Gaussian clusters and shuffled labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % k).astype(np.int32)
+    features = rng.normal(size=(k, d)).astype(np.float32)[labels]
+    features += rng.standard_normal((n, d), dtype=np.float32)
+    return jnp.asarray(features), jnp.asarray(labels)
+
+
+def alternating(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> list[float]:
+    """Seconds of each function, the median over rounds in which all run in turn; compiled before."""
+    for function in functions:
+        jax.block_until_ready(function())
+    seconds = np.zeros((rounds, len(functions)))
+    for one in seconds:
+        for index, function in enumerate(functions):
+            started = time.perf_counter()
+            jax.block_until_ready(function())
+            one[index] = time.perf_counter() - started
+    return np.median(seconds, axis=0).tolist()
+
+
+@jax.jit
+def product(features: jax.Array, means: jax.Array) -> jax.Array:
+    return jnp.dot(features, means.T, precision="highest")
+
+
+def pair_loop(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Directional CDNV with a loop over pairs, as the paper's code has it; classes are taken apart beforehand."""
+    classes = [features[labels == c] for c in range(num_classes)]
+    means = [z.mean(axis=0) for z in classes]
+    result = np.full((num_classes, num_classes), np.nan)
+    for i in range(num_classes):
+        for j in range(num_classes):
+            if i != j:
+                axis = means[j] - means[i]
+                distance = np.linalg.norm(axis)
+                result[i, j] = ((classes[i] - means[i]) @ (axis / distance)).var() / distance**2
+    return result
+
+
+def _ratios() -> dict[str, float]:
+    x, y = features_of(N, K, D)
+    means = x[:K]
+
+    def certified() -> jax.Array:
+        return certificate("exact_cantelli", pair_geometry(x, y, K, overlap="exact"), SHOTS).per_pair
+
+    collapse = functools.partial(pair_geometry, x, y, K, overlap="none")
+    bare, geometry, exact = alternating([functools.partial(product, x, means), collapse, certified])
+    started = time.perf_counter()
+    expected = pair_loop(np.asarray(x), np.asarray(y), K)
+    loop = time.perf_counter() - started
+    np.testing.assert_allclose(collapse().directional_cdnv, expected, rtol=1e-3)
+    return {
+        "product_seconds": bare,
+        "pair_geometry": geometry / bare,
+        "exact_certificates": exact / bare,
+        "pair_loop": loop / bare,
+        "loop_over_pair_geometry": loop / geometry,
+    }
+
+
+def _scaling() -> dict[str, dict[str, list[float]]]:
+    """Seconds of pair_geometry against n, k and d, the others fixed."""
+    sweeps = {
+        "n": [(n, 50, 256) for n in (12_500, 25_000, 50_000, 100_000, 200_000)],
+        "k": [(50_000, k, 256) for k in (50, 100, 200, 400)],
+        "d": [(25_000, 50, d) for d in (128, 256, 512, 1024)],
+    }
+    result = {}
+    for name, shapes in sweeps.items():
+        seconds = []
+        for n, k, d in shapes:
+            x, y = features_of(n, k, d)
+            seconds += alternating([functools.partial(pair_geometry, x, y, k, overlap="none")], rounds=5)
+        sizes = [float(shape["nkd".index(name)]) for shape in shapes]
+        slope = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+        result[name] = {"sizes": sizes, "seconds": seconds, "slope": [slope]}
+    return result
+
+
+def _imagenet(folder: pathlib.Path) -> dict[str, Any]:
+    """Each streamed program in its own process, in turn, twice; the faster of two."""
+    n, k, d = IMAGENET
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "features.npy"
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n, d))
+        labels = rng.permutation(np.arange(n) % k).astype(np.int32)
+        centres = rng.standard_normal((k, d), dtype=np.float32)
+        for start in range(0, n, 65_536):
+            rows = labels[start : start + 65_536]
+            file[start : start + len(rows)] = centres[rows] + rng.standard_normal((len(rows), d), dtype=np.float32)
+        file.flush()
+        np.save(folder / "labels.npy", labels)
+    results: dict[str, list[dict[str, float]]] = {"product": [], "geometry": []}
+    for _ in range(2):
+        for stage, found in results.items():
+            command = [sys.executable, "-m", "experiments.benchmarks.geometry", f"--output={folder}"]
+            done = subprocess.run(
+                [*command, f"--imagenet={folder}", f"--stage={stage}"], check=True, capture_output=True, text=True
+            )
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+    best = {stage: min(found, key=lambda one: one["seconds"]) for stage, found in results.items()}
+    return {**best, "ratio": best["geometry"]["seconds"] / best["product"]["seconds"]}
+
+
+def _streamed(folder: pathlib.Path, stage: str) -> None:
+    """Print seconds and peak memory of one pass of the bare product, or of the whole streamed geometry."""
+    _, k, d = IMAGENET
+    features, labels = np.load(folder / "features.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    means = jnp.asarray(np.random.default_rng(1).standard_normal((k, d), dtype=np.float32))
+    half = jax.jit(lambda x, m: jnp.sum(product(x.astype(jnp.float32), m), axis=0))
+    batches = ArrayBatches(features, labels)
+    compiled_for = (features[: batches.rows], labels[: batches.rows])
+    if stage == "product":
+        jax.block_until_ready(half(jnp.asarray(compiled_for[0]), means))
+        started = time.perf_counter()
+        total = jnp.zeros(k)
+        for x, _labels in batches:
+            total += half(jnp.asarray(x), means)
+        jax.block_until_ready(total)
+    else:
+        stream_pair_geometry([compiled_for], k, overlap="none")
+        started = time.perf_counter()
+        jax.block_until_ready(stream_pair_geometry(batches, k, overlap="none"))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds, "peak_gib": peak}))
+
+
+def _table(record: dict[str, Any]) -> str:
+    ratios = record["ratios"]
+    lines = [
+        f"{record['machine']}, {record['date']}; n = {N:,}, k = {K}, d = {D}, float32.",
+        "",
+        "| program | time, in bare products X Mᵀ |",
+        "|---|---|",
+        f"| bare product ({ratios['product_seconds'] * 1e3:.0f} ms) | 1 |",
+        f'| `pair_geometry`, `overlap="none"` | {ratios["pair_geometry"]:.2f} |',
+        f"| `exact_cantelli`, all pairs, {len(SHOTS)} shot sizes | {ratios['exact_certificates']:.2f} |",
+        f"| loop over class pairs (directional CDNV alone) | {ratios['pair_loop']:.1f} |",
+        "",
+        "Slopes of log time against log size: "
+        + ", ".join(f"{name} {one['slope'][0]:.2f}" for name, one in record["scaling"].items())
+        + ".",
+    ]
+    if "imagenet" in record:
+        one = record["imagenet"]
+        n, k, d = IMAGENET
+        lines += [
+            "",
+            f"Streamed from a float16 memory map, n = {n:,}, k = {k}, d = {d}: bare product "
+            f"{one['product']['seconds']:.1f} s, geometry {one['geometry']['seconds']:.1f} s, {one['ratio']:.2f} times "
+            f"as long; peak memory {one['geometry']['peak_gib']:.1f} GiB.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _figure(scaling: dict[str, dict[str, list[float]]], path: pathlib.Path) -> None:
+    figure = Figure(figsize=(9, 2.8))
+    for index, (name, one) in enumerate(scaling.items()):
+        axes = figure.add_subplot(1, 3, index + 1)
+        axes.loglog(one["sizes"], one["seconds"], "o-", color="#0072B2")
+        axes.set_xlabel(name)
+        axes.set_title(f"slope {one['slope'][0]:.2f}", fontsize=9)
+        axes.set_ylabel("seconds" if index == 0 else "")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -22,7 +22,6 @@ from dnc.types import Array, Bool, Float
 ITERATIONS = 60
 _FLOOR = 1e-10  # smallest Var / E^2 the optimiser sees
 _JITTER = 1e-5  # added to correlations; more variance is still a valid bound
-_BLOCK = 256  # problems solved at once
 
 
 def ellipsoid_bound(
@@ -97,7 +96,9 @@ def joint_bound(
     covariance = margin_covariance(geometry, moments, shots)
     solvable = jnp.all(jnp.take_along_axis(moments.defined, others, axis=2), axis=2)
     mean, correlation = _standardised(mean, covariance, solvable)
-    best = _in_blocks(mean.reshape(m * k, q), correlation.reshape(m * k, q, q)).reshape(m, k)
+    # One problem after the other: batched triangular solves deadlock in XLA on CPU from about 32 x 32 on.
+    problems = mean.reshape(m * k, q), correlation.reshape(m * k, q, q)
+    best = jax.lax.map(lambda problem: smallest_ellipsoid_bound(*problem), problems).reshape(m, k)
     joint = jnp.where(solvable & jnp.isfinite(best), best + rest, 1)
     return jnp.minimum(jnp.minimum(joint, union), 1)
 
@@ -114,17 +115,3 @@ def _standardised(
     deviation = jnp.sqrt(jnp.diagonal(covariance, axis1=2, axis2=3))
     correlation = covariance / deviation[..., :, None] / deviation[..., None, :]
     return mean / deviation, correlation + _JITTER * eye
-
-
-def _in_blocks(mean: Float[Array, "p q"], correlation: Float[Array, "p q q"]) -> Float[Array, " p"]:
-    """`smallest_ellipsoid_bound` of many problems, in equal blocks: memory of one, compiled once."""
-    problems = mean.shape[0]
-    blocks = -(-problems // _BLOCK)
-    size = -(-problems // blocks)
-    filler = (0, blocks * size - problems)
-    bounds = jax.lax.map(
-        lambda problem: smallest_ellipsoid_bound(*problem),
-        (jnp.pad(mean, (filler, (0, 0)), mode="edge"), jnp.pad(correlation, (filler, (0, 0), (0, 0)), mode="edge")),
-        batch_size=size,
-    )
-    return bounds[:problems]

@@ -114,8 +114,7 @@ class Analysis:
         """Label-free measures of the features: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`."""
         peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
         scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
-        names = ("rankme", "effective_rank", "participation_ratio", "alpha_req")
-        return {name: float(getattr(spectrum, name)(scaled)) for name in names}
+        return {name: float(value) for name, value in spectrum.label_free(scaled).items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python numbers, strings, lists and dicts; nan and inf become None."""

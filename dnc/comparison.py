@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.stats
 
 from dnc.analysis import Analysis, plain, write_text
 
@@ -131,6 +130,8 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    import scipy.stats  # half a second that importing this module need not take
+
     known = np.isfinite(one) & np.isfinite(other)
     ranks = [scipy.stats.rankdata(values[known]) for values in (one, other)]
     if known.sum() < 3 or any(np.ptp(rank) == 0 for rank in ranks):

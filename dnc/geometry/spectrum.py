@@ -74,6 +74,17 @@ def alpha_req(features: Float[ArrayLike, "n d"], first: int = 1, last: int | Non
 
 
 @jax.jit
+def label_free(features: Float[ArrayLike, "n d"]) -> dict[str, Float[Array, ""]]:
+    """`rankme`, `effective_rank`, `participation_ratio` and `alpha_req`, by name; decompositions are shared."""
+    return {
+        "rankme": rankme(features),
+        "effective_rank": effective_rank(features),
+        "participation_ratio": participation_ratio(features),
+        "alpha_req": alpha_req(features),
+    }
+
+
+@jax.jit
 def lidar(views: Float[ArrayLike, "n q d"]) -> Float[Array, ""]:
     """LiDAR (Thilak et al. 2023) of q views of each of n samples: the effective rank of linear discriminants.
 

@@ -19,7 +19,7 @@ from dnc.geometry.pairs import PairGeometry, mean_over_pairs
 from dnc.probes.ncc import FewShotError, few_shot_error
 from dnc.types import Float, Int
 
-_QUERY_OPERATIONS = 2e11  # n k d^2 up to which every analysis measures its queries
+_QUERY_OPERATIONS = 5e11  # n k d^2 up to which every analysis measures its queries
 
 
 def check_shots(shots: Sequence[int]) -> tuple[int, ...]:

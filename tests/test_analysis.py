@@ -302,7 +302,7 @@ def test_superclasses_must_map_every_class():
 
 
 def test_intervals_enclose_most_estimates():
-    result = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1, 5], repeats=2, replicates=40)
+    result = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1, 5], repeats=2, replicates=10)
     intervals = result.task.intervals
     assert {"mean_cdnv", "mean_directional_cdnv", "exact_cantelli", "exact_conditional"} <= set(intervals)
     for name, one in intervals.items():

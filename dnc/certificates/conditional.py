@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from dnc.certificates.margin import separated, spread_of_centroid
-from dnc.certificates.union import Bounds
+from dnc.certificates.union import Bounds, safe_sqrt
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.queries import QueryGeometry
 from dnc.types import Array, Bool, Float
@@ -99,9 +99,9 @@ def _threshold_bound(
 
 def _cantelli(margin: Float[Array, "n k"], variance: Float[Array, "n k"]) -> Float[Array, "n k"]:
     """variance / (variance + margin^2), and 1 unless the margin is positive."""
-    deviation = jnp.sqrt(variance)  # a ratio first: the square of a margin would overflow first
-    ratio = jnp.where(deviation > 0, margin / jnp.where(deviation > 0, deviation, 1), jnp.inf)
-    return jnp.where(margin > 0, 1 / (1 + ratio**2), 1)
+    deviation = safe_sqrt(variance)  # a ratio first: the square of a margin would overflow first
+    ratio = margin / jnp.where(deviation > 0, deviation, 1)
+    return jnp.where(margin > 0, jnp.where(deviation > 0, 1 / (1 + ratio**2), 0), 1)
 
 
 def _of_own(values: Float[Array, "n k"], own: Bool[Array, "n k"]) -> Float[Array, "n 1"]:

@@ -15,7 +15,8 @@ SHELL := /bin/bash
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
 PYTEST_FLAGS ?=
-# Two workers halve the wall time from two cores on; more would compete for XLA's own threads.
+# Two workers halve the wall time from two cores on; more would compete for XLA's own threads. A file's tests stay with
+# one worker, which then makes the file's runs and compiles its programs once.
 JOBS ?= $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 2 || echo 0)
 
 # A plain path, not an import hook: beside a clone called dnc, the hook loses to the clone's own folder.
@@ -34,10 +35,10 @@ quickstart: install
 	$(bin)/python -m dnc.train --config=configs/quickstart.py --workdir=$(WORKDIR)
 
 test: install-dev
-	$(bin)/python -m pytest -n $(JOBS) $(PYTEST_FLAGS)
+	$(bin)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_FLAGS)
 
 test-all: install-dev
-	$(bin)/python -m pytest -n $(JOBS) -m '' $(PYTEST_FLAGS)
+	$(bin)/python -m pytest -n $(JOBS) --dist loadfile -m '' $(PYTEST_FLAGS)
 
 lint: install-dev
 	$(bin)/ruff check .

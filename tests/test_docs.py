@@ -22,7 +22,17 @@ def text_of(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in text_of(page)])
+QUICK = ("index.md", "guides/large-data.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[] if page in QUICK else pytest.mark.slow)
+        for page in PAGES
+        if "```python" in text_of(page)
+    ],
+)
 def test_examples_run_in_order(page, tmp_path, monkeypatch):
     text, scope = text_of(page), {}
     examples = list(FENCE.finditer(text))

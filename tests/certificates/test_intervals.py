@@ -39,7 +39,9 @@ def test_one_replicate_is_the_geometry_of_the_drawn_samples(key):
         np.testing.assert_allclose(interval.high[name], interval.low[name], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("statistic", "leaf"), [(collapse, "directional"), (cantelli, None)])
+@pytest.mark.parametrize(
+    ("statistic", "leaf"), [(collapse, "directional"), pytest.param(cantelli, None, marks=pytest.mark.slow)]
+)
 def test_intervals_cover_the_truth(statistic, leaf):
     """Of 95% intervals over fresh samples, most hold the value of the population (a large sample)."""
     rng = np.random.default_rng(0)

@@ -143,3 +143,36 @@ def test_streaming_many_batches_keeps_five_digits():
         parts.append((features, labels))
     features, labels = (np.concatenate(one) for one in zip(*parts, strict=True))
     assert_matches_oracle(moments, features, labels)
+
+
+@pytest.mark.slow
+def test_ten_million_samples_keep_five_digits():
+    """A thousand merges; the reference adds the same numbers in float64 about a fixed point."""
+    rng = np.random.default_rng(8)
+    k, d, size = 2, 2, 10_000
+    point = np.array([50.0, 51.0])[:, None] + np.array([[1.0, 3.0]])
+    sums = [np.zeros((k, *shape)) for shape in ((), (d,), (d, d), (d,), ())]  # of 1, y, y y^T, y |y|^2, |y|^4
+    total = ClassMoments.empty(k, d)
+    for _ in range(1000):
+        labels = rng.integers(0, k, size).astype(np.int32)
+        features = (rng.exponential(size=(size, d)) * [1, 3] + 50 + labels[:, None]).astype(np.float32)
+        total = merge(total, ClassMoments.from_batch(features, labels, k))
+        for c in range(k):
+            y = features[labels == c].astype(np.float64) - point[c]
+            square = (y**2).sum(axis=1)
+            parts = len(y), y.sum(axis=0), y.T @ y, (y * square[:, None]).sum(axis=0), (square**2).sum()
+            for one, part in zip(sums, parts, strict=True):
+                one[c] += part
+    for c in range(k):
+        n = sums[0][c]
+        e, second, third, fourth = (one[c] / n for one in sums[1:])
+        covariance = second - np.outer(e, e)
+        variance, raw = np.trace(covariance), np.trace(second)
+        skew = third - 2 * second @ e - raw * e + 2 * (e @ e) * e
+        fourth = fourth - 4 * e @ third + 4 * e @ second @ e + 2 * raw * (e @ e) - 3 * (e @ e) ** 2
+        assert total.count[c] == n
+        np.testing.assert_allclose(total.means[c], point[c] + e, rtol=1e-6)
+        np.testing.assert_allclose(total.variance[c], variance, rtol=1e-5)
+        np.testing.assert_allclose(total.covariance[c], covariance, rtol=1e-5, atol=1e-5 * variance)
+        np.testing.assert_allclose(total.third_moment[c], skew, rtol=1e-5)
+        np.testing.assert_allclose(total.fourth_moment[c], fourth, rtol=1e-5)

@@ -23,6 +23,7 @@ def test_notebook_is_stripped_of_outputs(path):
     assert [cell for cell in cells if cell.outputs or cell.execution_count is not None] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)

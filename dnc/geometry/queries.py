@@ -78,16 +78,13 @@ def query_geometry(
     n, w, v, m4 = count[labels], weights, variance[labels], fourth[labels]
     square = jnp.sum(flat * flat, axis=1)[labels]  # tr Sigma^2
     rest = jnp.where(n > w, n - w, 1)
-    s, g = w / rest, n / rest  # h = s a, b = g a
-    total = g  # what sums over all weigh, N / (N - w)
+    s, g = w / rest, n / rest  # h = s a, b = g a; sums over all weigh g, the query s
     bb, hh = g**2 * r, s**2 * r
-    own_along = total * (g**2 * q + (g * s * r) ** 2) - s * bb**2
-    own_skew = total * (g * p + 2 * g * s * q + (v + hh) * g * s * r) - s * bb**2
-    own_variance = total * (v + hh) - s * bb
-    own_fourth = total * (m4 + 4 * s * p + 4 * s**2 * q + 2 * v * hh + hh**2) - s * bb**2
-    own_square = (
-        total**2 * (square + 2 * s**2 * q + hh**2) - 2 * total * s * (g**2 * q + (g * s * r) ** 2) + (s * bb) ** 2
-    )
+    own_along = g * (g**2 * q + (g * s * r) ** 2) - s * bb**2
+    own_skew = g * (g * p + 2 * g * s * q + (v + hh) * g * s * r) - s * bb**2
+    own_variance = g * (v + hh) - s * bb
+    own_fourth = g * (m4 + 4 * s * p + 4 * s**2 * q + 2 * v * hh + hh**2) - s * bb**2
+    own_square = g**2 * (square + 2 * s**2 * q + hh**2) - 2 * g * s * (g**2 * q + (g * s * r) ** 2) + (s * bb) ** 2
     share = jnp.where(n > w, w / jnp.where(n > 0, n, 1), 0)
     return QueryGeometry(
         labels=labels,

@@ -1,7 +1,7 @@
 """How long all-pairs geometry takes, against one matrix product and against a loop over class pairs.
 
 python -m experiments.benchmarks.geometry --output=experiments/results/benchmarks            # minutes
-python -m experiments.benchmarks.geometry --output=... --imagenet=/tmp/features             # 2 GB of disk, more minutes
+python -m experiments.benchmarks.geometry --output=... --imagenet=runs/imagenet             # 2 GB of disk, more minutes
 
 Every ratio comes from one process in which the two alternate; a table and a figure are written. With --imagenet,
 float16 features of ImageNet's size are written to a memory-mapped file, streamed through a bare product and through

@@ -37,7 +37,11 @@ class Training:
     config: Config
 
     def init(self) -> tuple[nnx.GraphDef, TrainState]:
-        """The network's definition and the state at step 0."""
+        """The network's definition and the state at step 0, computed by one program."""
+        quickly = {"xla_backend_optimization_level": 0}  # run once: compiling it well takes seconds, running it none
+        return jax.jit(self._create, compiler_options=quickly)()
+
+    def _create(self) -> tuple[nnx.GraphDef, TrainState]:
         model = dict(self.config.model)
         dtype = jnp.dtype(model.pop("dtype"))
         rngs = nnx.Rngs(self.config.seed)

@@ -130,11 +130,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 def train(workdir) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(workdir.parent / "compiled")
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     environment["PYTHONPATH"] = os.getcwd()
     command = [sys.executable, "-m", "dnc.train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
-    command += ["--config.train.duration.steps=40"]
+    command += ["--config.train.duration.steps=24"]
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return subprocess.Popen(command, env=environment, cwd=workdir.parent, **streams)
 
@@ -144,7 +142,7 @@ def test_a_killed_run_started_again_ends_in_the_same_bits(tmp_path):
     output, _ = (run := train(whole)).communicate()
     assert run.returncode == 0, output
 
-    target = int(np.random.default_rng().integers(2, 36))
+    target = int(np.random.default_rng().integers(2, 20))
     run = train(killed)
     while run.poll() is None and not _reached(killed / "metrics.jsonl", target):
         time.sleep(0.01)

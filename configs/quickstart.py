@@ -22,10 +22,10 @@ def get_config() -> ConfigDict:
         held_out_renders=4,
         augmentation=dict(),
     )
-    config.model = dict(depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32")
+    config.model = dict(depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False)
     config.objective = dict(name="simclr", temperature=0.1, widths=(128,), norm=False)
     config.optimizer = dict(name="adamw", weight_decay=1e-2, clip_norm=None)
     config.schedule = dict(peak=5e-3, warmup=dict(steps=50), end_fraction=0.0)
-    config.train = dict(batch_size=128, duration=dict(steps=1400), log_every=20, checkpoint_every=200)
+    config.train = dict(batch_size=128, duration=dict(steps=1400), accumulate=1, log_every=20, checkpoint_every=200)
     config.measure = dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=True)
     return config

@@ -1,26 +1,47 @@
 """Devices and processes: the one place that knows how many there are.
 
-The program is written for the global batch; a one-dimensional mesh named `data` shards it, and everything else is
-replicated. Under jit a loss or a BatchNorm over a sharded batch is already global.
+The program is written for the global batch, on a mesh of two axes. `data` splits the batch. `fsdp` splits it as well,
+and with it every large parameter and its optimizer state. Under jit a loss or a BatchNorm over a sharded batch is
+already global, and XLA inserts what has to be exchanged.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+BATCH = PartitionSpec(("data", "fsdp"))
+LARGE = 2**16  # elements from which a parameter is split over `fsdp`
 
-def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with the single axis `data` over the given devices (all by default)."""
+
+def initialize(multihost: bool = False) -> None:
+    """Joins the other processes of this run; to be called before anything touches a device.
+
+    On a Cloud TPU pod slice this happens by itself. Elsewhere `multihost` asks for it: SLURM and Open MPI are
+    recognised, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID.
+    """
+    on_pod = len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
+    if not (multihost or on_pod) or jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    count, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
+    jax.distributed.initialize(
+        num_processes=None if count is None else int(count), process_id=None if index is None else int(index)
+    )
+
+
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """The given devices (all by default) as data x fsdp; raises ValueError where fsdp does not divide their number."""
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-
-
-def shard_batch(mesh: Mesh, batch: Any) -> Any:
-    """Host arrays to global arrays, their first axis split over `data`; each process passes its own share."""
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(f"fsdp={fsdp} does not divide {len(devices)} devices: choose a divisor")
+    types = (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh((len(devices) // fsdp, fsdp), ("data", "fsdp"), axis_types=types, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -28,15 +49,70 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def check_divisible(mesh: Mesh, batch_size: int) -> None:
-    """Raises ValueError unless the global batch splits evenly over the mesh."""
-    if batch_size <= 0 or batch_size % mesh.size:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first axis split over all devices."""
+    return NamedSharding(mesh, BATCH)
+
+
+def state_sharding(mesh: Mesh, state: Any) -> Any:
+    """For each array of a state (or its abstract shape): the longest axis that `fsdp` divides is split over it.
+
+    Arrays of fewer than `LARGE` elements, and those of which `fsdp` divides no axis, are replicated. Optimizer moments
+    have their parameter's shape, and so its sharding.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def of(x: Any) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(x.shape) if size % parts == 0]
+        if parts == 1 or x.size < LARGE or not axes:
+            return replicated(mesh)
+        longest = max(axes, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*(None,) * longest, "fsdp"))
+
+    return jax.tree.map(of, state)
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that this process's devices hold, in the order `shard_batch` expects them."""
+    places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+    ranges = {index[0].indices(batch_size) for index in places.values() if index is not None}
+    return np.concatenate([np.arange(*bounds) for bounds in sorted(ranges)])
+
+
+def shard_batch(mesh: Mesh, batch: Any) -> Any:
+    """Host arrays to global arrays, their first axis split over all devices; each process passes its `local_rows`."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def check_divisible(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Raises ValueError unless every micro-batch of the global batch splits evenly over the mesh."""
+    parts = mesh.size * accumulate
+    if batch_size <= 0 or batch_size % parts:
+        pieces = f"{mesh.size} devices" + (f" x {accumulate} micro-batches" if accumulate > 1 else "")
         raise ValueError(
-            f"batch_size={batch_size} does not divide over {mesh.size} devices: "
-            f"choose a positive multiple of {mesh.size}."
+            f"batch_size={batch_size} does not divide over {pieces}: choose a positive multiple of {parts}."
         )
 
 
 def is_lead() -> bool:
     """Whether this process writes files and prints (exactly one does)."""
     return jax.process_index() == 0
+
+
+def is_alone() -> bool:
+    """Whether there is no other process."""
+    return jax.process_count() == 1
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process. Every process must ask at the same step."""
+    if is_alone():
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def wait_for_all(where: str) -> None:
+    """Returns when every process has come here."""
+    if not is_alone():
+        multihost_utils.sync_global_devices(where)

@@ -1,6 +1,10 @@
 """Pretrain an encoder, measuring collapse on the way, and write a report.
 
 python -m dnc.train --config=configs/quickstart.py --workdir=runs/quickstart [--config.train.batch_size=256]
+
+The same command goes on with an interrupted run. Exit codes: 0 the run is complete; 75 it was stopped by SIGTERM or
+--stop_after and saved, start it again; 74 files can no longer be written (a full disk), the last checkpoint is whole;
+1 anything else, said in one line where it is a matter of the config, the workdir or the data.
 """
 
 import sys
@@ -12,22 +16,60 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config().", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, measurements and the report.")
-flags.mark_flags_as_required(["config", "workdir"])
+_FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which large parameters are split; divides their number.")
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes of this run (by itself on a TPU pod).")
+_STOP_AFTER = flags.DEFINE_float("stop_after", None, "Minutes until the run saves itself and exits with code 75.")
+_PROFILE = flags.DEFINE_string("profile", None, "START:STOP, the steps to trace into workdir/profile.")
+_COMPILE_FOR = flags.DEFINE_string(
+    "compile_for", None, "Compile for these TPUs instead, say what it takes, and train nothing: v5e:4x4, v5p:4x4x4, ..."
+)
+flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    from dnc import distributed
-    from dnc.training import loop
+    logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
+    if _COMPILE_FOR.value:
+        from dnc.training import ahead_of_time
 
-    logging.set_verbosity(logging.WARNING)  # checkpointing reports every file at INFO
-    workdir, mesh = epath.Path(str(_WORKDIR.value)), distributed.data_mesh()
+        sys.exit(ahead_of_time.report(_CONFIG.value, _COMPILE_FOR.value, _FSDP.value))
+    if not _WORKDIR.value:
+        raise app.UsageError("--workdir is missing: the folder for checkpoints, measurements and the report")
+    sys.exit(_train(epath.Path(_WORKDIR.value), _steps(_PROFILE.value)))
+
+
+def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
+    """The exit code, or the message of an error that the user can mend."""
+    from dnc import distributed
+    from dnc.training import interruption, loop
+    from dnc.training.window import NonFiniteLossError
+
     try:
+        distributed.initialize(_MULTIHOST.value)
+        mesh = distributed.make_mesh(_FSDP.value)
         training = loop.prepare(_CONFIG.value, workdir, mesh)
     except (OSError, TypeError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    loop.run(training, workdir, mesh)
+        return f"error: {error}"
+    try:
+        last = loop.run(training, workdir, mesh, stop_after=_STOP_AFTER.value, profile=profile)
+    except Exception as error:
+        if interruption.is_disk_error(error):
+            print(f"error: {error}\nThe last checkpoint is whole: make room, then start again", file=sys.stderr)
+            return interruption.CANNOT_WRITE
+        if isinstance(error, NonFiniteLossError | OSError):
+            return f"error: {error}"
+        raise
+    return interruption.INTERRUPTED if last is None else 0
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit() and int(start) < int(stop)):
+        raise app.UsageError(f"--profile={text}: give START:STOP, two steps, as in --profile=20:30")
+    return int(start), int(stop)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TypeAlias, TypedDict
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 ArrayLike: TypeAlias = jax.Array | np.ndarray
 
@@ -25,4 +25,4 @@ class Batch(TypedDict):
     labels: Mapping[str, Int[Array, "b"]]
 
 
-__all__ = ["Array", "ArrayLike", "Batch", "Bool", "Float", "Int", "Key", "UInt8"]
+__all__ = ["Array", "ArrayLike", "Batch", "Bool", "Float", "Int", "Key", "UInt8", "UInt32"]

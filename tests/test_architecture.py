@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "models": {"types"},
     "objectives": {"types", "models"},
     "data": {"types", "distributed"},
-    "training": {"types", "distributed", "data", "models", "objectives", "analysis", "report"},
+    "training": {"types", "distributed", "data", "geometry", "models", "objectives", "analysis", "report"},
     "comparison": {"types", "analysis", "report"},
     "__init__": {"types", "geometry", "certificates", "probes", "analysis", "task_analysis", "comparison"},
 }

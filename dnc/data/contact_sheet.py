@@ -34,4 +34,7 @@ def save_contact_sheet(
             members = np.flatnonzero(labels[task] == index)
             chosen.extend(generator.choice(members, size=columns // 2, replace=len(members) < columns // 2))
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(images[np.array(chosen)], columns).save(path)
+    scratch = path.with_name(f".{path.name}")
+    with scratch.open("wb") as file:
+        contact_sheet(images[np.array(chosen)], columns).save(file, format="PNG")
+    scratch.replace(path)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import grain
+import jax
 import numpy as np
 
 from dnc.types import Array, Batch, Key
@@ -31,13 +32,23 @@ class TrainingData(Protocol):
         ...
 
 
-def batches(source: grain.MapDataset, batch_size: int, seed: int, start_step: int = 0) -> Iterator[Any]:
-    """Batches from `start_step` on, without end: shuffled anew each epoch, what does not fill a batch is dropped.
+def batches(
+    source: grain.MapDataset, batch_size: int, seed: int, start_step: int = 0, rows: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Example numbers [batch_size] and examples of each batch from `start_step` on, without end.
 
-    Batch s is the same whether training started at step 0 or resumed at s: the pipeline has no state to save.
+    Shuffled anew each epoch; what does not fill a batch is dropped. Batch s is a function of the seed and s alone: the
+    same whether training started at step 0 or resumed at s, on however many processes. The numbers are those of the
+    whole batch; of the examples, only its `rows` are read (all by default).
     """
     if len(source) < batch_size:
         raise ValueError(f"batch_size={batch_size} is larger than the data set of {len(source)} examples.")
-    endless = source.shuffle(seed=seed).batch(batch_size, drop_remainder=True).repeat()
+    rows = np.arange(batch_size) if rows is None else rows
+
+    def read(numbers: np.ndarray) -> tuple[np.ndarray, Any]:
+        examples = [source[int(number)] for number in numbers[rows]]
+        return numbers, jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
+
+    order = grain.MapDataset.range(len(source)).shuffle(seed=seed).batch(batch_size, drop_remainder=True).repeat()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-    return iter(endless[start_step:].to_iter_dataset(options))
+    return iter(order.map(read)[start_step:].to_iter_dataset(options))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from dnc.models.normalization import batch_norm
+from dnc.models.normalization import at_least_float32, batch_norm
 from dnc.types import Array, Float
 
 
@@ -15,7 +15,7 @@ class Projector(nnx.Module):
 
     norm: hidden layers are Dense (no bias), BatchNorm, ReLU instead of Dense, ReLU.
     last_bias: whether the last layer, which nothing follows, has a bias.
-    dtype: type of the matrix products; parameters, normalisation and the output are float32.
+    dtype: type of the matrix products; parameters are float32, normalisation and the output at least.
     """
 
     def __init__(
@@ -36,9 +36,10 @@ class Projector(nnx.Module):
             layers.append(nnx.Linear(in_features, width, use_bias=not norm, dtype=dtype, rngs=rngs))
             in_features = width
         self.layers = nnx.List(layers)
-        self.norms = nnx.List([batch_norm(width, rngs=rngs) if norm else None for width in hidden])
+        self.norms = nnx.List([batch_norm(width, dtype=dtype, rngs=rngs) if norm else None for width in hidden])
         self.last = nnx.Linear(in_features, out_features, use_bias=last_bias, dtype=dtype, rngs=rngs)
         self.features = out_features
+        self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b d"], *, train: bool) -> Float[Array, "b p"]:
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -46,4 +47,4 @@ class Projector(nnx.Module):
             if norm is not None:
                 x = norm(x, use_running_average=not train)
             x = nnx.relu(x)
-        return self.last(x).astype(jnp.float32)
+        return self.last(x).astype(at_least_float32(self.dtype))

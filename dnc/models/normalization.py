@@ -3,10 +3,18 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 
-def batch_norm(features: int, *, zero_scale: bool = False, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch normalisation over all axes but the last, in float32 whatever the input's type.
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
+    """The type of what is kept exact in a network that computes in `dtype`: statistics, features, embeddings."""
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)
+
+
+def batch_norm(
+    features: int, *, zero_scale: bool = False, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+) -> nnx.BatchNorm:
+    """Batch normalisation over all axes but the last, `at_least_float32` in a network that computes in `dtype`.
 
     y = scale * (x - mean) / sqrt(var + 1e-5) + bias;  running <- 0.9 * running + 0.1 * batch  (PyTorch's momentum 0.1)
 
@@ -15,5 +23,6 @@ def batch_norm(features: int, *, zero_scale: bool = False, rngs: nnx.Rngs) -> nn
     zero, so that a residual block begins as the identity (Goyal et al. 2017, sec. 5.1).
     """
     init = jax.nn.initializers.zeros if zero_scale else jax.nn.initializers.ones
-    # dtype float32, not the compute type: with dtype=bfloat16 Flax would also round the running statistics it reads.
-    return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, scale_init=init, rngs=rngs)
+    # Not the compute type itself: with dtype=bfloat16 Flax would also round the running statistics it reads.
+    exact = at_least_float32(dtype)
+    return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=exact, scale_init=init, rngs=rngs)

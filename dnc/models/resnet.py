@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from dnc.models.convolution import conv_general_dilated
 from dnc.models.encoder import Encoder
-from dnc.models.normalization import batch_norm
+from dnc.models.normalization import at_least_float32, batch_norm
 from dnc.types import Array, Float
 
 he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -42,7 +42,7 @@ class ConvNorm(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        self.norm = batch_norm(out_features, zero_scale=zero_scale, rngs=rngs)
+        self.norm = batch_norm(out_features, zero_scale=zero_scale, dtype=dtype, rngs=rngs)
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
@@ -102,6 +102,10 @@ class Bottleneck(nnx.Module):
         return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, train=train)))
 
 
+def _run(block: BasicBlock | Bottleneck, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 c2"]:
+    return block(x, train=train)
+
+
 def _shortcut(in_features: int, out_features: int, stride: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> ConvNorm | None:
     if stride == 1 and in_features == out_features:
         return None
@@ -129,7 +133,9 @@ class ResNet(Encoder):
     stem: "cifar" = 3x3, stride 1; "cifar_s2" = 3x3, stride 2; "imagenet" = 7x7, stride 2, then 3x3 max-pool, stride 2.
     width: channels of the first stage (64 in the paper); the features number 8 * width, for bottlenecks 32 * width.
     zero_init_residual: start the last normalisation scale of every residual branch at zero.
-    dtype: type of convolutions and activations. Parameters, normalisation and the pooled features are float32.
+    dtype: type of convolutions and activations. Parameters are float32, normalisation and the pooled
+      features at least.
+    remat: keep only the input of every block and compute its inside again for the gradient: less memory, more work.
     """
 
     def __init__(
@@ -141,6 +147,7 @@ class ResNet(Encoder):
         channels: int = 3,
         zero_init_residual: bool = False,
         dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
         if depth not in ARCHITECTURES:
@@ -170,12 +177,14 @@ class ResNet(Encoder):
         self.blocks = nnx.List(blocks)
         self.features = in_features
         self.dtype = dtype
+        self.remat = remat
 
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b d"]:
-        """Features in float32. `train=True` normalises with the batch and updates the running statistics."""
+        """Features, at least in float32. `train=True` normalises with the batch and updates the running statistics."""
         x = nnx.relu(self.stem(images.astype(self.dtype), train=train))
         if self.pool:
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+        run = nnx.remat(_run, static_argnums=2) if self.remat else _run
         for block in self.blocks:
-            x = block(x, train=train)
-        return x.mean(axis=(1, 2), dtype=jnp.float32)
+            x = run(block, x, train)
+        return x.mean(axis=(1, 2), dtype=at_least_float32(self.dtype))

@@ -1,6 +1,6 @@
 """What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,7 +17,12 @@ def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 @runtime_checkable
 class Objective(Protocol):
-    """A training method: a frozen dataclass of its hyperparameters."""
+    """A training method: a frozen dataclass of its hyperparameters.
+
+    separable: whether the loss is a mean over examples, each seeing no other. Then gradients may be accumulated.
+    """
+
+    separable: ClassVar[bool]
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
         """The module to train: the encoder as `.encoder`, and the heads that the method needs."""

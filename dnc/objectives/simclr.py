@@ -1,6 +1,7 @@
 """SimCLR: contrast the two views of an image with every other view of the global batch."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,7 @@ class SimCLR:
     widths, norm, last_bias: the projector, see `Projector`.
     """
 
+    separable: ClassVar[bool] = False
     temperature: float = 0.2
     decoupled: bool = False
     widths: tuple[int, ...] = (2048, 256)

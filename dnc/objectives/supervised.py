@@ -1,6 +1,7 @@
 """Supervised training on one task's labels: what self-supervised collapse is compared with."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ class Supervised:
     label_smoothing: share of the target's mass that is spread evenly over all classes.
     """
 
+    separable: ClassVar[bool] = True
     task: str
     num_classes: int
     label_smoothing: float = 0.0

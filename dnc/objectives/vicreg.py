@@ -1,6 +1,7 @@
 """VICReg: equal views, dimensions that vary, dimensions that do not covary."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,7 @@ class VICReg:
     widths, norm, last_bias: the expander, see `Projector`.
     """
 
+    separable: ClassVar[bool] = False
     invariance_weight: float = 25.0
     variance_weight: float = 25.0
     covariance_weight: float = 1.0

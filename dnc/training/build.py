@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from dnc import distributed
 from dnc.data.arrays import ArrayTraining
 from dnc.data.augment import Augmentation
 from dnc.data.multitask import MultitaskImages
@@ -36,10 +38,17 @@ class Training:
     steps_per_epoch: int
     config: Config
 
-    def init(self) -> tuple[nnx.GraphDef, TrainState]:
-        """The network's definition and the state at step 0, computed by one program."""
+    def abstract(self, mesh: Mesh) -> tuple[nnx.GraphDef, TrainState]:
+        """The network's definition, and the shapes and shardings of the state."""
+        graphdef, state = jax.eval_shape(self._create)
+        shardings = distributed.state_sharding(mesh, state)
+        return graphdef, jax.tree.map(lambda x, sharding: x.update(sharding=sharding), state, shardings)
+
+    def init(self, mesh: Mesh) -> TrainState:
+        """The state at step 0, computed where it belongs."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.abstract(mesh)[1])
         quickly = {"xla_backend_optimization_level": 0}  # run once: compiling it well takes seconds, running it none
-        return jax.jit(self._create, compiler_options=quickly)()
+        return jax.jit(lambda: self._create()[1], out_shardings=shardings, compiler_options=quickly)()
 
     def _create(self) -> tuple[nnx.GraphDef, TrainState]:
         model = dict(self.config.model)
@@ -51,7 +60,12 @@ class Training:
 
 def build(config: Config) -> Training:
     """Reads the config; raises ValueError or TypeError that name the entry where one does not fit."""
-    data = make_data(config.data)
+    data, objective = make_data(config.data), make_objective(config.objective)
+    if config.train.accumulate > 1 and not objective.separable:
+        raise ValueError(
+            f"train.accumulate={config.train.accumulate}: {config.objective.name} relates the examples of a batch to "
+            "each other, so its parts have another loss. To save memory, set model.remat=True or give more devices."
+        )
     batch_size = config.train.batch_size
     examples = len(data.source())
     total_steps = steps_in(_plain(config.train.duration), batch_size, examples)
@@ -61,7 +75,7 @@ def build(config: Config) -> Training:
     )
     return Training(
         data=data,
-        objective=make_objective(config.objective),
+        objective=objective,
         optimizer=make_optimizer(learning_rate=learning_rate, **_plain(config.optimizer)),
         learning_rate=learning_rate,
         total_steps=total_steps,

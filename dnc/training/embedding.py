@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,28 +22,40 @@ from dnc.training.checkpoint import Checkpoints
 from dnc.types import Array, Float, UInt8
 
 Embed = Callable[[nnx.State, nnx.State, np.ndarray], np.ndarray]
+EMBEDDED_AT_ONCE = 576  # images, over all devices
 
 
-def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh, batch_size: int = 576) -> Embed:
-    """A function (params, rest, images uint8 [n, h, w, 3]) -> features float32 [n, d] of a network's encoder.
+def embedding_program(graphdef: nnx.GraphDef, mesh: Mesh) -> jax.stages.Wrapped:
+    """Jitted (params, rest, images uint8 [b, h, w, 3]) -> features float32 [b, d], whole on every device.
 
-    The last batch is padded with repeated images and cut again, so that one program serves any n. Statistics of
-    normalisation layers are the running ones: a feature does not depend on the other images.
+    Statistics of normalisation layers are the running ones: a feature does not depend on the other images.
     """
-    batch_size = max(batch_size // mesh.size, 1) * mesh.size
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=distributed.replicated(mesh))
     def embed_batch(params: nnx.State, rest: nnx.State, images: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
         network = nnx.merge(graphdef, params, rest, copy=True)
-        features = network.encoder(standardise(images.astype(jnp.float32) / 255.0), train=False)
-        return jax.lax.with_sharding_constraint(features, distributed.replicated(mesh))
+        return network.encoder(standardise(images.astype(jnp.float32) / 255.0), train=False)
+
+    return embed_batch
+
+
+def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh) -> Embed:
+    """A function (params, rest, images uint8 [n, h, w, 3]) -> features float32 [n, d] of a network's encoder.
+
+    The last batch is padded with repeated images and cut again, so that one program serves any n. Every process passes
+    all images, embeds its share, and gets all features.
+    """
+    batch_size = max(EMBEDDED_AT_ONCE // mesh.size, 1) * mesh.size
+    rows = distributed.local_rows(mesh, batch_size)
+    embed_batch = embedding_program(graphdef, mesh)
 
     def embed(params: nnx.State, rest: nnx.State, images: np.ndarray) -> np.ndarray:
         features = []
         for start in range(0, len(images), batch_size):
             block = images[start : start + batch_size]
             padded = np.concatenate([block, np.repeat(block[-1:], batch_size - len(block), axis=0)])
-            features.append(np.asarray(embed_batch(params, rest, distributed.shard_batch(mesh, padded)))[: len(block)])
+            batch = distributed.shard_batch(mesh, padded[rows])
+            features.append(np.asarray(embed_batch(params, rest, batch))[: len(block)])
         return np.concatenate(features)
 
     return embed
@@ -67,10 +80,13 @@ def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None =
     if not path.exists():
         raise FileNotFoundError(f"workdir={workdir} has no config.json: give the --workdir of a run of dnc.train.")
     training = build(ConfigDict(json.loads(path.read_text())))
-    mesh = distributed.data_mesh()
-    graphdef, state = training.init()
+    mesh = distributed.make_mesh()
+    graphdef, abstract = training.abstract(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    state = checkpoints.restore(jax.device_put(state, distributed.replicated(mesh)), step)
+    step = checkpoints.latest_step() if step is None else step
+    if step is None:
+        raise FileNotFoundError(f"workdir={workdir} holds no checkpoint yet.")
+    state = checkpoints.restore(abstract, step).state
     checkpoints.close()
 
     images, labels = training.data.held_out()

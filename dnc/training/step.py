@@ -24,33 +24,73 @@ def make_step(
     optimizer: optax.GradientTransformation,
     make_views: MakeViews,
     key: Key[Array, ""],
+    accumulate: int = 1,
 ) -> Step:
     """The step as a function (state, batch) -> (state, metrics); the state's buffers are donated.
 
     Views and the loss draw from `fold_in(key, step)`, so that a resumed run repeats an uninterrupted one exactly.
     Metrics hold the loss, the global norms of the gradient (before clipping) and of the updated parameters, and what
     the objective reports.
+
+    accumulate: micro-batches whose gradients are averaged one after the other, to hold the activations of one alone.
+    For a separable objective this is the same step, except that normalisation over the batch sees a micro-batch.
     """
+
+    def loss_fn(
+        params: nnx.State, rest: nnx.State, views: Batch, loss_key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], tuple[Metrics, nnx.State]]:
+        network = nnx.merge(graphdef, params, rest, copy=True)
+        loss, metrics = objective.loss(network, views, loss_key)
+        _, _, rest = nnx.split(network, nnx.Param, ...)
+        return loss, ({"loss": loss, **metrics}, rest)
+
+    differentiate = jax.grad(loss_fn, has_aux=True)
 
     @partial(jax.jit, donate_argnames="state")
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         views_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         views = make_views(batch, views_key)
+        if accumulate == 1:
+            gradients, (metrics, rest) = differentiate(state.params, state.rest, views, loss_key)
+        else:
 
-        def loss_fn(params: nnx.State) -> tuple[Float[Array, ""], tuple[Metrics, nnx.State]]:
-            network = nnx.merge(graphdef, params, state.rest, copy=True)
-            loss, metrics = objective.loss(network, views, loss_key)
-            _, _, rest = nnx.split(network, nnx.Param, ...)
-            return loss, (metrics, rest)
+            def add(rest: nnx.State, part: tuple[Batch, Key[Array, ""]]) -> tuple[nnx.State, Any]:
+                gradients, (metrics, rest) = differentiate(state.params, rest, *part)
+                return rest, (gradients, metrics)
 
-        (loss, (metrics, rest)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            parts = _micro_batches(views, accumulate), jax.random.split(loss_key, accumulate)
+            rest, (gradients, metrics) = _scan_and_average(add, state.rest, parts)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = cast(nnx.State, optax.apply_updates(state.params, updates))
         norms = {"gradient_norm": optax.tree.norm(gradients), "parameter_norm": optax.tree.norm(params)}
-        metrics = {"loss": loss, **norms, **metrics}
-        return TrainState(state.step + 1, params, rest, opt_state), metrics
+        return TrainState(state.step + 1, params, rest, opt_state), {**metrics, **norms}
 
     return step
+
+
+def _micro_batches(batch: Batch, count: int) -> Batch:
+    """Every `count`-th example into one part, so that a batch split over devices stays where it is."""
+
+    def split(x: Array, axis: int) -> Array:
+        shape = (*x.shape[:axis], x.shape[axis] // count, count, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x.reshape(shape), axis + 1, 0)
+
+    labels = {task: split(values, 0) for task, values in batch["labels"].items()}
+    return {"views": split(batch["views"], 1), "labels": labels}
+
+
+def _scan_and_average(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, parts: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan`, with the mean of the outputs instead of their stack."""
+    count = jax.tree.leaves(parts)[0].shape[0]
+    shapes = jax.eval_shape(body, carry, jax.tree.map(lambda x: x[0], parts))[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(so_far: tuple[Any, Any], part: Any) -> tuple[tuple[Any, Any], None]:
+        carry, output = body(so_far[0], part)
+        return (carry, jax.tree.map(lambda total, x: total + x / count, so_far[1], output)), None
+
+    result, _ = jax.lax.scan(add, (carry, zeros), parts)
+    return result
 
 
 @partial(jax.jit, static_argnames="make_views")

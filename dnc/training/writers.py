@@ -13,6 +13,8 @@ from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from dnc import distributed
+
 PACKAGES = ("dnc", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml_collections", "numpy")
 
 
@@ -38,26 +40,40 @@ def environment() -> dict[str, Any]:
 
 
 class MetricWriter:
-    """Appends metrics to metrics.jsonl and TensorBoard; lines after `start_step` of an interrupted run are dropped."""
+    """Appends to metrics.jsonl, timing.jsonl and TensorBoard, in the lead process alone.
+
+    metrics.jsonl is a function of the config: an interrupted run ends with the lines of an unbroken one. What a process
+    took for it is in timing.jsonl. Lines after `start_step`, of a run that was interrupted, are dropped.
+    """
 
     def __init__(self, workdir: epath.Path, start_step: int) -> None:
-        self._path = workdir / "metrics.jsonl"
-        kept = []
-        if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= start_step]
-        scratch = workdir / ".metrics.jsonl"
-        scratch.write_text("".join(f"{line}\n" for line in kept))
-        scratch.replace(self._path)
-        self._board = SummaryWriter(os.fspath(workdir / "tensorboard"), purge_step=start_step + 1)
+        self._metrics, self._timing = workdir / "metrics.jsonl", workdir / "timing.jsonl"
+        self._board = None
+        if distributed.is_lead():
+            for path in (self._metrics, self._timing):
+                _drop_lines_after(path, start_step)
+            self._board = SummaryWriter(os.fspath(workdir / "tensorboard"), purge_step=start_step + 1)
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+    def write(self, step: int, metrics: Mapping[str, Any], timing: Mapping[str, float]) -> None:
+        if self._board is None:
+            return
+        for path, values in ((self._metrics, metrics), (self._timing, timing)):
+            with path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in {**metrics, **timing}.items():
+            if not isinstance(value, str):
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _drop_lines_after(path: epath.Path, step: int) -> None:
+    lines = path.read_text().splitlines() if path.exists() else []
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+    scratch.replace(path)
 
 
 def _step_of(line: str) -> int | float:
@@ -68,24 +84,34 @@ def _step_of(line: str) -> int | float:
 
 
 class Progress:
-    """A bar on a terminal, plain lines elsewhere, with what the metrics say and the time left."""
+    """A bar on a terminal, plain lines elsewhere, with what the metrics say and the time left; the lead's alone."""
 
     def __init__(self, total: int, start: int) -> None:
+        self._silent = not distributed.is_lead()
         self._bar = tqdm(
-            total=total, initial=start, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, smoothing=0.1
+            total=total,
+            initial=start,
+            unit="step",
+            disable=self._silent or not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            smoothing=0.1,
         )
         self._total = total
 
-    def update(self, step: int, metrics: Mapping[str, float], seconds_left: float | None) -> None:
-        shown = f"loss {metrics['loss']:.4g}  {metrics['examples_per_second']:.0f} examples/s"
+    def update(
+        self, step: int, metrics: Mapping[str, Any], timing: Mapping[str, float], seconds_left: float | None
+    ) -> None:
+        shown = f"loss {metrics['loss']:.4g}  {timing['examples_per_second']:.0f} examples/s"
         if self._bar.disable:
             left = "" if seconds_left is None else f"  {clock(seconds_left)} left"
-            print(f"step {step}/{self._total}  {shown}{left}", flush=True)
+            self.say(f"step {step}/{self._total}  {shown}{left}")
         else:
             self._bar.set_postfix_str(shown)
             self._bar.update(step - self._bar.n)
 
     def say(self, text: str) -> None:
+        if self._silent:
+            return
         if self._bar.disable:
             print(text, flush=True)
         else:

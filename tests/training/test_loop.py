@@ -16,12 +16,13 @@ from dnc import distributed
 from dnc.training import loop
 from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
+from dnc.training.window import NonFiniteLossError
 from tests.training import tiny
 
 
 @pytest.fixture(scope="module")
 def one_device():
-    return distributed.data_mesh(jax.devices()[:1])
+    return distributed.make_mesh(devices=jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,12 @@ def lines(workdir) -> list[dict]:
 
 
 def parameters(workdir, step: int | None = None) -> list[np.ndarray]:
-    _, state = build(tiny.get_config()).init()
+    mesh = distributed.make_mesh(devices=jax.devices()[:1])
+    _, like = build(tiny.get_config()).abstract(mesh)
     checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", read_only=True)
-    restored = checkpoints.restore(state, step)
+    restored = checkpoints.restore(like, checkpoints.latest_step() if step is None else step)
     checkpoints.close()
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored)]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored.state)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,11 @@ def test_a_run_leaves_its_numbers_and_its_report(finished):
     measured = sorted(path.name for path in (workdir / "measurements").iterdir())
     assert measured == [f"step_{step:08d}.json" for step in (0, 1, 2, 5, 8)]
     assert [line["step"] for line in lines(workdir)] == list(range(1, 9))
-    assert {"loss", "gradient_norm", "learning_rate", "examples_per_second", "epoch"} <= lines(workdir)[0].keys()
+    assert {"loss", "gradient_norm", "learning_rate", "examples", "epoch"} <= lines(workdir)[0].keys()
+    timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in timing] == list(range(1, 9))
+    assert {"examples_per_second", "input_seconds_per_step", "step_seconds_per_step", "input_share"} <= timing[0].keys()
+    assert any("measurement_seconds" in line and "checkpoint_seconds" in line for line in timing)
     assert json.loads((workdir / "config.json").read_text())["train"]["batch_size"] == 16
     assert "jax" in json.loads((workdir / "environment.json").read_text())["packages"]
     assert any((workdir / "tensorboard").iterdir())
@@ -106,7 +112,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
     config = tiny.get_config()
     config.train.batch_size = 12
     with pytest.raises(ValueError, match=r"batch_size=12 does not divide over 8 devices"):
-        loop.train_and_evaluate(config, tmp_path / "new", distributed.data_mesh(jax.devices()[:8]))
+        loop.train_and_evaluate(config, tmp_path / "new", distributed.make_mesh(devices=jax.devices()[:8]))
     assert not (tmp_path / "new").exists()
 
 
@@ -123,7 +129,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     config = tiny.get_config()
     config.schedule.peak = 1e30
     config.train.log_every = 100  # found at the next save all the same
-    with pytest.raises(loop.NonFiniteLossError, match=r"step \d+: .*last good checkpoint is of step \d+"):
+    with pytest.raises(NonFiniteLossError, match=r"step \d+: .*last good checkpoint is of step \d+"):
         loop.train_and_evaluate(config, tmp_path, one_device)
     assert all(np.all(np.isfinite(leaf)) for leaf in parameters(tmp_path))
 
@@ -133,12 +139,13 @@ def train(workdir) -> subprocess.Popen:
     environment["PYTHONPATH"] = os.getcwd()
     command = [sys.executable, "-m", "dnc.train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
     command += ["--config.train.duration.steps=24"]
+    workdir.parent.mkdir(exist_ok=True)
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return subprocess.Popen(command, env=environment, cwd=workdir.parent, **streams)
 
 
 def test_a_killed_run_started_again_ends_in_the_same_bits(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"  # a page bears its run's name
     output, _ = (run := train(whole)).communicate()
     assert run.returncode == 0, output
 
@@ -152,8 +159,8 @@ def test_a_killed_run_started_again_ends_in_the_same_bits(tmp_path):
 
     output, _ = (run := train(killed)).communicate()
     assert run.returncode == 0, output
-    assert [line["step"] for line in lines(killed)] == [line["step"] for line in lines(whole)]
-    assert [line["loss"] for line in lines(killed)] == [line["loss"] for line in lines(whole)]
+    for name in ("metrics.jsonl", "report/index.html"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
     for expected, actual in zip(parameters(whole), parameters(killed), strict=True):
         np.testing.assert_array_equal(actual, expected)
 

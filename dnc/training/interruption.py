@@ -1,0 +1,68 @@
+"""Reasons to stop before the last step, with everything saved: the scheduler's signal, a time limit, a full disk."""
+
+import errno
+import signal
+import threading
+import time
+from types import TracebackType
+
+from dnc import distributed
+
+INTERRUPTED = 75  # exit code (EX_TEMPFAIL): saved, start the same command again to go on
+CANNOT_WRITE = 74  # exit code (EX_IOERR): the disk is full or gone; the checkpoint before is whole
+
+_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file system", "RESOURCE_EXHAUSTED")
+
+
+class Interruption:
+    """Watches for SIGTERM, inside a `with` block, and for the time limit, in minutes.
+
+    The process goes on until the loop asks, so that the step under way is finished and saved.
+    """
+
+    def __init__(self, stop_after: float | None = None) -> None:
+        self._stop_after = stop_after
+        self._deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
+        self._terminated = False
+        self._before = None
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            self._before = signal.signal(signal.SIGTERM, self._terminate)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _terminate(self, *_: object) -> None:
+        self._terminated = True
+
+    @property
+    def _late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def requested(self) -> bool:
+        """Whether any process is to stop; every process must ask at the same steps."""
+        return distributed.any_process(self._terminated or self._late)
+
+    @property
+    def reason(self) -> str:
+        if self._terminated:
+            return "SIGTERM"
+        return f"the limit of {self._stop_after:g} minutes" if self._late else "another process"
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that files can no longer be written."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in _ERRNOS:
+            return True
+        if any(phrase in str(chain) for phrase in _PHRASES):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False

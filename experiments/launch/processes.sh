@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Train with several processes on one machine, as on several hosts.
+#
+#   PROCESSES=2 DEVICES=2 experiments/launch/processes.sh --config=configs/quickstart.py --workdir=runs/two
+#
+# DEVICES is the number of virtual CPU devices of each process. The output is that of process 0; the others' goes to
+# process_N.log beside it when LOGS names a folder. Ends with the first exit code that is not 0, and ends the others.
+set -uo pipefail
+PROCESSES=${PROCESSES:-2}
+export JAX_NUM_PROCESSES=$PROCESSES
+export JAX_COORDINATOR_ADDRESS=${JAX_COORDINATOR_ADDRESS:-127.0.0.1:$((20000 + RANDOM % 20000))}
+[ -z "${DEVICES:-}" ] || export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$DEVICES"
+
+pids=()
+stop() { kill -TERM "${pids[@]}" 2>/dev/null; }
+trap stop INT TERM
+for ((index = 0; index < PROCESSES; index++)); do
+  output=/dev/null
+  [ -z "${LOGS:-}" ] || output=$LOGS/process_$index.log
+  [ "$index" -ne 0 ] || output=/dev/stdout
+  JAX_PROCESS_ID=$index "${PYTHON:-python}" -m dnc.train --multihost "$@" >"$output" &
+  pids+=($!)
+done
+
+status=0
+for ((index = 0; index < PROCESSES; index++)); do
+  wait -n || { status=$?; stop; }
+done
+wait
+exit "$status"

@@ -25,7 +25,8 @@ def initialize(multihost: bool = False) -> None:
     recognised, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
     """
-    on_pod = len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    on_pod = "," in hosts and " " not in hosts  # off a TPU, libtpu puts a sentence there
     if not (multihost or on_pod) or jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
@@ -32,7 +33,8 @@ def similarities(
     anchors = z.reshape(-1, z.shape[-1])
     # "highest": the product is bfloat16 by default on accelerators, and temperature 0.1 multiplies its error by ten
     pairwise = jnp.dot(anchors, anchors.T, precision="highest")
-    example = jnp.arange(len(anchors)) // 2
+    # A constant, which every device holds: numbers made on the devices would be split over them and gathered again.
+    example = jnp.asarray(np.arange(len(anchors), dtype=np.int32) // 2)
     return jnp.repeat(positive, 2), jnp.where(example[:, None] == example[None, :], -jnp.inf, pairwise)
 
 

@@ -23,6 +23,8 @@ from dnc.training.build import Config, Training, build, root_key
 from dnc.training.embedding import EMBEDDED_AT_ONCE, embedding_program
 from dnc.training.step import make_step
 
+STEP = "training step"
+
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
@@ -162,21 +164,20 @@ def _bytes(kind: str, bits: str, shape: str) -> int:
     return width * math.prod(int(size) for size in shape.split(",") if size)
 
 
+def step_program(training: Training, mesh: Mesh) -> Program:
+    """One training step of the global batch."""
+    graphdef, state = training.abstract(mesh)
+    train, key = training.config.train, root_key(training.config)
+    step = make_step(graphdef, training.objective, training.optimizer, training.data.make_views, key, train.accumulate)
+    batch = _abstract_rows(mesh, train.batch_size, training.data.source()[0])
+    return compiled_program(STEP, step.lower(state, batch), mesh.size)
+
+
 def programs(training: Training, mesh: Mesh) -> Iterator[Program]:
     """The training step, the embedding of one batch, and one labeling's geometry of the held-out images."""
+    yield step_program(training, mesh)
     graphdef, state = training.abstract(mesh)
-    config, chips = training.config, mesh.size
-    step = make_step(
-        graphdef,
-        training.objective,
-        training.optimizer,
-        training.data.make_views,
-        root_key(config),
-        config.train.accumulate,
-    )
-    batch = _abstract_rows(mesh, config.train.batch_size, training.data.source()[0])
-    yield compiled_program("training step", step.lower(state, batch), chips)
-
+    chips = mesh.size
     images, _ = training.data.held_out()
     at_once = max(EMBEDDED_AT_ONCE // chips, 1) * chips
     embed = embedding_program(graphdef, mesh)
@@ -191,12 +192,12 @@ def programs(training: Training, mesh: Mesh) -> Iterator[Program]:
     yield geometry_program(mesh, n, width, classes)
 
 
-def geometry_program(mesh: Mesh, n: int, d: int, k: int, dtype: Any = jnp.float32) -> Program:
-    """All pairs of k classes of n features of dimension d, sharded over every chip."""
+def geometry_program(mesh: Mesh, n: int, d: int, k: int, overlap: str = "cauchy_schwarz") -> Program:
+    """All pairs of k classes of n float32 features of dimension d, split over all chips; see `pair_geometry`."""
     rows = distributed.batch_sharding(mesh)
-    features = jax.ShapeDtypeStruct((n, d), dtype, sharding=rows)
+    features = jax.ShapeDtypeStruct((n, d), jnp.float32, sharding=rows)
     labels = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=rows)
-    measure = jax.jit(lambda x, y: pair_geometry(x, y, num_classes=k, overlap="cauchy_schwarz", parts=mesh.size))
+    measure = jax.jit(lambda x, y: pair_geometry(x, y, num_classes=k, overlap=overlap, parts=mesh.size))
     name = f"geometry of {n:,} features of dimension {d} in {k:,} classes"
     return compiled_program(name, measure.lower(features, labels), mesh.size)
 
@@ -218,7 +219,7 @@ def report(config: Config, topology: str, fsdp: int = 1) -> int | str:
     print(f"{topology}: {mesh.size} chips, data={mesh.shape['data']}, fsdp={mesh.shape['fsdp']}", flush=True)
     too_large = []
     for program in programs(training, mesh):
-        print(program.summary(chip, config.train.batch_size if program.name == "training step" else None), flush=True)
+        print(program.summary(chip, config.train.batch_size if program.name == STEP else None), flush=True)
         if program.memory > chip.memory:
             too_large.append(program.name)
     if too_large:

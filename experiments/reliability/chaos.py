@@ -184,7 +184,7 @@ def out_of_time(workdir: pathlib.Path, rng: random.Random, duration: float) -> N
 
 def started_twice(workdir: pathlib.Path, rng: random.Random, duration: float) -> None:
     first = train(workdir)
-    while lines(workdir) < 2 and first.poll() is None:
+    while not (workdir / ".lock").exists() and first.poll() is None:
         time.sleep(0.01)
     second = subprocess.run(
         [sys.executable, "-m", "dnc.train", f"--config={CONFIG}", f"--workdir={workdir}"],

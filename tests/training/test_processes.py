@@ -1,0 +1,87 @@
+"""Two processes of two devices each: trained, killed, and resumed by two processes and by one."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from dnc import distributed
+from dnc.training.build import build
+from dnc.training.checkpoint import Checkpoints
+from tests.training import tiny
+
+LAUNCHER = pathlib.Path(__file__).parents[2] / "experiments" / "launch" / "processes.sh"
+pytestmark = pytest.mark.slow
+
+
+def start(workdir: pathlib.Path, processes: int, devices: int) -> subprocess.Popen:
+    """The run, as the leader of a process group, on four devices in all."""
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment |= {"PROCESSES": str(processes), "DEVICES": str(devices), "PYTHON": sys.executable}
+    flags = [f"--config={tiny.__file__}", f"--workdir={workdir}", "--config.train.duration.steps=12", "--fsdp=2"]
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([str(LAUNCHER), *flags], env=environment, start_new_session=True, **streams)
+
+
+def finish(workdir: pathlib.Path, processes: int, devices: int) -> None:
+    output, _ = (run := start(workdir, processes, devices)).communicate(timeout=500)
+    assert run.returncode == 0, output
+
+
+def metrics(workdir: pathlib.Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def parameters(workdir: pathlib.Path) -> list[np.ndarray]:
+    _, like = build(tiny.get_config()).abstract(distributed.make_mesh(devices=jax.devices()[:1]))
+    checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", read_only=True)
+    state = checkpoints.restore(like, 12).state
+    checkpoints.close()
+    return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An unbroken run of two processes."""
+    finish(workdir := tmp_path_factory.mktemp("whole") / "run", 2, 2)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The same, both processes killed after the seventh step."""
+    workdir = tmp_path_factory.mktemp("killed") / "run"
+    run = start(workdir, 2, 2)
+    while run.poll() is None and len(metrics(workdir)) < 7:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert len(metrics(workdir)) < 12
+    return workdir
+
+
+def test_resumed_by_two_processes_the_run_ends_in_the_same_bits(whole, killed, tmp_path):
+    shutil.copytree(killed, tmp_path / "run")
+    finish(tmp_path / "run", 2, 2)
+    assert metrics(tmp_path / "run") == metrics(whole)
+    for one, two in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_resumed_by_one_process_it_sees_the_same_examples_and_ends_in_the_same_parameters(whole, killed, tmp_path):
+    shutil.copytree(killed, tmp_path / "run")
+    finish(tmp_path / "run", 1, 4)
+    assert [line["examples"] for line in metrics(tmp_path / "run")] == [line["examples"] for line in metrics(whole)]
+    for one, two in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
+        assert np.linalg.norm(one - two) <= 1e-6 * np.linalg.norm(two) + 1e-9

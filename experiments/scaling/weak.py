@@ -28,7 +28,7 @@ from dnc.training.build import Training, build
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 
-SLICES = ("v5e:2x4", "v5e:8x8", "v5e:16x16", "v6e:2x4", "v6e:8x8", "v6e:16x16")
+SLICES = ("v5e:2x4", "v5e:8x8", "v5e:16x16", "v6e:8x8")
 IMAGES_PER_CHIP = 32
 GEOMETRIES = {
     "geometry of ImageNet-1k": (1_281_167, 2048, 1000),

@@ -8,15 +8,17 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
 
 from dnc import distributed
 from dnc.training import loop
-from dnc.training.build import build
+from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.window import NonFiniteLossError
+from dnc.training.workdir import claimed
 from tests.training import tiny
 
 
@@ -100,6 +102,26 @@ def test_a_finished_run_started_again_only_writes_its_report(finished, one_devic
     np.testing.assert_array_equal(again.tasks["color"].directional_cdnv, analysis.tasks["color"].directional_cdnv)
 
 
+def test_a_run_stopped_after_every_step_ends_as_an_unbroken_one(finished, tmp_path, one_device):
+    workdir, _ = finished
+    stopped = epath.Path(tmp_path)
+    training = loop.prepare(tiny.get_config(), stopped, one_device)
+    for _ in range(3):
+        assert loop.run(training, stopped, one_device, stop_after=0.0) is None
+    assert len(lines(tmp_path)) <= 3
+    loop.run(training, stopped, one_device)
+    assert lines(tmp_path) == lines(workdir)
+    for expected, actual in zip(parameters(workdir), parameters(tmp_path), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_workdir_in_use_is_refused(finished, one_device):
+    workdir, _ = finished
+    training = loop.prepare(tiny.get_config(), workdir, one_device)
+    with claimed(workdir), pytest.raises(BlockingIOError, match="in use by another process"):
+        loop.run(training, workdir, one_device)
+
+
 def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, one_device):
     workdir, _ = finished
     config = tiny.get_config()
@@ -132,6 +154,30 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     with pytest.raises(NonFiniteLossError, match=r"step \d+: .*last good checkpoint is of step \d+"):
         loop.train_and_evaluate(config, tmp_path, one_device)
     assert all(np.all(np.isfinite(leaf)) for leaf in parameters(tmp_path))
+
+
+def test_a_batch_that_is_not_finite_stops_the_run_at_its_step(tmp_path, one_device):
+    training = loop.prepare(tiny.get_config(), epath.Path(tmp_path), one_device)
+    object.__setattr__(training, "data", NotFiniteAt(training.data, batch=4))
+    with pytest.raises(NonFiniteLossError, match=r"step 5: .*last good checkpoint is of step 3"):
+        loop.run(training, epath.Path(tmp_path), one_device)
+    assert all(np.all(np.isfinite(leaf)) for leaf in parameters(tmp_path))
+
+
+class NotFiniteAt:
+    """Training data with one bad batch."""
+
+    def __init__(self, data, batch):
+        self._data, self._batch = data, batch
+
+    def __getattr__(self, name):
+        return getattr(self._data, name)
+
+    def make_views(self, batch, key):
+        views = self._data.make_views(batch, key)
+        first = jax.random.key_data(jax.random.split(jax.random.fold_in(root_key(tiny.get_config()), self._batch))[0])
+        bad = (jax.random.key_data(key) == first).all()
+        return {**views, "views": jnp.where(bad, jnp.nan, views["views"])}
 
 
 def train(workdir) -> subprocess.Popen:

@@ -27,6 +27,8 @@ class Certificate:
     two_class: np.ndarray
     valid: np.ndarray
     is_certificate: bool
+    low: np.ndarray  # of the bound's bootstrap interval, nan where none was made
+    high: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -211,12 +213,15 @@ def _parse_task(task: Mapping[str, Any]) -> Task:
     shots = _vector(task.get("shots"))
     m = shots.size
     summary, error = task.get("summary") or {}, task.get("error") or {}
+    intervals = task.get("intervals") or {}
     certificates = {
         clean(name): Certificate(
             bound=_vector(c.get("bound"), m),
             two_class=_vector(c.get("two_class"), m),
             valid=np.nan_to_num(_vector(c.get("valid"), m)).astype(bool),
             is_certificate=bool(c.get("is_certificate")),
+            low=_vector(intervals.get(name, {}).get("low"), m),
+            high=_vector(intervals.get(name, {}).get("high"), m),
         )
         for name, c in (task.get("certificates") or {}).items()
     }

@@ -81,6 +81,9 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
     axes.set_xlim(m.min() / 1.12, m.max() * 1.0)
     style.log2_axis(axes, limits, label=lambda exponent: style.fraction(2.0 ** round(exponent)))
     axes.axhspan(chance(measured, kind), 1, color=style.WASH, zorder=0, linewidth=0)
+    if kind == "classes":  # intervals are of the bound over all classes
+        for key in informative:
+            _draw_interval(axes, m, measured.certificates[key], _COLOURS.get(key, style.MUTED), 2.0 ** limits[0])
     labels = [("guessing", chance(measured, kind), style.MUTED)]
     labels += [_draw_bound(axes, key, m, values, measured.certificates[key]) for key, values in informative.items()]
     if before is not None and np.array_equal(before.shots, m):
@@ -110,6 +113,12 @@ def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | 
     axes.plot(
         m[zero], np.full(zero.sum(), floor), "o", color=style.INK, markerfacecolor="white", zorder=5, clip_on=False
     )
+
+
+def _draw_interval(axes: Axes, m: np.ndarray, certificate: Certificate, colour: str, floor: float) -> None:
+    """The bootstrap interval of a bound, where one was made."""
+    low, high = (np.clip(values, floor, 1.0) for values in (certificate.low, certificate.high))
+    axes.fill_between(m, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
 
 
 def _draw_bound(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dnc.report import baguette, style
 from dnc.report.load import load
 from dnc.report.over_time import collapse
+from dnc.report.shots import shots
 from tests.report import synthetic
 
 
@@ -65,6 +66,23 @@ def test_both_collapse_panels_share_their_scale(tmp_path):
         ticks = [set(re.findall(r">(2[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)<", p.svg)) for p in collapse(run)]
     assert ticks[0] == ticks[1]
     assert len(ticks[0]) >= 3
+
+
+def test_a_bounds_interval_is_drawn_where_it_lies(tmp_path):
+    record = synthetic.analysis({"color": synthetic.TASKS["color"]})
+    task = record["tasks"]["color"]
+    bound = np.array(task["certificates"]["exact_cantelli"]["bound"])
+    task["intervals"] = {"exact_cantelli": {"low": list(0.8 * bound), "high": list(1.1 * bound)}}
+    drawn = {}
+    for name, intervals in (("with", task["intervals"]), ("without", {})):
+        task["intervals"] = intervals
+        synthetic.save(tmp_path / f"{name}.json", record)
+        run = load(tmp_path / f"{name}.json")
+        drawn[name] = shots(run)["color"][0].svg.count("<path")
+    certificate = load(tmp_path / "with.json").last.tasks["color"].certificates["exact_cantelli"]
+    np.testing.assert_allclose(certificate.low, 0.8 * bound)
+    np.testing.assert_allclose(certificate.high, 1.1 * bound)
+    assert drawn["with"] == drawn["without"] + 1
 
 
 def test_file_names_are_safe_and_distinct():

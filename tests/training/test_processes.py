@@ -66,7 +66,7 @@ def killed(tmp_path_factory):
     while run.poll() is None and len(metrics(workdir)) < 7:
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    run.communicate()
     assert len(metrics(workdir)) < 12
     return workdir
 

@@ -24,8 +24,8 @@ from dnc.comparison import compare
 from dnc.feature_files import read_features
 from dnc.report.html import refuse_foreign
 
-_FEATURES = flags.DEFINE_list(
-    "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several."
+_FEATURES = flags.DEFINE_multi_string(
+    "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several, with commas or again."
 )
 _LABELS = flags.DEFINE_string("labels", None, "npy file of labels, with an npy file of features.")
 _OUTPUT = flags.DEFINE_string("output", "report", "Folder of the report: new, empty, or an older report.")
@@ -39,7 +39,8 @@ _NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the fil
 
 
 def main(argv: Sequence[str]) -> None:
-    paths = [pathlib.Path(path) for path in [*_FEATURES.value, *argv[1:]]]
+    named = [path for value in _FEATURES.value for path in value.split(",")]
+    paths = [pathlib.Path(path) for path in [*named, *argv[1:]] if path]
     if not paths:
         raise app.UsageError("no features: name a file, python -m dnc.analyze --features=features.npz")
     for chatty in ("fontTools", "jax"):
@@ -91,6 +92,8 @@ def _superclasses() -> dict[str, str] | None:
         return None
     try:
         mapping = json.loads(pathlib.Path(_SUPERCLASSES.value).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"--superclasses={_SUPERCLASSES.value} does not exist: name a JSON file") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} is not JSON: {error}") from error
     if not isinstance(mapping, dict):

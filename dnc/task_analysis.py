@@ -34,8 +34,9 @@ def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
 class TaskAnalysis:
     """One labeling of the features: its class geometry, certificates and measured few-shot error."""
 
-    features: Float[jax.Array, "n d"]  # translated and scaled by 1 / unit, which changes no ratio
-    labels: Int[np.ndarray, " n"]
+    # Translated and scaled by 1 / unit, which changes no ratio.
+    features: Float[jax.Array, "n d"] = dataclasses.field(repr=False)
+    labels: Int[np.ndarray, " n"] = dataclasses.field(repr=False)
     classes: tuple[str, ...]
     shots: tuple[int, ...]
     repeats: int

@@ -74,7 +74,9 @@ class Checkpoints:
                 raise ValueError("its arrays are not those that were saved")
         except Exception as error:  # a damaged file can fail in any way
             reason = (str(error).strip() or repr(error)).splitlines()[0]
-            raise ValueError(f"the checkpoint of step {step} cannot be read: {reason}") from error
+            raise ValueError(
+                f"the checkpoint of step {step} is damaged, or of another version of dnc: {reason}"
+            ) from error
         return Restored(state, record, ())
 
     def restore_newest(self, like: TrainState) -> Restored | None:

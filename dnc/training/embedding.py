@@ -79,7 +79,10 @@ def embed_checkpoint(workdir: epath.Path, output: epath.Path, step: int | None =
     path = workdir / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"workdir={workdir} has no config.json: give the --workdir of a run of dnc.train.")
-    training = build(ConfigDict(json.loads(path.read_text())))
+    try:
+        training = build(ConfigDict(json.loads(path.read_text())))
+    except (AttributeError, KeyError) as error:
+        raise ValueError(f"{path} lacks an entry ({error}): the run is of another version of dnc") from error
     mesh = distributed.make_mesh()
     graphdef, abstract = training.abstract(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)

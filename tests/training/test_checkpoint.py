@@ -1,6 +1,7 @@
 """Checkpoints: what is restored is what was saved, or it is refused and the one before is taken."""
 
 import contextlib
+import gc
 import os
 
 import jax
@@ -16,6 +17,13 @@ from dnc.training.state import TrainState
 
 # A failed read leaves coroutines of Orbax's behind, which complain when they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Those complaints come while this file's filter holds."""
+    yield
+    gc.collect()
 
 
 def state_at(step: int) -> TrainState:

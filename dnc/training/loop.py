@@ -136,7 +136,10 @@ class _Run:
     ) -> Analysis | None:
         """From the restored step to the last; measures and saves on the way. None when interrupted."""
         step, total, every = self.start, self.training.total_steps, self.config.train
-        analysis = self._measure(step) if step in measured else None
+        analysis = None
+        if step in measured:
+            with self.window.spent("measurement"):
+                analysis = self._measure(step)
         if self.checkpoints.latest_step() is None:
             self._save(0)
         examples = self._batches()

@@ -40,6 +40,29 @@ def test_collapse_matches_oracle(single):
     assert np.isnan(np.diagonal(single.cdnv)).all()
 
 
+@pytest.mark.parametrize(("n", "k", "d"), [(96, 12, 3), (24, 4, 60)], ids=["k > d", "n < d"])
+def test_more_classes_than_dimensions_and_fewer_samples_than_dimensions(n, k, d):
+    features, labels = clusters(seed=3, n=n, k=k, d=d)
+    result = dnc.analyze(features, labels, shots=[1, 2], repeats=2)
+    expected = oracles.pair_geometry(features, labels)
+    for name in ("cdnv", "directional_cdnv"):
+        np.testing.assert_allclose(off_diagonal(getattr(result, name)), off_diagonal(expected[name]), rtol=1e-5)
+    for name in dnc.CERTIFICATES:
+        certificate = result.certificate(name)
+        assert np.isfinite(certificate.per_class).all()
+        if certificate.is_certificate:
+            assert ((certificate.per_class >= 0) & (certificate.per_class <= 1)).all()
+
+
+def test_duplicated_rows_change_no_moment():
+    features, labels = clusters(seed=4, n=60, k=3, d=6)
+    once = dnc.analyze(features, labels, shots=[1], repeats=1)
+    twice = dnc.analyze(np.repeat(features, 2, axis=0), np.repeat(labels, 2), shots=[1], repeats=1)
+    np.testing.assert_allclose(off_diagonal(twice.directional_cdnv), off_diagonal(once.directional_cdnv), rtol=1e-5)
+    for name in ("luthra2025", "exact_cantelli", "exact_joint"):
+        np.testing.assert_allclose(twice.certificate(name).per_class, once.certificate(name).per_class, rtol=1e-4)
+
+
 def test_json_follows_the_schema(single, tmp_path):
     path = tmp_path / "deep" / "run.json"
     single.save(path)

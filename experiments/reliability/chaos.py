@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import app, flags
 
@@ -262,15 +263,17 @@ def main(argv: Sequence[str]) -> None:
             except Fault as fault:
                 row["lost"].append(str(fault))
                 print(f"{name}: LOST, {fault}", flush=True)
-    folder = pathlib.Path(_OUTPUT.value)
+            _write(pathlib.Path(_OUTPUT.value), table)
+    if any(row["lost"] for row in table.values()):
+        sys.exit("something was lost")
+
+
+def _write(folder: pathlib.Path, table: dict[str, dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     record = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "seed": _SEED.value, "faults": table}
     (folder / "chaos.json").write_text(json.dumps(record, indent=1) + "\n")
     rows = [f"| {name} | {row['tried']} | {row['survived']} | {len(row['lost'])} |" for name, row in table.items()]
     (folder / "chaos.md").write_text("\n".join(["| fault | tried | survived | lost |", "|---|---|---|---|", *rows, ""]))
-    print((folder / "chaos.md").read_text())
-    if any(row["lost"] for row in table.values()):
-        sys.exit("something was lost")
 
 
 if __name__ == "__main__":

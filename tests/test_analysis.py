@@ -324,6 +324,7 @@ def test_superclasses_must_map_every_class():
         dnc.analyze(SAMPLE[0], {"a": SAMPLE[1], "b": SAMPLE[1]}, superclasses={"0": "even"})
 
 
+@pytest.mark.slow
 def test_intervals_enclose_most_estimates():
     result = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1, 5], repeats=2, replicates=10)
     intervals = result.task.intervals

@@ -65,6 +65,7 @@ def test_a_folder_of_other_files_is_not_overwritten(embeddings):
     assert "error: output='.' holds other files" in result.stderr
 
 
+@pytest.mark.slow
 def test_several_files_are_compared(embeddings):
     folder = embeddings.parent
     with np.load(embeddings) as file:

@@ -22,7 +22,7 @@ def text_of(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
-QUICK = ("index.md", "guides/large-data.md")
+QUICK = ("index.md",)  # the others run in the slow suite
 
 
 @pytest.mark.parametrize(

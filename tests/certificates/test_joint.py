@@ -106,6 +106,7 @@ def test_nearest_classes_jointly_and_the_rest_by_union():
     assert np.any(partial < union - 1e-3)
 
 
+@pytest.mark.slow
 def test_many_rivals_are_solved_in_time():
     """Forty classes: batched solvers have been seen to hang from about 32 rivals on."""
     geometry = pair_geometry(*overlapping_classes(40), 40)

@@ -128,7 +128,7 @@ def test_training_factors_are_uniform_and_a_function_of_the_index():
         np.testing.assert_array_equal(factors[name][100:110], data.factors(index[100:110])[name])
 
 
-@pytest.mark.parametrize("views", ["render", "augment"])
+@pytest.mark.parametrize("views", ["render", pytest.param("augment", marks=pytest.mark.slow)])
 def test_views_differ_reproduce_and_do_not_depend_on_the_rest_of_the_batch(views, key):
     data = MultitaskImages(views=views)
     make = jax.jit(data.make_views)

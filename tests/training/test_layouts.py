@@ -92,7 +92,9 @@ def assert_same_state(actual, expected, tolerance):
         assert error <= tolerance, f"{jax.tree_util.keystr(path)}: {error}"
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", ["data=4,fsdp=2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("data=8", "fsdp=8"))]
+)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_layouts_agree(name, layout, stages):
     expected_metrics, expected = after_steps(stages, name, 1, 1)

@@ -165,12 +165,17 @@ def _bytes(kind: str, bits: str, shape: str) -> int:
 
 
 def step_program(training: Training, mesh: Mesh) -> Program:
-    """One training step of the global batch."""
+    """One training step of the global batch.
+
+    Of accumulated micro-batches the compiler counts one; operations and bytes are multiplied by their number.
+    """
     graphdef, state = training.abstract(mesh)
     train, key = training.config.train, root_key(training.config)
     step = make_step(graphdef, training.objective, training.optimizer, training.data.make_views, key, train.accumulate)
     batch = _abstract_rows(mesh, train.batch_size, training.data.source()[0])
-    return compiled_program(STEP, step.lower(state, batch), mesh.size)
+    program = compiled_program(STEP, step.lower(state, batch), mesh.size)
+    flops, accessed = (train.accumulate * value for value in (program.flops, program.bytes_accessed))
+    return dataclasses.replace(program, flops=flops, bytes_accessed=accessed)
 
 
 def programs(training: Training, mesh: Mesh) -> Iterator[Program]:
@@ -193,13 +198,20 @@ def programs(training: Training, mesh: Mesh) -> Iterator[Program]:
 
 
 def geometry_program(mesh: Mesh, n: int, d: int, k: int, overlap: str = "cauchy_schwarz") -> Program:
-    """All pairs of k classes of n float32 features of dimension d, split over all chips; see `pair_geometry`."""
+    """All pairs of k classes of n float32 features of dimension d, split over all chips; see `pair_geometry`.
+
+    The compiler counts the inside of a loop once, and geometry is a loop over blocks of samples: operations and bytes
+    are the leading terms instead, one product n x d x k and two passes over the features.
+    """
     rows = distributed.batch_sharding(mesh)
     features = jax.ShapeDtypeStruct((n, d), jnp.float32, sharding=rows)
     labels = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=rows)
     measure = jax.jit(lambda x, y: pair_geometry(x, y, num_classes=k, overlap=overlap, parts=mesh.size))
     name = f"geometry of {n:,} features of dimension {d} in {k:,} classes"
-    return compiled_program(name, measure.lower(features, labels), mesh.size)
+    program = compiled_program(name, measure.lower(features, labels), mesh.size)
+    once_through = 4 * n * d / mesh.size
+    accessed = max(program.bytes_accessed, 2 * once_through)
+    return dataclasses.replace(program, flops=once_through * k / 2, bytes_accessed=accessed)
 
 
 def _abstract_rows(mesh: Mesh, count: int, example: Any) -> Any:

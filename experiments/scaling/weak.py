@@ -120,7 +120,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         numbers = [f"{row[key]:,.2f}" for key in ("memory_gb", "temporaries_gb", "gflop", "accessed_gb")]
         lines.append(f"{start}| {' | '.join(numbers)} | {kinds} | {row['sent_mb']:,.1f} | {row['estimate_ms']:,.2f} |")
     lines.append(
-        "\nPer chip. HBM, operations and collectives: the compiled program's; of geometry, which\nloops over blocks, operations and bytes are the leading terms. Estimate: roofline, not measured.\n"
+        "\nPer chip. HBM, operations and collectives: the compiled program's; of geometry, which\n"
+        "loops over blocks, operations and bytes are the leading terms. Estimate: roofline, not measured.\n"
     )
     return "\n".join(lines)
 

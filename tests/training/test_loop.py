@@ -192,6 +192,7 @@ def train(workdir) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, cwd=workdir.parent, **streams)
 
 
+@pytest.mark.slow  # a minute or three; CI runs it all the same
 def test_a_killed_run_started_again_ends_in_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"  # a page bears its run's name
     output, _ = (run := train(whole)).communicate()

@@ -83,12 +83,13 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
       ValueError: unknown name, no shots, shots below 1, fewer than two classes, or a geometry without the moments that
         certificates need (`overlap="none"`).
 
-    >>> import numpy as np
-    >>> from dnc.geometry.measure import pair_geometry
-    >>> features = np.array([[-1.0, 0.0], [1.0, 0.0], [4.0, -1.0], [4.0, 1.0]])
-    >>> geometry = pair_geometry(features, np.array([0, 0, 1, 1]), num_classes=2)
-    >>> [f"{bound:.3f}" for bound in certificate("exact_cantelli", geometry, shots=[1, 10**6]).bound.tolist()]
-    ['0.210', '0.100']
+    Examples:
+        >>> import numpy as np
+        >>> from dnc.geometry.measure import pair_geometry
+        >>> features = np.array([[-1.0, 0.0], [1.0, 0.0], [4.0, -1.0], [4.0, 1.0]])
+        >>> geometry = pair_geometry(features, np.array([0, 0, 1, 1]), num_classes=2)
+        >>> [f"{bound:.3f}" for bound in certificate("exact_cantelli", geometry, shots=[1, 10**6]).bound.tolist()]
+        ['0.210', '0.100']
     """
     if name not in CERTIFICATES:
         raise ValueError(f"name={name!r} is not a certificate; choose one of {sorted(CERTIFICATES)}")

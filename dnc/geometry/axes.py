@@ -32,8 +32,9 @@ class DecisionAxes:
 def axis_pairs(num_classes: int) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
     """First and second class of each axis: (0, 1), (0, 2), ..., (K-2, K-1).
 
-    >>> [one.tolist() for one in axis_pairs(3)]
-    [[0, 0, 1], [1, 2, 2]]
+    Examples:
+        >>> [one.tolist() for one in axis_pairs(3)]
+        [[0, 0, 1], [1, 2, 2]]
     """
     first, second = np.triu_indices(num_classes, 1)
     return first.astype(np.int32), second.astype(np.int32)

@@ -1,8 +1,8 @@
 """What a run would take on a slice of TPUs, from compiling its programs for it on any machine.
 
 XLA's TPU compiler needs no TPU: it comes with the package libtpu (the extra `dnc[tpu]`). Memory, operations and
-collectives are those of the compiled program, per chip. Times are estimates from the chip's peak rates, never
-measurements.
+collectives are those of the compiled program, per chip (of geometry, a loop, operations are the leading term). Times
+are estimates from the chip's peak rates, never measurements.
 """
 
 import dataclasses
@@ -186,12 +186,9 @@ def programs(training: Training, mesh: Mesh) -> Iterator[Program]:
     images, _ = training.data.held_out()
     at_once = max(EMBEDDED_AT_ONCE // chips, 1) * chips
     embed = embedding_program(graphdef, mesh)
-    yield compiled_program(
-        f"embedding of {at_once} images",
-        embed.lower(state.params, state.rest, _abstract_rows(mesh, at_once, images[0])),
-        chips,
-    )
-    width = jax.eval_shape(embed, state.params, state.rest, _abstract_rows(mesh, at_once, images[0])).shape[1]
+    arguments = state.params, state.rest, _abstract_rows(mesh, at_once, images[0])
+    yield compiled_program(f"embedding of {at_once} images", embed.lower(*arguments), chips)
+    width = jax.eval_shape(embed, *arguments).shape[1]
     classes = max(len(names) for names in training.data.class_names.values())
     n = -(-len(images) // chips) * chips
     yield geometry_program(mesh, n, width, classes)

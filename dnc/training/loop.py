@@ -135,7 +135,7 @@ class _Run:
         self, measured: list[int], interruption: Interruption, profile: tuple[int, int] | None
     ) -> Analysis | None:
         """From the restored step to the last; measures and saves on the way. None when interrupted."""
-        step, total, every = self.start, self.training.total_steps, self.config.train
+        step, total, train = self.start, self.training.total_steps, self.config.train
         analysis = None
         if step in measured:
             with self.window.spent("measurement"):
@@ -150,8 +150,8 @@ class _Run:
             self.state, metrics = self.step(self.state, batch)
             self.window.add(metrics, numbers)
             step += 1
-            saved = step in measured or step % every.checkpoint_every == 0
-            logged = saved or step % every.log_every == 0
+            saved = step in measured or step % train.checkpoint_every == 0
+            logged = saved or step % train.log_every == 0
             if logged:
                 self._log(step)
             if step in measured:

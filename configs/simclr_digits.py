@@ -20,10 +20,10 @@ def get_config() -> ConfigDict:
             crop_scale=(0.4, 1.0), flip=0.0, jitter=(0.4, 0.4, 0.0, 0.0), jitter_probability=0.8, gray=0.0
         ),
     )
-    config.model = dict(depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32")
+    config.model = dict(depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False)
     config.objective = dict(name="simclr", temperature=0.2, widths=(256, 128), norm=True)
     config.optimizer = dict(name="adamw", weight_decay=1e-2, clip_norm=None)
     config.schedule = dict(peak=2e-3, warmup=dict(epochs=3), end_fraction=0.0)
-    config.train = dict(batch_size=128, duration=dict(epochs=60), log_every=20, checkpoint_every=200)
+    config.train = dict(batch_size=128, duration=dict(epochs=60), accumulate=1, log_every=20, checkpoint_every=200)
     config.measure = dict(shots=(1, 5, 10, 20, 50), repeats=20, normalize=True)
     return config

@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from dnc.certificates import certificate
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.stream import ArrayBatches, stream_pair_geometry
+from experiments.benchmarks.timing import alternating
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for geometry.json, geometry.md and geometry.svg.", required=True)
 _IMAGENET = flags.DEFINE_string(
@@ -68,19 +69,6 @@ def features_of(n: int, k: int, d: int, seed: int = 0) -> tuple[jax.Array, jax.A
     features = rng.normal(size=(k, d)).astype(np.float32)[labels]
     features += rng.standard_normal((n, d), dtype=np.float32)
     return jnp.asarray(features), jnp.asarray(labels)
-
-
-def alternating(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> list[float]:
-    """Seconds of each function, the median over rounds in which all run in turn; compiled before."""
-    for function in functions:
-        jax.block_until_ready(function())
-    seconds = np.zeros((rounds, len(functions)))
-    for one in seconds:
-        for index, function in enumerate(functions):
-            started = time.perf_counter()
-            jax.block_until_ready(function())
-            one[index] = time.perf_counter() - started
-    return np.median(seconds, axis=0).tolist()
 
 
 @jax.jit

@@ -1,0 +1,53 @@
+"""Every config in configs/ loads, and describes a step that fits itself."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from dnc import distributed
+from dnc.training.build import build, root_key
+from dnc.training.step import make_step
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def config_of(path: pathlib.Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.get_config().lock()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_config_builds_its_step(path):
+    module, config = config_of(path)
+    assert f"--config=configs/{path.name}" in module.__doc__
+    training, mesh = build(config), distributed.make_mesh(devices=jax.devices()[:1])
+    distributed.check_divisible(mesh, config.train.batch_size, config.train.accumulate)
+    graphdef, state = training.abstract(mesh)
+    make_views = training.data.make_views
+    step = make_step(
+        graphdef, training.objective, training.optimizer, make_views, root_key(config), config.train.accumulate
+    )
+    size = config.train.batch_size
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((size, *np.shape(x)), np.asarray(x).dtype), training.data.source()[0]
+    )
+    after, metrics = jax.eval_shape(step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics["loss"].shape == ()
+
+
+def test_all_configs_have_the_same_entries_outside_data_and_objective():
+    """A command line that overrides an entry of one config works with every other."""
+
+    def entries(path):
+        config = config_of(path)[1].to_dict()
+        return {group: sorted(config[group]) for group in ("model", "train", "measure")} | {"groups": sorted(config)}
+
+    first, *others = FILES
+    for path in others:
+        assert entries(path) == entries(first), path.name

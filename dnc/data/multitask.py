@@ -208,13 +208,9 @@ class MultitaskImages:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         if self.views == "render":
             first_key, second_key, keep_key = jax.vmap(partial(jax.random.split, num=3), out_axes=1)(keys)
-            other = self._resample(keep_key, factors)
-            images = jnp.stack(
-                [
-                    render_batch(first_key, factors, self.image_size),
-                    render_batch(second_key, other, self.image_size),
-                ]
-            )
+            both = jax.tree.map(lambda *views: jnp.stack(views), factors, self._resample(keep_key, factors))
+            # One renderer for the two views: called twice, it would be compiled twice into every training step.
+            images = jax.vmap(render_batch, (0, 0, None))(jnp.stack([first_key, second_key]), both, self.image_size)
         else:
             fixed = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed + 1), batch["index"])
             images = self.augmentation.two_views(keys, render_batch(fixed, factors, self.image_size))

@@ -22,6 +22,7 @@ from dnc.objectives import OBJECTIVES, Objective
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
+from dnc.training.step import COMPILED_QUICKLY
 
 Config = Any  # a ConfigDict: its entries have no static types
 
@@ -47,8 +48,7 @@ class Training:
     def init(self, mesh: Mesh) -> TrainState:
         """The state at step 0, computed where it belongs."""
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract(mesh)[1])
-        quickly = {"xla_backend_optimization_level": 0}  # run once: compiling it well takes seconds, running it none
-        return jax.jit(lambda: self._create()[1], out_shardings=shardings, compiler_options=quickly)()
+        return jax.jit(lambda: self._create()[1], out_shardings=shardings, compiler_options=COMPILED_QUICKLY)()
 
     def _create(self) -> tuple[nnx.GraphDef, TrainState]:
         model = dict(self.config.model)

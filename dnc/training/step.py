@@ -16,6 +16,7 @@ from dnc.types import Array, Batch, Float, Key
 Metrics = dict[str, Float[Array, ""]]
 MakeViews = Callable[[Any, Key[Array, ""]], Batch]
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+COMPILED_QUICKLY = {"xla_backend_optimization_level": 0}  # for a program that runs once, in less time than it compiles
 
 
 def make_step(
@@ -93,7 +94,7 @@ def _scan_and_average(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, p
     return result
 
 
-@partial(jax.jit, static_argnames="make_views")
+@partial(jax.jit, static_argnames="make_views", compiler_options=COMPILED_QUICKLY)
 def views_difference(make_views: MakeViews, batch: Any, key: Key[Array, ""]) -> Float[Array, ""]:
     """Largest absolute difference between the two views of a batch: 0 means that they are the same picture."""
     first, second = make_views(batch, key)["views"]

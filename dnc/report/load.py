@@ -75,10 +75,14 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Run:
-    """A training run (several analyses in the order of their steps) or a single analysis."""
+    """A training run (several analyses in the order of their steps) or a single analysis.
+
+    seen: analyses of images that the encoder was trained on, at the same steps; empty where none were made.
+    """
 
     name: str
     analyses: tuple[Analysis, ...]
+    seen: tuple[Analysis, ...] = ()
     training: tuple[Mapping[str, Any], ...] = ()
     config: Any = None
     environment: Any = None
@@ -106,11 +110,17 @@ class Run:
 
     def series(self, task: str, attribute: str) -> np.ndarray:
         """One scalar of a task at every measured step; nan where the task was not measured."""
-        values = [
-            getattr(analysis.tasks[task], attribute) if task in analysis.tasks else math.nan
-            for analysis in self.analyses
-        ]
-        return np.array(values, float)
+        return _series(self.analyses, task, attribute)
+
+    def seen_series(self, task: str, attribute: str) -> np.ndarray:
+        """The same of images that were trained on; nan at steps where they were not measured."""
+        by_step = {analysis.step: analysis for analysis in self.seen}
+        return _series([by_step.get(analysis.step) for analysis in self.analyses], task, attribute)
+
+
+def _series(analyses: Sequence[Analysis | None], task: str, attribute: str) -> np.ndarray:
+    found = [None if analysis is None else analysis.tasks.get(task) for analysis in analyses]
+    return np.array([math.nan if one is None else getattr(one, attribute) for one in found], float)
 
 
 def clean(text: object) -> str:
@@ -141,10 +151,12 @@ def _from_workdir(workdir: Path) -> Run:
             f"source={str(workdir)!r} has no measurements/step_*.json: train first, or pass an analysis file"
         )
     run = _from_files(files)
+    seen = sorted((workdir / "measurements" / "train").glob("step_*.json"))
     sheet = workdir / "images" / "contact_sheet.png"
     return Run(
         name=run.last.name or clean(workdir.resolve().name),
         analyses=run.analyses,
+        seen=_from_files(seen).analyses if seen else (),
         training=_json_lines(workdir / "metrics.jsonl"),
         config=_optional_json(workdir / "config.json"),
         environment=_optional_json(workdir / "environment.json"),

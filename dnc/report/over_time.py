@@ -17,13 +17,19 @@ _PARTS = {
 
 
 def collapse(run: Run) -> list[style.Picture]:
-    """Directional CDNV and CDNV of every task over training, on one scale so that their falls compare."""
+    """Directional CDNV and CDNV of every task over training, on one scale so that their falls compare.
+
+    Held-out images: lines. Images that were trained on, where they were measured: dashes.
+    """
     unit, times = run.times()
     measures = {
         "directional_cdnv": ("directional CDNV", "mean_directional_cdnv"),
         "cdnv": ("CDNV", "mean_cdnv"),
     }
-    limits = style.octaves(*(run.series(task, field) for task in run.last.tasks for _, field in measures.values()))
+    series = (run.series, run.seen_series) if run.seen else (run.series,)
+    limits = style.octaves(
+        *(of(task, field) for of in series for task in run.last.tasks for _, field in measures.values())
+    )
     pictures = []
     for name, (title, field) in measures.items():
         figure, axes = style.panel(style.HALF, title, right=0.78)
@@ -36,9 +42,15 @@ def collapse(run: Run) -> list[style.Picture]:
             for index, task in enumerate(run.last.tasks):
                 values, look = style.positive(run.series(task, field)), style.task_style(index)
                 axes.plot(times, values, **look, marker="o", markersize=2.6, clip_on=False)
+                if run.seen:
+                    seen = style.positive(run.seen_series(task, field))
+                    axes.plot(times, seen, color=look["color"], linewidth=1.1, linestyle=(0, (4, 2)), clip_on=False)
                 labels.append((style.shorten(task, 11), _last(values), look["color"]))
             style.label_ends(axes, labels)
         falls = "; ".join(f"{task} {_from_to(run.series(task, field))}" for task in run.last.tasks)
+        if run.seen:
+            seen = "; ".join(f"{task} {_from_to(run.seen_series(task, field))}" for task in run.last.tasks)
+            falls += f". On images that were trained on (dashed): {seen}"
         pictures.append(style.render(figure, f"collapse_{name}", f"{title} over training, first to last: {falls}"))
     return pictures
 

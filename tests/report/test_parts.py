@@ -68,6 +68,24 @@ def test_both_collapse_panels_share_their_scale(tmp_path):
     assert len(ticks[0]) >= 3
 
 
+def test_images_that_were_trained_on_are_dashed(tmp_path):
+    tasks = {"digit": ("0", "1")}
+    workdir = synthetic.workdir(tmp_path / "w", tasks, (0, 1, 4))
+    alone = load(workdir)
+    (workdir / "measurements" / "train").mkdir()
+    for step in (0, 4):  # step 1 was not measured
+        record = synthetic.analysis(tasks, step, step / 4)
+        record["tasks"]["digit"]["summary"]["cdnv"] = 2.0**step
+        synthetic.save(workdir / "measurements" / "train" / f"step_{step:08d}.json", record)
+    run = load(workdir)
+    np.testing.assert_array_equal(run.seen_series("digit", "mean_cdnv"), [1.0, np.nan, 16.0])
+    with style.theme():
+        before, after = (next(p for p in collapse(r) if p.name == "collapse_cdnv") for r in (alone, run))
+    assert "trained on (dashed): digit 1 to 16" in after.alt
+    assert "dashed" not in before.alt
+    assert after.svg.count("stroke-dasharray") > before.svg.count("stroke-dasharray")
+
+
 def test_a_bounds_interval_is_drawn_where_it_lies(tmp_path):
     record = synthetic.analysis({"color": synthetic.TASKS["color"]})
     task = record["tasks"]["color"]

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 from dnc.report.load import Analysis, Run, Task
 
@@ -17,19 +17,21 @@ def records(run: Run) -> list[dict[str, Any]]:
     """Every number that the report draws; class pairs only for the last step and up to `MOST_CLASSES` classes."""
     rows = []
     for analysis in run.analyses:
-        for task, quantity, name, shots, value in _analysis_rows(analysis, pairs=analysis is run.last):
-            value = float(value)
-            cells = (
-                analysis.step,
-                analysis.epoch,
-                task,
-                quantity,
-                name,
-                shots,
-                value if math.isfinite(value) else None,
-            )
-            rows.append(dict(zip(COLUMNS, cells, strict=True)))
+        for row in _analysis_rows(analysis, pairs=analysis is run.last):
+            rows.append(_record(analysis, *row))
+    for analysis in run.seen:
+        for name, task in analysis.tasks.items():
+            rows.append(_record(analysis, name, "train_cdnv", "mean", None, task.mean_cdnv))
+            rows.append(_record(analysis, name, "train_directional_cdnv", "mean", None, task.mean_directional_cdnv))
     return rows
+
+
+def _record(
+    analysis: Analysis, task: str, quantity: str, name: str | None, shots: int | None, value: SupportsFloat
+) -> dict[str, Any]:
+    number = float(value)
+    cells = (analysis.step, analysis.epoch, task, quantity, name, shots, number if math.isfinite(number) else None)
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def to_json(run: Run, headline: str, rows: list[dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc.report import baguette, style
+from dnc.report import baguette, numbers, style
 from dnc.report.load import load
 from dnc.report.over_time import collapse
 from dnc.report.shots import shots
@@ -79,6 +79,8 @@ def test_images_that_were_trained_on_are_dashed(tmp_path):
         synthetic.save(workdir / "measurements" / "train" / f"step_{step:08d}.json", record)
     run = load(workdir)
     np.testing.assert_array_equal(run.seen_series("digit", "mean_cdnv"), [1.0, np.nan, 16.0])
+    train = [row["value"] for row in numbers.records(run) if row["quantity"] == "train_cdnv"]
+    assert train == [1.0, 16.0]
     with style.theme():
         before, after = (next(p for p in collapse(r) if p.name == "collapse_cdnv") for r in (alone, run))
     assert "trained on (dashed): digit 1 to 16" in after.alt

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from dnc.geometry.pairs import PairGeometry as PairGeometry
     from dnc.geometry.stream import ArrayBatches as ArrayBatches
     from dnc.geometry.stream import stream_pair_geometry as stream_pair_geometry
+    from dnc.probes.evaluate import probe_accuracies as probe_accuracies
+    from dnc.probes.few_shot_linear import few_shot_linear_error as few_shot_linear_error
+    from dnc.probes.knn import knn_accuracy as knn_accuracy
+    from dnc.probes.knn import knn_leave_one_out as knn_leave_one_out
+    from dnc.probes.linear import linear_probe as linear_probe
     from dnc.probes.ncc import few_shot_error as few_shot_error
 
 __version__ = "0.1.0"
@@ -38,6 +43,11 @@ _HOME = {
     "PairGeometry": "dnc.geometry.pairs",
     "ArrayBatches": "dnc.geometry.stream",
     "stream_pair_geometry": "dnc.geometry.stream",
+    "probe_accuracies": "dnc.probes.evaluate",
+    "few_shot_linear_error": "dnc.probes.few_shot_linear",
+    "knn_accuracy": "dnc.probes.knn",
+    "knn_leave_one_out": "dnc.probes.knn",
+    "linear_probe": "dnc.probes.linear",
     "few_shot_error": "dnc.probes.ncc",
 }
 
@@ -54,7 +64,12 @@ __all__ = [
     "certificate",
     "compare",
     "few_shot_error",
+    "few_shot_linear_error",
+    "knn_accuracy",
+    "knn_leave_one_out",
+    "linear_probe",
     "pair_geometry",
+    "probe_accuracies",
     "stream_pair_geometry",
 ]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.geometry.validation import as_features, check_finite, check_same_length, standardize
+from dnc.probes.sampling import draw_support, few_shot_samples
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 _BLOCK_ELEMENTS = 2**22  # distances held at once
@@ -64,19 +64,10 @@ def few_shot_error(
         few samples to leave one query beside the largest support.
       TypeError: labels that are not integers.
     """
-    sizes = tuple(operator.index(size) for size in shots)
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"shots={list(shots)} must hold at least one number, each at least 1")
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats} must be at least 1")
-    array = as_features(features)
-    check_same_length(len(array), len(labels), "labels")
-    check_finite(array)
-    _check_classes(np.asarray(labels), max(sizes), num_classes)
+    array, sizes = few_shot_samples(features, labels, shots, repeats, num_classes)
     ways = num_classes if ways is None else operator.index(ways)
     if not 2 <= ways <= num_classes:
         raise ValueError(f"ways={ways} must lie between 2 and num_classes={num_classes}")
-    array, _ = standardize(array)  # translation and scale change no distance comparison, only its rounding
     draws, classes = jax.random.split(key, repeats), jax.random.split(jax.random.fold_in(key, 1), repeats)
     episodes = jnp.tile(jnp.arange(num_classes, dtype=jnp.int32), (repeats, 1))
     if ways < num_classes:
@@ -84,7 +75,7 @@ def few_shot_error(
     taken = jnp.any(episodes[:, :, None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, :], axis=1)
     wrong, wrong_pair = _measure(
         draws,
-        jnp.asarray(array),
+        array,
         jnp.asarray(labels),
         taken,
         shots=sizes,
@@ -101,25 +92,6 @@ def few_shot_error(
     )
 
 
-def _check_classes(labels: np.ndarray, largest: int, num_classes: int) -> None:
-    if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes} must be at least 2")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be one-dimensional integers, got {labels.dtype} of shape {labels.shape}")
-    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
-        raise ValueError(
-            f"labels range over {labels.min()}..{labels.max()}; they must lie in 0..{num_classes - 1} "
-            f"(num_classes={num_classes})"
-        )
-    counts = np.bincount(labels, minlength=num_classes)
-    if counts.min() < largest + 1:
-        c = int(counts.argmin())
-        raise ValueError(
-            f"class {c} has {counts[c]} samples, but {largest} shots need at least {largest + 1} (one is left as a "
-            f"query); use shots of at most {max(int(counts[c]) - 1, 0)} or leave the class out"
-        )
-
-
 @functools.partial(jax.jit, static_argnames=("shots", "num_classes"))
 def _measure(
     keys: Key[Array, " r"],
@@ -132,17 +104,14 @@ def _measure(
 ) -> tuple[Float[Array, "r m k"], Float[Array, "r m k k"]]:
     """Fractions of wrong queries by class, among the taken, and by ordered pair; repeats in turn: memory of one."""
     counts = jnp.bincount(labels, length=num_classes)
-    starts = jnp.cumsum(counts) - counts
     sizes = jnp.asarray(shots)
 
     def one_repeat(
         draw: tuple[Key[Array, ""], Bool[Array, " k"]],
     ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
         key, rivals = draw
-        order = jnp.lexsort((jax.random.uniform(key, labels.shape), labels))  # by class, shuffled within
-        rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size) - starts[labels[order]])
-        support = features[order[starts[:, None] + jnp.arange(max(shots))[None, :]]]
-        sums = jnp.cumsum(support, axis=1)[:, sizes - 1].swapaxes(0, 1)
+        support, rank = draw_support(key, labels, counts, max(shots))
+        sums = jnp.cumsum(features[support], axis=1)[:, sizes - 1].swapaxes(0, 1)
         centroids = sums / sizes.astype(sums.dtype)[:, None, None]
         wrong, wrong_pair = _count_wrong(features, labels, centroids, rank[:, None] >= sizes[None, :], rivals)
         queries = (counts[None, :] - sizes[:, None]).astype(wrong.dtype)

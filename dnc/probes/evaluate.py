@@ -1,0 +1,45 @@
+"""Every probe of one task at once, as named numbers for a results file."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from dnc.probes.knn import NEIGHBORS, knn_accuracy, knn_leave_one_out
+from dnc.probes.linear import linear_probe
+from dnc.types import ArrayLike, Float, Int, Key
+
+
+def probe_accuracies(
+    key: Key[jax.Array, ""],
+    train_features: Float[ArrayLike, "n d"],
+    train_labels: Int[ArrayLike, " n"],
+    test_features: Float[ArrayLike, "q d"],
+    test_labels: Int[ArrayLike, " q"],
+    num_classes: int,
+    *,
+    neighbors: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Accuracies of the offline linear probe and of weighted cosine k-NN, as plain numbers that JSON can hold.
+
+    offline_linear_test, offline_linear_train: of `linear_probe`; offline_linear_strength is the strength it chose.
+    knn20_test, knn20_train: of `knn_accuracy`, and of `knn_leave_one_out` on the training samples. By default k is 20
+    and 200, or those of them that are fewer than the training samples.
+
+    Raises what these functions raise.
+    """
+    splits = train_features, train_labels, test_features, test_labels
+    sizes = tuple(k for k in NEIGHBORS if k < len(train_labels)) if neighbors is None else tuple(neighbors)
+    found = {}
+    if sizes:
+        test = knn_accuracy(*splits, num_classes, sizes)
+        train = knn_leave_one_out(train_features, train_labels, num_classes, sizes)
+        found |= {f"knn{k}_test": value for k, value in zip(sizes, test.accuracy, strict=True)}
+        found |= {f"knn{k}_train": value for k, value in zip(sizes, train.accuracy, strict=True)}
+    linear = linear_probe(key, *splits, num_classes)
+    found |= {
+        "offline_linear_test": linear.offline_test_accuracy,
+        "offline_linear_train": linear.offline_train_accuracy,
+        "offline_linear_strength": linear.strength,
+    }
+    return {name: float(np.asarray(value)) for name, value in found.items()}

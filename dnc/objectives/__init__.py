@@ -1,6 +1,7 @@
 """Training objectives, by name."""
 
 from dnc.objectives.base import Batch, Network, Objective
+from dnc.objectives.online_probe import OnlineProbe
 from dnc.objectives.simclr import SimCLR, decoupled_nt_xent, nt_xent
 from dnc.objectives.supervised import Supervised, cross_entropy
 from dnc.objectives.vicreg import VICReg, vicreg_loss
@@ -12,6 +13,7 @@ __all__ = [
     "Batch",
     "Network",
     "Objective",
+    "OnlineProbe",
     "SimCLR",
     "Supervised",
     "VICReg",

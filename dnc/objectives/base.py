@@ -1,6 +1,6 @@
 """What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -22,7 +22,8 @@ class Objective(Protocol):
     separable: whether the loss is a mean over examples, each seeing no other. Then gradients may be accumulated.
     """
 
-    separable: ClassVar[bool]
+    @property
+    def separable(self) -> bool: ...
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
         """The module to train: the encoder as `.encoder`, and the heads that the method needs."""

@@ -18,7 +18,7 @@ from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import TrainingData
 from dnc.data.sources import load_digits
 from dnc.models.resnet import ResNet
-from dnc.objectives import OBJECTIVES, Objective
+from dnc.objectives import OBJECTIVES, Objective, OnlineProbe
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
@@ -60,7 +60,8 @@ class Training:
 
 def build(config: Config) -> Training:
     """Reads the config; raises ValueError or TypeError that name the entry where one does not fit."""
-    data, objective = make_data(config.data), make_objective(config.objective)
+    data = make_data(config.data)
+    objective = with_probe(make_objective(config.objective), config.get("probe"), data)
     if config.train.accumulate > 1 and not objective.separable:
         raise ValueError(
             f"train.accumulate={config.train.accumulate}: {config.objective.name} relates the examples of a batch to "
@@ -110,6 +111,16 @@ def make_objective(config: Config) -> Objective:
             "start from a config of that objective"
         )
     return OBJECTIVES[name](**options)
+
+
+def with_probe(objective: Objective, config: Config, data: TrainingData) -> Objective:
+    """The objective with an online probe of every task, where config.probe is dict(online=True, learning_rate=...)."""
+    options = _plain(config or {})
+    online = options.pop("online", False)
+    if unknown := sorted(set(options) - {"learning_rate"}):
+        raise ValueError(f"config.probe sets {', '.join(unknown)}: it takes online and learning_rate")
+    classes = {task: len(names) for task, names in data.class_names.items()}
+    return OnlineProbe(objective, classes, **options) if online else objective
 
 
 def root_key(config: Config) -> jax.Array:

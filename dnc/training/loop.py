@@ -4,19 +4,21 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from flax import nnx
 from jax.sharding import Mesh
 
 from dnc import distributed
 from dnc.analysis import Analysis, analyze
 from dnc.data.contact_sheet import save_contact_sheet
 from dnc.data.pipeline import batches
+from dnc.objectives import OnlineProbe
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
@@ -119,6 +121,9 @@ class _Run:
             self.config.train.accumulate,
         )
         self.embed = make_embedder(graphdef, mesh)
+        self.online_accuracies = jax.jit(
+            lambda params, rest, *held_out: nnx.merge(graphdef, params, rest).classifiers.accuracies(*held_out)
+        )
         self.tracing = False
         self.writer = MetricWriter(workdir, self.start)
         self.progress = Progress(total, self.start)
@@ -139,7 +144,7 @@ class _Run:
         analysis = None
         if step in measured:
             with self.window.spent("measurement"):
-                analysis = self._measure(step)
+                analysis, _ = self._measure(step)
         if self.checkpoints.latest_step() is None:
             self._save(0)
         examples = self._batches()
@@ -152,11 +157,13 @@ class _Run:
             step += 1
             saved = step in measured or step % train.checkpoint_every == 0
             logged = saved or step % train.log_every == 0
-            if logged:
-                self._log(step)
+            online: dict[str, float] = {}
             if step in measured:
+                self.window.pending(step, self.checkpoints.latest_step())  # a step whose loss diverged is named first
                 with self.window.spent("measurement"):
-                    analysis = self._measure(step)
+                    analysis, online = self._measure(step)
+            if logged:
+                self._log(step, online)
             if saved:
                 self._save(step)
             if step < total and (logged or distributed.is_alone()) and interruption.requested():
@@ -181,8 +188,8 @@ class _Run:
             record = {"pending": pending, "config": json.loads(self.config.to_json()), "environment": environment()}
             self.checkpoints.save(step, self.state, record)
 
-    def _log(self, step: int) -> None:
-        metrics = self.window.metrics(step, self.checkpoints.latest_step())
+    def _log(self, step: int, online: Mapping[str, float]) -> None:
+        metrics = {**self.window.metrics(step, self.checkpoints.latest_step()), **online}
         metrics["learning_rate"] = float(np.asarray(self.training.learning_rate(step - 1)))
         metrics["epoch"] = step / self.training.steps_per_epoch
         timing = self.window.timing()
@@ -204,7 +211,8 @@ class _Run:
             self.tracing = False
             self.progress.say(f"profile of the steps to {step}: {self.workdir / 'profile'}")
 
-    def _measure(self, step: int) -> Analysis:
+    def _measure(self, step: int) -> tuple[Analysis, dict[str, float]]:
+        """The analysis of the held-out features, and what the online probe, if there is one, makes of them."""
         started = time.perf_counter()
         features = self.embed(self.state.params, self.state.rest, self.images)
         if not np.all(np.isfinite(features)):
@@ -228,7 +236,10 @@ class _Run:
             )
             seconds = time.perf_counter() - started
             self.progress.say(f"step {step}: directional CDNV {directional}  (measured in {seconds:.1f} s)")
-        return analysis
+        if not isinstance(self.training.objective, OnlineProbe):
+            return analysis, {}
+        accuracies = self.online_accuracies(self.state.params, self.state.rest, features, dict(self.labels))
+        return analysis, {f"online_test_accuracy_{task}": float(one) for task, one in accuracies.items()}
 
 
 def _check_views(training: Training) -> None:

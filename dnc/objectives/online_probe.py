@@ -1,0 +1,126 @@
+"""The online probe: linear classifiers that learn beside any objective, from the features that it computes anyway."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from dnc.models.encoder import Encoder
+from dnc.objectives.base import Objective, at_least_float32
+from dnc.objectives.supervised import cross_entropy
+from dnc.types import Array, Batch, Float, Int, Key
+
+
+class ProbeWeight(nnx.Variable):
+    """A weight of the probe: no nnx.Param but, like a running statistic, updated inside the loss. The step's gradient,
+    its norm and clipping, weight decay and the optimizer never see it; checkpoints and layouts do."""
+
+
+class Tap(Encoder):
+    """An encoder that keeps the features of its first pass in training mode, until they are taken."""
+
+    def __init__(self, encoder: Encoder):
+        self.encoder = encoder
+        self.features, self.dtype = encoder.features, encoder.dtype
+
+    def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b d"]:
+        features = self.encoder(images, train=train)
+        if train and not hasattr(self, "seen"):
+            self.seen = nnx.Intermediate(jax.lax.stop_gradient(features))
+        return features
+
+    def take(self) -> Float[Array, "b d"]:
+        (seen,) = jax.tree.leaves(nnx.pop(self, nnx.Intermediate))
+        return at_least_float32(seen)
+
+
+class Classifiers(nnx.Module):
+    """One linear classifier a task on the same features, all zeros at first."""
+
+    def __init__(self, features: int, classes: Mapping[str, int]):
+        self.weights = nnx.Dict({task: ProbeWeight(jnp.zeros((features, k))) for task, k in classes.items()})
+        self.biases = nnx.Dict({task: ProbeWeight(jnp.zeros(k)) for task, k in classes.items()})
+
+    def scores(self, features: Float[Array, "b d"]) -> dict[str, Float[Array, "b _"]]:
+        return {
+            task: jnp.dot(features, self.weights[task][...], precision="highest") + self.biases[task][...][None, :]
+            for task in self.weights
+        }
+
+    def accuracies(
+        self, features: Float[Array, "b d"], labels: Mapping[str, Int[Array, " b"]]
+    ) -> dict[str, Float[Array, ""]]:
+        """Share of the samples whose own class has the highest score, for each task."""
+        scores = self.scores(features)
+        return {
+            task: jnp.mean(jnp.argmax(one, axis=1) == labels[task], dtype=jnp.float32) for task, one in scores.items()
+        }
+
+
+class ProbedNetwork(nnx.Module):
+    """The network of an objective, its encoder tapped, with the classifiers and their optimizer."""
+
+    def __init__(self, network: nnx.Module, classifiers: Classifiers, learning_rate: float):
+        self.network = network
+        self.classifiers = classifiers
+        self.optimizer = nnx.Optimizer(classifiers, optax.adam(learning_rate), wrt=ProbeWeight)
+
+    @property
+    def encoder(self) -> Tap:
+        return self.network.encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineProbe:
+    """Any objective, watched: one linear classifier a task learns from the features of the first views.
+
+    Each step of training is one step of Adam on the classifiers' mean cross-entropy over the batch, with respect to
+    them alone. The features are those that the objective's own pass computed, standing still: no second pass, and no
+    gradient into the encoder. The loss and the network's parameters are what they are without the probe, bit for bit
+    unless the compiler fuses the encoder's operations differently (on CPU it does not: tests compare).
+
+    Metrics: `online_train_accuracy_TASK`, of the batch before the classifiers have learned from it, in training mode
+    (augmented images, statistics of the batch).
+
+    objective: what trains the network; it passes images [v b ...], the views of one example side by side, through
+      `network.encoder`, as `Network` does.
+    classes: task -> number of classes. learning_rate: of Adam.
+    """
+
+    objective: Objective
+    classes: Mapping[str, int]
+    learning_rate: float = 1e-3
+
+    def __post_init__(self):
+        if not self.learning_rate > 0:
+            raise ValueError(f"the probe's learning_rate={self.learning_rate} must be positive")
+
+    @property
+    def separable(self) -> bool:
+        return self.objective.separable
+
+    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> ProbedNetwork:
+        network = self.objective.network(Tap(encoder), rngs=rngs)
+        return ProbedNetwork(network, Classifiers(encoder.features, self.classes), self.learning_rate)
+
+    def loss(
+        self, network: ProbedNetwork, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        loss, metrics = self.objective.loss(network.network, batch, key)
+        labels = {task: batch["labels"][task] for task in self.classes}
+        b = batch["views"].shape[1]
+        features = network.encoder.take()
+        first = features.reshape(b, -1, features.shape[1])[:, 0]  # the labels are the first view's
+        accuracies = network.classifiers.accuracies(first, labels)
+
+        def cross_entropies(classifiers: Classifiers) -> Float[Array, ""]:
+            scores = classifiers.scores(first)
+            return jnp.sum(jnp.stack([cross_entropy(scores[task], labels[task]) for task in labels]))
+
+        gradients = nnx.grad(cross_entropies, argnums=nnx.DiffState(0, ProbeWeight))(network.classifiers)
+        with jax.numpy_dtype_promotion("standard"):  # optax corrects the bias with float ** int32
+            network.optimizer.update(network.classifiers, gradients)
+        return loss, {**metrics, **{f"online_train_accuracy_{task}": value for task, value in accuracies.items()}}

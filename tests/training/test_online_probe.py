@@ -1,0 +1,84 @@
+"""A run with an online probe: what it logs and saves, and that the run is otherwise the same."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from flax import nnx
+
+from dnc import distributed
+from dnc.models import resnet
+from dnc.objectives import OnlineProbe, SimCLR
+from dnc.training import loop
+from dnc.training.build import build
+from dnc.training.checkpoint import Checkpoints
+from tests.training import tiny
+
+TASKS = ("color", "shape", "size", "style")
+
+
+@pytest.fixture(params=[(1, 1), pytest.param((2, 2, 2, 2), marks=pytest.mark.slow)])
+def stages(monkeypatch, request):
+    """The network's depth: two stages of blocks are all that matters of a ResNet."""
+    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, request.param))
+
+
+def config_of(probe):
+    config = tiny.get_config().unlock()
+    config.train.duration.steps = 6
+    if probe is not None:
+        config.probe = probe
+    return config
+
+
+def run(workdir, config):
+    mesh = distributed.make_mesh(devices=jax.devices()[:1])
+    loop.train_and_evaluate(config, workdir, mesh)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    graphdef, like = build(config).abstract(mesh)
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    state = checkpoints.restore(like, 6).state
+    checkpoints.close()
+    return lines, nnx.merge(graphdef, state.params, state.rest)
+
+
+def test_a_run_has_its_numbers_beside_those_of_a_run_without_it(tmp_path, stages):
+    lines, probed = run(epath.Path(tmp_path / "probed"), config_of(dict(online=True, learning_rate=1e-2)))
+    plain_lines, plain = run(epath.Path(tmp_path / "plain"), config_of(None))
+    assert [{key: one[key] for key in other} for one, other in zip(lines, plain_lines, strict=True)] == plain_lines
+    for kind in (nnx.Param, nnx.BatchStat):
+        pairs = zip(*(jax.tree.leaves(nnx.state(one, kind)) for one in (probed.network, plain)), strict=True)
+        for actual, expected in pairs:
+            np.testing.assert_array_equal(actual, expected)
+    for path in (tmp_path / "plain" / "measurements").iterdir():
+        assert (tmp_path / "probed" / "measurements" / path.name).read_text() == path.read_text()
+
+    for task in TASKS:
+        assert all(0 <= line[f"online_train_accuracy_{task}"] <= 1 for line in lines)
+        tested = {line["step"]: line.get(f"online_test_accuracy_{task}") for line in lines}
+        assert [step for step, value in tested.items() if value is not None] == [1, 2, 5, 6]
+        assert all(0 <= value <= 1 for value in tested.values() if value is not None)
+        assert np.any(probed.classifiers.weights[task][...] != 0)  # restored from the checkpoint
+    assert probed.optimizer.step[...] == 6
+
+
+@pytest.mark.parametrize("probe", [None, dict(online=False)])
+def test_it_is_off_by_default(probe):
+    assert isinstance(build(config_of(probe)).objective, SimCLR)
+
+
+def test_layouts_split_its_weights_like_any_other(monkeypatch):
+    monkeypatch.setattr(distributed, "LARGE", 16)
+    training = build(config_of(dict(online=True)))
+    assert isinstance(training.objective, OnlineProbe)
+    mesh = distributed.make_mesh(2, jax.devices()[:8])
+    graphdef, state = training.abstract(mesh)
+    kernel = nnx.merge(graphdef, state.params, state.rest).classifiers.weights["color"]
+    assert "fsdp" in kernel.get_value().sharding.spec
+
+
+def test_unknown_entries_are_refused():
+    with pytest.raises(ValueError, match=r"config\.probe sets task"):
+        build(config_of(dict(online=True, task="color")))

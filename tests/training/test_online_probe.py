@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -19,10 +20,10 @@ from tests.training import tiny
 TASKS = ("color", "shape", "size", "style")
 
 
-@pytest.fixture(params=[(1, 1), pytest.param((2, 2, 2, 2), marks=pytest.mark.slow)])
-def stages(monkeypatch, request):
-    """The network's depth: two stages of blocks are all that matters of a ResNet."""
-    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, request.param))
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """Two stages of one block: all that matters of a ResNet."""
+    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, (1, 1)))
 
 
 def config_of(probe):
@@ -44,7 +45,8 @@ def run(workdir, config):
     return lines, nnx.merge(graphdef, state.params, state.rest)
 
 
-def test_a_run_has_its_numbers_beside_those_of_a_run_without_it(tmp_path, stages):
+@pytest.mark.slow
+def test_a_run_has_its_numbers_beside_those_of_a_run_without_it(tmp_path):
     lines, probed = run(epath.Path(tmp_path / "probed"), config_of(dict(online=True, learning_rate=1e-2)))
     plain_lines, plain = run(epath.Path(tmp_path / "plain"), config_of(None))
     assert [{key: one[key] for key in other} for one, other in zip(lines, plain_lines, strict=True)] == plain_lines
@@ -62,6 +64,20 @@ def test_a_run_has_its_numbers_beside_those_of_a_run_without_it(tmp_path, stages
         assert all(0 <= value <= 1 for value in tested.values() if value is not None)
         assert np.any(probed.classifiers.weights[task][...] != 0)  # restored from the checkpoint
     assert probed.optimizer.step[...] == 6
+
+
+def test_checkpoints_hold_the_classifiers_and_their_optimizer(tmp_path):
+    training, mesh = build(config_of(dict(online=True))), distributed.make_mesh(devices=jax.devices()[:1])
+    state = jax.tree.map(lambda x: x + jnp.ones((), x.dtype), training.init(mesh))
+    checkpoints = Checkpoints(epath.Path(tmp_path) / "checkpoints")
+    checkpoints.save(1, state, {})
+    restored = checkpoints.restore(training.abstract(mesh)[1], 1).state
+    checkpoints.close()
+    for actual, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    network = nnx.merge(training.abstract(mesh)[0], restored.params, restored.rest)
+    np.testing.assert_array_equal(network.classifiers.weights["color"][...], 1)
+    assert network.optimizer.step[...] == 1
 
 
 @pytest.mark.parametrize("probe", [None, dict(online=False)])

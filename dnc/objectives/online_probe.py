@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ class Classifiers(nnx.Module):
 class ProbedNetwork(nnx.Module):
     """The network of an objective, its encoder tapped, with the classifiers and their optimizer."""
 
-    def __init__(self, network: nnx.Module, classifiers: Classifiers, learning_rate: float):
+    def __init__(self, network: Any, classifiers: Classifiers, learning_rate: float):
         self.network = network
         self.classifiers = classifiers
         self.optimizer = nnx.Optimizer(classifiers, optax.adam(learning_rate), wrt=ProbeWeight)
@@ -107,7 +108,7 @@ class OnlineProbe:
         return ProbedNetwork(network, Classifiers(encoder.features, self.classes), self.learning_rate)
 
     def loss(
-        self, network: ProbedNetwork, batch: Batch, key: Key[Array, ""]
+        self, network: Any, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         loss, metrics = self.objective.loss(network.network, batch, key)
         labels = {task: batch["labels"][task] for task in self.classes}

@@ -1,4 +1,4 @@
-"""Batch normalisation with the conventions that published self-supervised recipes assume."""
+"""Batch and layer normalisation with the conventions that published self-supervised recipes assume."""
 
 import jax
 import jax.numpy as jnp
@@ -26,3 +26,14 @@ def batch_norm(
     # Not the compute type itself: with dtype=bfloat16 Flax would also round the running statistics it reads.
     exact = at_least_float32(dtype)
     return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=exact, scale_init=init, rngs=rngs)
+
+
+def layer_norm(
+    features: int, *, epsilon: float = 1e-6, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+) -> nnx.LayerNorm:
+    """Layer normalisation over the last axis, `at_least_float32` in a network that computes in `dtype`.
+
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias, with the mean of squared deviations as the variance.
+    """
+    # Flax's default, mean square less squared mean, loses digits where the mean is large.
+    return nnx.LayerNorm(features, epsilon=epsilon, dtype=at_least_float32(dtype), use_fast_variance=False, rngs=rngs)

@@ -33,7 +33,8 @@ def layer_norm(
 ) -> nnx.LayerNorm:
     """Layer normalisation over the last axis, `at_least_float32` in a network that computes in `dtype`.
 
-    y = scale * (x - mean) / sqrt(var + epsilon) + bias, with the mean of squared deviations as the variance.
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias, the variance as the mean square less the squared mean: its
+    relative error is about 1e-7 (1 + mean^2 / var), nothing where a token's mean is within a few deviations of 0. The
+    mean of squared deviations would make XLA's CPU backend take twice as long for a ViT's step, five times to compile.
     """
-    # Flax's default, mean square less squared mean, loses digits where the mean is large.
-    return nnx.LayerNorm(features, epsilon=epsilon, dtype=at_least_float32(dtype), use_fast_variance=False, rngs=rngs)
+    return nnx.LayerNorm(features, epsilon=epsilon, dtype=at_least_float32(dtype), rngs=rngs)

@@ -20,6 +20,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "swiglu": lambda x: jax.nn.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],  # halves the width
 }
 
+ATTENTIONS = (None, "xla", "cudnn")
+
 INITIALIZERS: dict[str, jax.nn.initializers.Initializer] = {
     "normal": jax.nn.initializers.normal(0.02),  # PyTorch's trunc_normal_(std=.02) cuts at 2: 100 standard deviations
     "xavier_uniform": jax.nn.initializers.xavier_uniform(),
@@ -35,8 +37,8 @@ class BlockSettings:
     qkv_bias: whether queries, keys and values have biases.
     layer_scale: first value of LayerScale (Touvron et al. 2021), None for none. epsilon: of LayerNorm (CLIP: 1e-5).
     init: of all matrices, "normal" of standard deviation .02 (DINO, I-JEPA) or "xavier_uniform" (MAE, SigLIP).
-    attention: implementation of `jax.nn.dot_product_attention`; "cudnn" is the fused kernel of NVIDIA GPUs, for 16-bit
-      types, None is XLA's everywhere.
+    attention: None, "xla" or "cudnn", the implementation of `jax.nn.dot_product_attention`; "cudnn" is the fused kernel
+      of NVIDIA GPUs for 16-bit types, None is XLA's everywhere.
     dtype: type of matrix products and activations. Parameters are float32, LayerNorm at least.
     """
 
@@ -48,7 +50,7 @@ class BlockSettings:
     layer_scale: float | None = None
     epsilon: float = 1e-6
     init: str = "normal"
-    attention: Literal["xla", "cudnn"] | None = None
+    attention: str | None = None
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
@@ -56,6 +58,8 @@ class BlockSettings:
             raise ValueError(f"heads={self.heads} does not divide width={self.width}: choose a divisor")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation={self.activation!r} is not known: choose one of {sorted(ACTIVATIONS)}")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention={self.attention!r} is not known: choose one of {ATTENTIONS}")
         if self.init not in INITIALIZERS:
             raise ValueError(f"init={self.init!r} is not known: choose one of {sorted(INITIALIZERS)}")
 
@@ -84,7 +88,9 @@ class Attention(nnx.Module):
             layer(tokens).reshape(*tokens.shape[:2], self.heads, -1)
             for layer, tokens in ((self.query, x), (self.key, context), (self.value, context))
         )
-        return self.out(jax.nn.dot_product_attention(q, k, v, implementation=self.implementation).reshape(x.shape))
+        with jax.numpy_dtype_promotion("standard"):  # it computes the weights in float32 whatever the type
+            y = jax.nn.dot_product_attention(q, k, v, implementation=self.implementation)
+        return self.out(y.reshape(x.shape))
 
 
 class MLP(nnx.Module):

@@ -1,7 +1,7 @@
 """Vision Transformers (Dosovitskiy et al. 2021) in the variants of MAE, DINO, DINOv2, I-JEPA, CLIP and SigLIP."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ class ViT(Encoder):
         final_norm: str = "tokens",
         drop_path: float = 0.0,
         init: str = "normal",
-        attention: Literal["xla", "cudnn"] | None = None,
+        attention: str | None = None,
         dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
@@ -208,7 +208,7 @@ class ViT(Encoder):
             x = tokens.patches.mean(axis=1)
         return (self.norm(x) if self.final_norm == "pooled" else x).astype(at_least_float32(self.dtype))
 
-    def _masked(self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"]) -> Float[Array, "b n d"]:
+    def _masked(self, x: Float[Array, "b n d"], mask: Bool[Array, "..."]) -> Float[Array, "b n d"]:
         if self.mask_token is None:
             raise ValueError("mask= replaces patches by the mask token: create the ViT with mask_token=True")
         if mask.shape != x.shape[:2]:

@@ -19,7 +19,7 @@ from dnc.data.augment import Augmentation
 from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import TrainingData
 from dnc.data.sources import load_digits
-from dnc.models import MODELS, Encoder
+from dnc.models import MODELS, PRESETS, Encoder
 from dnc.objectives import OBJECTIVES, Objective
 from dnc.training.optimizers import hint, make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
@@ -108,10 +108,11 @@ def make_encoder(config: Config) -> Callable[..., Encoder]:
     name = options.pop("name", "resnet")
     if name not in MODELS:
         raise ValueError(f"model.name={name!r} is not known: {hint(name, MODELS)}")
-    known = set(inspect.signature(MODELS[name]).parameters) - {"rngs"}
+    known = set(inspect.signature(MODELS[name].__init__).parameters) - {"self", "rngs"}
     for unknown in sorted(set(options) - known):
         raise ValueError(f"config.model sets {unknown!r}, which {name!r} does not take: {hint(unknown, known)}")
-    return partial(MODELS[name], **options | {"dtype": jnp.dtype(options["dtype"])})
+    sizes = PRESETS.get(name, {})
+    return partial(MODELS[name], **sizes | options | {"dtype": jnp.dtype(options["dtype"])})
 
 
 def make_objective(config: Config) -> Objective:

@@ -60,11 +60,13 @@ def tokens(vit, images, **options):
     [("vit_tiny", 5_524_416), ("vit_small", 21_665_664), ("vit_base", 85_798_656), ("vit_large", 303_301_632)],
 )
 def test_parameter_counts_are_the_published_ones(name, published):
-    vit = nnx.eval_shape(lambda: ViT(224, **PRESETS[name], rngs=rngs()))
-    own_position_of_the_class_token = PRESETS[name]["width"]
-    assert (
-        sum(p.size for p in jax.tree.leaves(nnx.state(vit, nnx.Param))) == published - own_position_of_the_class_token
-    )
+    def count(depth):
+        vit = nnx.eval_shape(lambda: ViT(224, **PRESETS[name] | {"depth": depth}, rngs=rngs()))
+        return sum(p.size for p in jax.tree.leaves(nnx.state(vit, nnx.Param)))
+
+    width, depth = PRESETS[name]["width"], PRESETS[name]["depth"]
+    total = count(1) + (depth - 1) * (count(2) - count(1))
+    assert total == published - width  # the class token's own position, which here adds to the token
 
 
 def test_patches_are_rows_then_columns_of_pixels():

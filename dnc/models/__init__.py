@@ -1,7 +1,10 @@
-"""Encoders and heads."""
+"""Encoders, by name, and heads."""
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
 from dnc.models.resnet import ResNet
+from dnc.models.vit import PRESETS, Tokens, ViT
 
-__all__ = ["Encoder", "Projector", "ResNet"]
+MODELS: dict[str, type[Encoder]] = {"resnet": ResNet, "vit": ViT, **dict.fromkeys(PRESETS, ViT)}
+
+__all__ = ["MODELS", "PRESETS", "Encoder", "Projector", "ResNet", "Tokens", "ViT"]

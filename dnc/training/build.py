@@ -1,7 +1,9 @@
 """From a config to the objects it names: the one place that knows the config's layout."""
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,9 +19,9 @@ from dnc.data.augment import Augmentation
 from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import TrainingData
 from dnc.data.sources import load_digits
-from dnc.models.resnet import ResNet
+from dnc.models import MODELS, PRESETS, Encoder
 from dnc.objectives import OBJECTIVES, Objective, OnlineProbe
-from dnc.training.optimizers import make_optimizer
+from dnc.training.optimizers import hint, make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
 from dnc.training.step import COMPILED_QUICKLY
@@ -32,6 +34,7 @@ class Training:
     """Everything a run is made of."""
 
     data: TrainingData
+    encoder: Callable[..., Encoder]
     objective: Objective
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
@@ -51,10 +54,8 @@ class Training:
         return jax.jit(lambda: self._create()[1], out_shardings=shardings, compiler_options=COMPILED_QUICKLY)()
 
     def _create(self) -> tuple[nnx.GraphDef, TrainState]:
-        model = dict(self.config.model)
-        dtype = jnp.dtype(model.pop("dtype"))
         rngs = nnx.Rngs(self.config.seed)
-        network = self.objective.network(ResNet(**model, dtype=dtype, rngs=rngs), rngs=rngs)
+        network = self.objective.network(self.encoder(rngs=rngs), rngs=rngs)
         return TrainState.create(network, self.optimizer)
 
 
@@ -76,6 +77,7 @@ def build(config: Config) -> Training:
     )
     return Training(
         data=data,
+        encoder=make_encoder(config.model),
         objective=objective,
         optimizer=make_optimizer(learning_rate=learning_rate, **_plain(config.optimizer)),
         learning_rate=learning_rate,
@@ -96,6 +98,22 @@ def make_data(config: Config) -> TrainingData:
         splits = load_digits(**options)
         return ArrayTraining(splits["train"], splits["test"], augmentation)
     raise ValueError(f"data.name={name!r}: choose 'multitask' or 'digits'.")
+
+
+def make_encoder(config: Config) -> Callable[..., Encoder]:
+    """config.name chooses the model ("resnet" where there is none), the other entries are its parameters.
+
+    The result creates it: encoder(rngs=rngs).
+    """
+    options = _plain(config)
+    name = options.pop("name", "resnet")
+    if name not in MODELS:
+        raise ValueError(f"model.name={name!r} is not known: {hint(name, MODELS)}")
+    known = set(inspect.signature(MODELS[name].__init__).parameters) - {"self", "rngs"}
+    for unknown in sorted(set(options) - known):
+        raise ValueError(f"config.model sets {unknown!r}, which {name!r} does not take: {hint(unknown, known)}")
+    sizes = PRESETS.get(name, {})
+    return partial(MODELS[name], **sizes | options | {"dtype": jnp.dtype(options["dtype"])})
 
 
 def make_objective(config: Config) -> Objective:

@@ -250,9 +250,9 @@ def _check_views(training: Training) -> None:
 
 
 def _headline(training: Training, mesh: Mesh, start: int) -> str:
-    model = training.config.model
+    model = {"name": "resnet", **training.config.model}
+    settings = ", ".join(f"{name}={value}" for name, value in model.items() if name != "name")
     return (
-        f"{training.config.objective.name}: ResNet-{model.depth}, {model.stem} stem, width {model.width}, "
-        f"{model.dtype}; "
+        f"{training.config.objective.name}: {model['name']}, {settings}; "
         f"steps {start} to {training.total_steps} on {mesh.size} {mesh.devices.flat[0].platform} device(s)"
     )

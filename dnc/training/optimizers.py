@@ -111,7 +111,8 @@ def lars(
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adamw": adamw, "lars": lars, "sgd": sgd}
 
 
-def _hint(word: str, known: Iterable[str]) -> str:
+def hint(word: str, known: Iterable[str]) -> str:
+    """What an unknown word may have meant, or what to choose from."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"choose one of {sorted(known)}"
 
@@ -128,10 +129,10 @@ def make_optimizer(
     `hyperparameters` are the keyword arguments of that function, for instance `weight_decay`.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer name={name!r} is not known: {_hint(name, OPTIMIZERS)}")
+        raise ValueError(f"optimizer name={name!r} is not known: {hint(name, OPTIMIZERS)}")
     known = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for unknown in sorted(set(hyperparameters) - set(known)):
-        raise ValueError(f"{name} has no hyperparameter {unknown!r}: {_hint(unknown, [*known, 'clip_norm'])}")
+        raise ValueError(f"{name} has no hyperparameter {unknown!r}: {hint(unknown, [*known, 'clip_norm'])}")
     if clip_norm is not None and clip_norm <= 0:
         raise ValueError(f"clip_norm={clip_norm} must be positive; leave it out for no clipping")
     schedule = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)

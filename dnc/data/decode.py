@@ -41,7 +41,8 @@ def decode(file: pathlib.Path | bytes, name: str, at_least: int | None = None) -
             if width * height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"it has {width} x {height} pixels")
             if at_least is not None:
-                image.draft(None, (round(GAP * at_least),) * 2)  # changes nothing but JPEGs
+                enough = round(GAP * at_least)
+                image.draft(None, (enough, enough))  # changes nothing but JPEGs
             image.load()
             orientation = _orientation(image)
             upright = ImageOps.exif_transpose(image) if orientation > 1 else image

@@ -27,8 +27,12 @@ class Subset:
     def shape(self) -> tuple[int, int] | None:
         return self.source.shape
 
-    @cached_property
+    @property
     def labels(self) -> Mapping[str, np.ndarray]:
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> Mapping[str, np.ndarray]:
         return {task: values[self.rows] for task, values in self.source.labels.items()}
 
     def __len__(self) -> int:

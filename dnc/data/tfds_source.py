@@ -88,8 +88,12 @@ class TfdsImages:
     def class_names(self) -> dict[str, list[str]]:
         return {task: self._names[task] for task in self.labels}
 
-    @cached_property
+    @property
     def labels(self) -> dict[str, np.ndarray]:
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> dict[str, np.ndarray]:
         if not self._names:
             return {}
         file = dnc_data_dir() / "labels" / f"{hashlib.sha256(self._identity.encode()).hexdigest()[:32]}.npz"

@@ -1,7 +1,9 @@
 """From a config to the objects it names: the one place that knows the config's layout."""
 
 import dataclasses
-from collections.abc import Mapping
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,11 +14,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dnc import distributed
-from dnc.data.arrays import ArrayTraining
 from dnc.data.augment import Augmentation
+from dnc.data.broken import BrokenFiles
+from dnc.data.by_name import SOURCES
+from dnc.data.images import ImageTraining
 from dnc.data.multitask import MultitaskImages
-from dnc.data.pipeline import TrainingData
-from dnc.data.sources import load_digits
+from dnc.data.pipeline import Reading, TrainingData
 from dnc.models.resnet import ResNet
 from dnc.objectives import OBJECTIVES, Objective
 from dnc.training.optimizers import make_optimizer
@@ -31,6 +34,7 @@ class Training:
     """Everything a run is made of."""
 
     data: TrainingData
+    reading: Reading
     objective: Objective
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
@@ -75,6 +79,7 @@ def build(config: Config) -> Training:
     )
     return Training(
         data=data,
+        reading=make_reading(config.data),
         objective=objective,
         optimizer=make_optimizer(learning_rate=learning_rate, **_plain(config.optimizer)),
         learning_rate=learning_rate,
@@ -85,16 +90,30 @@ def build(config: Config) -> Training:
 
 
 def make_data(config: Config) -> TrainingData:
-    """config.name chooses the data set, the other entries are its parameters."""
+    """config.name chooses the data set, the other entries are its parameters; `reading` is read by `make_reading`.
+
+    The sets of `by_name.SOURCES` also take image_size, canvas, held_out_examples (see `ImageTraining`) and broken.
+    """
     options = _plain(config)
+    options.pop("reading", None)
     name = options.pop("name")
+    if name != "multitask" and name not in SOURCES:
+        raise ValueError(f"data.name={name!r}: choose one of {sorted([*SOURCES, 'multitask'])}{_near(name, SOURCES)}.")
     augmentation = Augmentation(**options.pop("augmentation"))
     if name == "multitask":
+        _check_known("data", name, options, MultitaskImages)
         return MultitaskImages(**options, augmentation=augmentation)
-    if name == "digits":
-        splits = load_digits(**options)
-        return ArrayTraining(splits["train"], splits["test"], augmentation)
-    raise ValueError(f"data.name={name!r}: choose 'multitask' or 'digits'.")
+    prepared = {key: options.pop(key) for key in ("image_size", "canvas", "held_out_examples") if key in options}
+    broken = BrokenFiles(options.pop("broken", "skip"))
+    _check_known("data", name, options, SOURCES[name])
+    return ImageTraining(*SOURCES[name](**options), augmentation, **prepared, broken=broken)
+
+
+def make_reading(config: Config) -> Reading:
+    """config.reading, which may be left out, says how examples are read."""
+    options = _plain(config.get("reading", {}))
+    _check_known("data.reading", "reading", options, Reading)
+    return Reading(**options)
 
 
 def make_objective(config: Config) -> Objective:
@@ -103,13 +122,22 @@ def make_objective(config: Config) -> Objective:
     name = options.pop("name")
     if name not in OBJECTIVES:
         raise ValueError(f"objective.name={name!r}: choose one of {sorted(OBJECTIVES)}.")
-    known = [field.name for field in dataclasses.fields(OBJECTIVES[name])]
+    _check_known("objective", name, options, OBJECTIVES[name])
+    return OBJECTIVES[name](**options)
+
+
+def _check_known(section: str, name: str, options: Mapping[str, Any], takes: Callable[..., Any]) -> None:
+    known = list(inspect.signature(takes).parameters)
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(
-            f"config.objective sets {', '.join(unknown)}, which {name!r} does not take (it takes {', '.join(known)}): "
-            "start from a config of that objective"
+            f"config.{section} sets {', '.join(unknown)}, which {name!r} does not take (it takes {', '.join(known)})"
+            f"{_near(unknown[0], known)}: start from a config of the same name"
         )
-    return OBJECTIVES[name](**options)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(word), list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def root_key(config: Config) -> jax.Array:

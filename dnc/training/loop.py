@@ -172,7 +172,7 @@ class _Run:
     def _batches(self) -> Iterator[tuple[np.ndarray, Any]]:
         size = self.config.train.batch_size
         rows = distributed.local_rows(self.mesh, size)
-        host = batches(self.training.data.source(), size, self.config.seed, self.start, rows)
+        host = batches(self.training.data.source(), size, self.config.seed, self.start, rows, self.training.reading)
         return ((numbers, distributed.shard_batch(self.mesh, batch)) for numbers, batch in host)
 
     def _save(self, step: int) -> None:

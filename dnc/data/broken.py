@@ -39,4 +39,4 @@ class BrokenFiles:
             (self._marks / hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()).touch(exist_ok=False)
         except FileExistsError:
             return
-        print(f"broken image {len(self)}: {error}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"broken image ({len(self)} so far): {error}\n")  # one call: threads do not mix their lines

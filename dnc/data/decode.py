@@ -22,7 +22,7 @@ GAP = 2.0  # what is much larger is first reduced cheaply, to not less than this
 _ORIENTATION = 0x0112  # EXIF tag
 
 
-class BrokenImageError(ValueError):
+class BrokenImageError(OSError):
     """An image that cannot be decoded; the message is its name and the reason."""
 
 

@@ -117,7 +117,7 @@ class ImageTraining:
                 picture, size = found
                 image = stretched(picture, self.canvas_side)
                 return {"index": np.int32(index), "image": image, "size": np.array(size, np.int32), "labels": labels}
-        raise ValueError(f"none of the {len(self.train)} training images can be read")
+        raise BrokenImageError(f"none of the {len(self.train)} training images can be read")
 
     def _read(self, source: ImageSource, row: int, at_least: int) -> tuple[Image.Image, tuple[int, int]] | None:
         try:
@@ -138,7 +138,7 @@ class ImageTraining:
         with ThreadPoolExecutor(available_cores()) as pool:
             readable = np.fromiter(pool.map(fill, range(len(rows))), bool, len(rows))
         if not readable.any():
-            raise ValueError(f"none of {len(rows)} images can be read, such as {source.name(int(rows[0]))}")
+            raise BrokenImageError(f"none of {len(rows)} images can be read, such as {source.name(int(rows[0]))}")
         kept = slice(None) if readable.all() else readable  # a mask copies
         return images[kept], {task: values[rows[kept]] for task, values in source.labels.items()}
 

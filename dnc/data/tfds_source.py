@@ -42,8 +42,9 @@ class TfdsImages:
 
     Labels are read with the images at first use (all of the split's bytes) and kept as a file in $DNC_DATA/labels.
 
-    Raises FileNotFoundError where the data set is unknown, or not prepared: with the command that prepares it;
-    ValueError for another format than ArrayRecord, a split or task that it lacks, or not exactly one image an example.
+    Raises FileNotFoundError where the data set is unknown, or not prepared: with the command that prepares it; OSError
+    where TFDS needs TensorFlow even to describe it; ValueError for another format than ArrayRecord, a split or task
+    that it lacks, or not exactly one image an example.
     """
 
     def __init__(
@@ -142,7 +143,9 @@ def _prepared(dataset: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)
     except ImportError as error:
-        raise ImportError(f"dataset={dataset!r}: TFDS needs TensorFlow to describe it: {error}") from error
+        raise OSError(
+            f"dataset={dataset!r}: TFDS needs a package to describe it ({error}): pip install it, or tensorflow"
+        ) from error
     except (tfds.core.DatasetNotFoundError, ValueError) as error:  # the second: an unknown config of a known name
         near = difflib.get_close_matches(dataset.split("/")[0], tfds.list_builders(with_community_datasets=False), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

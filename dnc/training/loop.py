@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from dnc import distributed
 from dnc.analysis import Analysis, analyze
 from dnc.data.contact_sheet import save_contact_sheet
-from dnc.data.pipeline import batches
+from dnc.data.pipeline import Reading, batches
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
@@ -233,7 +233,8 @@ class _Run:
 
 def _check_views(training: Training) -> None:
     """Two views of an example must differ, or the objective is trivial."""
-    _, batch = next(batches(training.data.source(), training.config.train.batch_size, training.config.seed))
+    size, once = training.config.train.batch_size, Reading(prefetch=1)
+    _, batch = next(batches(training.data.source(), size, training.config.seed, reading=once))
     if float(views_difference(training.data.make_views, batch, root_key(training.config))) == 0.0:
         raise ValueError("The two views of every example are the same picture: turn on augmentation or views='render'.")
 

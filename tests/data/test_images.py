@@ -189,9 +189,9 @@ def test_a_folder_of_broken_files_is_an_error(tmp_path):
         (tmp_path / name).write_bytes(b"")
     source = FolderImages(tmp_path)
     data = ImageTraining(source, source, NOTHING, image_size=16)
-    with pytest.raises(ValueError, match="none of the 2 training images can be read"):
+    with pytest.raises(BrokenImageError, match="none of the 2 training images can be read"):
         data.source()[0]
-    with pytest.raises(ValueError, match=r"none of 2 images can be read, such as a\.png"):
+    with pytest.raises(BrokenImageError, match=r"none of 2 images can be read, such as a\.png"):
         data.held_out()
 
 

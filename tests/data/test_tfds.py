@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets.public_api as tfds
 from array_record.python import array_record_module
+from ml_collections import ConfigDict
 from PIL import Image
 
 from dnc.data import multitask, tfds_builder
+from dnc.data.sources import ArrayImages
 from dnc.data.tfds_source import TfdsImages
+from dnc.training.build import make_data
 
 SETTINGS = {"image_size": 16, "train_examples": 40, "test_renders": 1, "seed": 3}
 
@@ -190,3 +193,16 @@ def test_labels_are_read_once_and_a_damaged_file_of_them_is_replaced(tmp_path, d
     np.testing.assert_array_equal(TfdsImages("photos", "train", data_dir=tmp_path).labels["label"], [1, 1])
     file.write_bytes(b"damaged")
     np.testing.assert_array_equal(TfdsImages("photos", "train", data_dir=tmp_path).labels["label"], [0, 1])
+
+
+def test_a_config_names_a_data_set(tmp_path, data_dir, builder):
+    Photos(data_dir=tmp_path, file_format="array_record").download_and_prepare(file_format="array_record")
+    entries = {"name": "tfds", "augmentation": {}, "test": "train", "data_dir": str(tmp_path)}
+    data = make_data(ConfigDict(entries | {"dataset": "photos", "train": "unlabelled", "image_size": 4}))
+    assert isinstance(data.train, TfdsImages)
+    assert (len(data.source()), data.source()[1]["labels"], list(data.class_names)) == (3, {}, ["label"])
+    assert data.source()[1]["size"].tolist() == [4, 5]
+    shapes = {"dataset": f"multitask_shapes/{builder.settings.name}", "data_dir": str(builder.data_path.parents[2])}
+    data = make_data(ConfigDict(entries | shapes | {"train": "test", "test": "test", "tasks": ["color"]}))
+    assert isinstance(data.train, ArrayImages)
+    np.testing.assert_array_equal(data.held_out()[0], builder.settings.images.held_out()[0])

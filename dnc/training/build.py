@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dnc import distributed
-from dnc.data.arrays import ArrayTraining
 from dnc.data.augment import Augmentation
+from dnc.data.broken import BrokenFiles
+from dnc.data.by_name import SOURCES
+from dnc.data.images import ImageTraining
 from dnc.data.multitask import MultitaskImages
-from dnc.data.pipeline import TrainingData
-from dnc.data.sources import load_digits
+from dnc.data.pipeline import Reading, TrainingData
+from dnc.hints import hint
 from dnc.models import MODELS, PRESETS, Encoder
 from dnc.objectives import OBJECTIVES, Objective, OnlineProbe
-from dnc.training.optimizers import hint, make_optimizer
+from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
 from dnc.training.step import COMPILED_QUICKLY
@@ -34,6 +36,7 @@ class Training:
     """Everything a run is made of."""
 
     data: TrainingData
+    reading: Reading
     encoder: Callable[..., Encoder]
     objective: Objective
     optimizer: optax.GradientTransformation
@@ -77,6 +80,7 @@ def build(config: Config) -> Training:
     )
     return Training(
         data=data,
+        reading=make_reading(config.data),
         encoder=make_encoder(config.model),
         objective=objective,
         optimizer=make_optimizer(learning_rate=learning_rate, **_plain(config.optimizer)),
@@ -88,16 +92,30 @@ def build(config: Config) -> Training:
 
 
 def make_data(config: Config) -> TrainingData:
-    """config.name chooses the data set, the other entries are its parameters."""
+    """config.name chooses the data set, the other entries are its parameters; `reading` is read by `make_reading`.
+
+    The sets of `by_name.SOURCES` also take image_size, canvas, held_out_examples (see `ImageTraining`) and broken.
+    """
     options = _plain(config)
+    options.pop("reading", None)
     name = options.pop("name")
+    if name != "multitask" and name not in SOURCES:
+        raise ValueError(f"data.name={name!r} is not known: {hint(name, [*SOURCES, 'multitask'])}")
     augmentation = Augmentation(**options.pop("augmentation"))
     if name == "multitask":
+        _check_known("data", name, options, _parameters(MultitaskImages))
         return MultitaskImages(**options, augmentation=augmentation)
-    if name == "digits":
-        splits = load_digits(**options)
-        return ArrayTraining(splits["train"], splits["test"], augmentation)
-    raise ValueError(f"data.name={name!r}: choose 'multitask' or 'digits'.")
+    prepared = {key: options.pop(key) for key in ("image_size", "canvas", "held_out_examples") if key in options}
+    broken = BrokenFiles(options.pop("broken", "skip"))
+    _check_known("data", name, options, _parameters(SOURCES[name]))
+    return ImageTraining(*SOURCES[name](**options), augmentation, **prepared, broken=broken)
+
+
+def make_reading(config: Config) -> Reading:
+    """config.reading, which may be left out, says how examples are read."""
+    options = _plain(config.get("reading", {}))
+    _check_known("data.reading", "reading", options, _parameters(Reading))
+    return Reading(**options)
 
 
 def make_encoder(config: Config) -> Callable[..., Encoder]:
@@ -109,9 +127,7 @@ def make_encoder(config: Config) -> Callable[..., Encoder]:
     name = options.pop("name", "resnet")
     if name not in MODELS:
         raise ValueError(f"model.name={name!r} is not known: {hint(name, MODELS)}")
-    known = set(inspect.signature(MODELS[name].__init__).parameters) - {"self", "rngs"}
-    for unknown in sorted(set(options) - known):
-        raise ValueError(f"config.model sets {unknown!r}, which {name!r} does not take: {hint(unknown, known)}")
+    _check_known("model", name, options, _parameters(MODELS[name].__init__) - {"self", "rngs"})
     sizes = PRESETS.get(name, {})
     return partial(MODELS[name], **sizes | options | {"dtype": jnp.dtype(options["dtype"])})
 
@@ -121,22 +137,25 @@ def make_objective(config: Config) -> Objective:
     options = _plain(config)
     name = options.pop("name")
     if name not in OBJECTIVES:
-        raise ValueError(f"objective.name={name!r}: choose one of {sorted(OBJECTIVES)}.")
-    known = [field.name for field in dataclasses.fields(OBJECTIVES[name])]
-    if unknown := sorted(set(options) - set(known)):
-        raise ValueError(
-            f"config.objective sets {', '.join(unknown)}, which {name!r} does not take (it takes {', '.join(known)}): "
-            "start from a config of that objective"
-        )
+        raise ValueError(f"objective.name={name!r} is not known: {hint(name, OBJECTIVES)}")
+    _check_known("objective", name, options, _parameters(OBJECTIVES[name]))
     return OBJECTIVES[name](**options)
+
+
+def _parameters(takes: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(takes).parameters)
+
+
+def _check_known(section: str, name: str, options: Iterable[str], known: set[str]) -> None:
+    for unknown in sorted(set(options) - known):
+        raise ValueError(f"config.{section} sets {unknown!r}, which {name!r} does not take: {hint(unknown, known)}")
 
 
 def with_probe(objective: Objective, config: Config, data: TrainingData) -> Objective:
     """The objective with an online probe of every task, where config.probe is dict(online=True, learning_rate=...)."""
     options = _plain(config or {})
     online = options.pop("online", False)
-    if unknown := sorted(set(options) - {"learning_rate"}):
-        raise ValueError(f"config.probe sets {', '.join(unknown)}: it takes online and learning_rate")
+    _check_known("probe", "online", options, {"learning_rate"})
     classes = {task: len(names) for task, names in data.class_names.items()}
     return OnlineProbe(objective, classes, **options) if online else objective
 

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from dnc import distributed
 from dnc.analysis import Analysis, analyze
 from dnc.data.contact_sheet import save_contact_sheet
-from dnc.data.pipeline import batches
+from dnc.data.pipeline import Reading, batches
 from dnc.objectives import OnlineProbe
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
@@ -179,7 +179,7 @@ class _Run:
     def _batches(self) -> Iterator[tuple[np.ndarray, Any]]:
         size = self.config.train.batch_size
         rows = distributed.local_rows(self.mesh, size)
-        host = batches(self.training.data.source(), size, self.config.seed, self.start, rows)
+        host = batches(self.training.data.source(), size, self.config.seed, self.start, rows, self.training.reading)
         return ((numbers, distributed.shard_batch(self.mesh, batch)) for numbers, batch in host)
 
     def _save(self, step: int) -> None:
@@ -244,7 +244,8 @@ class _Run:
 
 def _check_views(training: Training) -> None:
     """Two views of an example must differ, or the objective is trivial."""
-    _, batch = next(batches(training.data.source(), training.config.train.batch_size, training.config.seed))
+    size, once = training.config.train.batch_size, Reading(prefetch=1)
+    _, batch = next(batches(training.data.source(), size, training.config.seed, reading=once))
     if float(views_difference(training.data.make_views, batch, root_key(training.config))) == 0.0:
         raise ValueError("The two views of every example are the same picture: turn on augmentation or views='render'.")
 

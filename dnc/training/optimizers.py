@@ -1,14 +1,14 @@
 """Optimisers. Weight decay and layer-wise adaptation leave biases and normalisation (ndim <= 1) alone."""
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from dnc.hints import hint
 from dnc.types import Array, Float, Int
 
 
@@ -109,12 +109,6 @@ def lars(
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adamw": adamw, "lars": lars, "sgd": sgd}
-
-
-def hint(word: str, known: Iterable[str]) -> str:
-    """What an unknown word may have meant, or what to choose from."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {sorted(known)}"
 
 
 def make_optimizer(

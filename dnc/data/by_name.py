@@ -1,0 +1,93 @@
+"""Image sets as a config names them: each function gives the training and the held-out images.
+
+config.data = dict(name="tfds", dataset="imagenette", test="validation", image_size=160, augmentation=dict())
+config.data = dict(name="folder", train="photos/train", test="photos/val", image_size=128, augmentation=dict())
+"""
+
+from collections.abc import Callable, Sequence
+
+from dnc.data.folder import FolderImages
+from dnc.data.sources import ImageSource, load_digits, load_npz
+from dnc.data.subset import split
+from dnc.data.tfds_source import TfdsImages
+
+Splits = tuple[ImageSource, ImageSource]
+IN_MEMORY_BYTES = 2**30
+
+
+def digits(resolution: int = 32, test_per_class: int = 60) -> Splits:
+    """scikit-learn's handwritten digits; see `load_digits`."""
+    splits = load_digits(resolution, test_per_class)
+    return splits["train"], splits["test"]
+
+
+def npz(train: str, test: str | None = None, test_per_class: int | None = None) -> Splits:
+    """Arrays in files (see `load_npz`): one for each split, or one whose classes are split."""
+    return _split_or_other(load_npz(train), None if test is None else load_npz(test), test_per_class)
+
+
+def folder(
+    train: str,
+    test: str | None = None,
+    train_table: str | Sequence[str] | None = None,
+    test_table: str | Sequence[str] | None = None,
+    path_column: str | None = None,
+    tasks: Sequence[str] | None = None,
+    train_tasks: Sequence[str] | None = None,
+    test_per_class: int | None = None,
+) -> Splits:
+    """Image files (see `FolderImages`) in two folders, or of two tables; or one set whose classes are split.
+
+    train_tasks: labelings of the training images, where not those of the held-out ones; () trains without labels.
+    """
+    chosen = tasks if train_tasks is None else train_tasks
+    images = FolderImages(train, train_table, path_column=path_column, tasks=chosen)
+    if test is None and test_table is None:
+        return _split_or_other(images, None, test_per_class)
+    known = images.class_names or None
+    other = FolderImages(
+        train if test is None else test, test_table, path_column=path_column, tasks=tasks, class_names=known
+    )
+    return _split_or_other(images, other, test_per_class)
+
+
+def tfds(
+    dataset: str,
+    train: str = "train",
+    test: str = "test",
+    data_dir: str | None = None,
+    tasks: Sequence[str] | None = None,
+    train_tasks: Sequence[str] | None = None,
+    in_memory: bool | None = None,
+) -> Splits:
+    """Two splits of a prepared TFDS data set; see `TfdsImages`.
+
+    train_tasks: as in `folder`.
+    in_memory: decode everything once, at the start; by default where all have one size and a split fits in 1 GiB.
+    """
+    sources = (
+        TfdsImages(dataset, train, data_dir, tasks if train_tasks is None else train_tasks),
+        TfdsImages(dataset, test, data_dir, tasks),
+    )
+    first, second = (source.in_memory() if _held(source, in_memory) else source for source in sources)
+    return first, second
+
+
+def _held(source: TfdsImages, in_memory: bool | None) -> bool:
+    if in_memory is not None:
+        return in_memory
+    return source.shape is not None and len(source) * source.shape[0] * source.shape[1] * 3 <= IN_MEMORY_BYTES
+
+
+def _split_or_other(images: ImageSource, other: ImageSource | None, test_per_class: int | None) -> Splits:
+    if other is not None and test_per_class is None:
+        return images, other
+    if other is None and test_per_class is not None:
+        return split(images, test_per_class)
+    raise ValueError(
+        "data: give held-out images (test or test_table), or how many of each class to hold out of the "
+        "training images (test_per_class): one of the two"
+    )
+
+
+SOURCES: dict[str, Callable[..., Splits]] = {"digits": digits, "folder": folder, "npz": npz, "tfds": tfds}

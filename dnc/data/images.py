@@ -1,0 +1,160 @@
+"""Real images as training data: canvases for random crops on the accelerator, and centre crops to measure on."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from dnc.data.augment import Augmentation, standardise
+from dnc.data.balanced import balanced_rows
+from dnc.data.broken import BrokenFiles
+from dnc.data.decode import BrokenImageError, centre_crop, stretched
+from dnc.data.pipeline import available_cores
+from dnc.data.sources import ImageSource
+from dnc.types import Array, Batch, Key
+
+MAX_HELD_OUT_BYTES = 4 * 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTraining:
+    """A training and a held-out set of images, and augmented views of the first.
+
+    Training images are stretched onto a square of `canvas` pixels on the host, and cropped on the accelerator in the
+    geometry of the original, whose height and width go with them. Held-out images keep their aspect: a centre crop of
+    `image_size` pixels (see `decode.centre_crop`). Images that have the right size already are never resampled.
+
+    image_size: pixels a side of what the network sees; by default that of the training images, if they are squares of
+      one size.
+    canvas: pixels a side; by default `image_size` if all images have one size, else 256/224 of it.
+    held_out_examples: as many held-out images, balanced over the classes; by default all.
+    broken: what to do with files that cannot be read. In training, image i is replaced by the first readable one of
+      i + 1, i + 2, ..., with its label; held-out ones are left out.
+
+    The training set may have no labels. The labelings that are measured are then those of the held-out set; otherwise
+    both must have the same. Raises ValueError, before any image is decoded, where they have not, where a class has no
+    held-out image, and for held-out images of more than 4 GiB.
+    """
+
+    train: ImageSource
+    test: ImageSource
+    augmentation: Augmentation
+    image_size: int | None = None
+    canvas: int | None = None
+    held_out_examples: int | None = None
+    broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
+
+    def __post_init__(self) -> None:
+        self._check_classes()
+        if self.side < 1 or self.canvas_side < 1:
+            raise ValueError(f"image_size={self.image_size}, canvas={self.canvas}: give 1 or more")
+        size = len(self._held_out_rows) * self.side**2 * 3
+        if size > MAX_HELD_OUT_BYTES:
+            raise ValueError(
+                f"{len(self._held_out_rows):,} held-out images of {self.side} px take {size / 2**30:.1f} GiB: set "
+                "data.held_out_examples, for example to 10,000"
+            )
+
+    @property
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        return self.test.class_names
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of what the network sees."""
+        if self.image_size is not None:
+            return self.image_size
+        height, width = self.train.shape or (0, 1)
+        if height != width:
+            raise ValueError("the training images are not squares of one size: set data.image_size, in pixels")
+        return height
+
+    @property
+    def canvas_side(self) -> int:
+        """Pixels a side of what is sent to the accelerator."""
+        if self.canvas is not None:
+            return self.canvas
+        return self.side if self.train.shape is not None else round(self.side * 256 / 224)
+
+    def source(self) -> grain.MapDataset:
+        """Examples: index, image uint8 [c, c, 3], size (height, width) of the original, a label for each labeling."""
+        return grain.MapDataset.range(len(self.train)).map(self._example)
+
+    def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
+        """Two standardised views of each image; pure, jitted with the step."""
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+        images = batch["image"].astype(jnp.float32) / 255.0
+        views = self.augmentation.two_views(keys, images)
+        if self.canvas_side != self.side:
+            views = jax.image.resize(views, (*views.shape[:2], self.side, self.side, 3), "linear")
+        return {"views": standardise(views), "labels": batch["labels"]}
+
+    def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Centre crops of the test images (see `held_out_examples`), and their labels."""
+        return self._centre_crops(self.test, self._held_out_rows)
+
+    def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Centre crops of as many training images, balanced over classes and always the same, and their labels."""
+        return self._centre_crops(self.train, balanced_rows(self.train.labels, len(self.train), examples))
+
+    @cached_property
+    def _held_out_rows(self) -> np.ndarray:
+        n = len(self.test)
+        return balanced_rows(self.test.labels, n, n if self.held_out_examples is None else self.held_out_examples)
+
+    def _example(self, index: int) -> dict[str, Any]:
+        for row in ((index + skipped) % len(self.train) for skipped in range(len(self.train))):
+            found = self._read(self.train, row, self.canvas_side)
+            if found is not None:
+                labels = {task: np.int32(values[row]) for task, values in self.train.labels.items()}
+                picture, size = found
+                image = stretched(picture, self.canvas_side)
+                return {"index": np.int32(index), "image": image, "size": np.array(size, np.int32), "labels": labels}
+        raise BrokenImageError(f"none of the {len(self.train)} training images can be read")
+
+    def _read(self, source: ImageSource, row: int, at_least: int) -> tuple[Image.Image, tuple[int, int]] | None:
+        try:
+            return source.picture(row, at_least)
+        except BrokenImageError as error:
+            self.broken.add(source.name(row), error)
+            return None
+
+    def _centre_crops(self, source: ImageSource, rows: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        images = np.empty((len(rows), self.side, self.side, 3), np.uint8)
+
+        def fill(place: int) -> bool:
+            found = self._read(source, int(rows[place]), self.side)
+            if found is not None:
+                images[place] = centre_crop(found[0], self.side)
+            return found is not None
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            readable = np.fromiter(pool.map(fill, range(len(rows))), bool, len(rows))
+        if not readable.any():
+            raise BrokenImageError(f"none of {len(rows)} images can be read, such as {source.name(int(rows[0]))}")
+        kept = slice(None) if readable.all() else readable  # a mask copies
+        return images[kept], {task: values[rows[kept]] for task, values in source.labels.items()}
+
+    def _check_classes(self) -> None:
+        test = {task: list(names) for task, names in self.test.class_names.items()}
+        train = {task: list(names) for task, names in self.train.class_names.items()}
+        if train and train != test:
+            differing = [task for task in train.keys() | test.keys() if train.get(task) != test.get(task)]
+            raise ValueError(
+                f"training and held-out images have other classes, in {', '.join(sorted(differing))}: give both the "
+                "same labelings and classes, or train without labels (train_tasks=())"
+            )
+        for task, names in test.items():
+            counts = np.bincount(self.test.labels[task][self._held_out_rows], minlength=len(names))
+            if absent := [names[index] for index in np.flatnonzero(counts == 0)]:
+                raise ValueError(
+                    f"{len(absent)} classes of task {task!r} have no held-out image, such as {absent[0]!r}: add some, "
+                    "or raise data.held_out_examples"
+                )

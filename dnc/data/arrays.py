@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.data.augment import Augmentation, standardise
+from dnc.data.augment import Views, standardise
 from dnc.data.sources import ArrayImages
 from dnc.types import Array, Batch, Key
 
@@ -20,7 +20,7 @@ class ArrayTraining:
 
     train: ArrayImages
     test: ArrayImages
-    augmentation: Augmentation
+    augmentation: Views
 
     @property
     def class_names(self) -> Mapping[str, Sequence[str]]:
@@ -35,10 +35,11 @@ class ArrayTraining:
         return {"index": np.int32(index), "image": self.train.images[index], "labels": labels}
 
     def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
-        """Two standardised views of each image; pure, jitted with the step."""
+        """Standardised views of each image; pure, jitted with the step."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = batch["image"].astype(jnp.float32) / 255.0
-        return {"views": standardise(self.augmentation.two_views(keys, images)), "labels": batch["labels"]}
+        shown = jax.tree.map(standardise, self.augmentation(keys, images))
+        return Batch(**shown, labels=batch["labels"])
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """The test split."""

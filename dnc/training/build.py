@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from dnc import distributed
 from dnc.data.arrays import ArrayTraining
-from dnc.data.augment import Augmentation
 from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import TrainingData
+from dnc.data.recipes import choose_views
 from dnc.data.sources import load_digits
 from dnc.models.resnet import ResNet
 from dnc.objectives import OBJECTIVES, Objective
@@ -88,7 +88,7 @@ def make_data(config: Config) -> TrainingData:
     """config.name chooses the data set, the other entries are its parameters."""
     options = _plain(config)
     name = options.pop("name")
-    augmentation = Augmentation(**options.pop("augmentation"))
+    augmentation = choose_views(**options.pop("augmentation"))
     if name == "multitask":
         return MultitaskImages(**options, augmentation=augmentation)
     if name == "digits":

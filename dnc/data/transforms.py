@@ -199,6 +199,6 @@ def gaussian_blur(image: Image, sigma: Scalar, kernel: int | None = None) -> Ima
     for axis in (1, 2):
         size = image.shape[axis]
         padding = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
-        padded = jnp.pad(image, padding, mode="reflect")
+        padded = jax.lax.optimization_barrier(jnp.pad(image, padding, mode="reflect"))  # else made again for every tap
         image = sum(taps[t] * jax.lax.slice_in_dim(padded, t, t + size, axis=axis) for t in range(2 * radius + 1))  # pyright: ignore[reportAssignmentType]
     return image

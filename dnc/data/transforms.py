@@ -174,10 +174,12 @@ def shift_hue(image: Image, turn: Scalar) -> Image:
     least = jnp.minimum(jnp.minimum(red, green), blue)
     chroma = value - least
     unit = 1.0 / jnp.where(chroma > 0, chroma, 1.0)
+    # Compared with each other and not with the largest, which XLA may round differently where it computes it again.
+    red_leads, green_leads = (red >= green) & (red >= blue), green >= blue
     hue = jnp.where(
-        value == red,
+        red_leads,
         (green - blue) * unit,
-        jnp.where(value == green, (blue - red) * unit + 2.0, (red - green) * unit + 4.0),
+        jnp.where(green_leads, (blue - red) * unit + 2.0, (red - green) * unit + 4.0),
     )
     hue = hue + 6.0 * turn
     distance = hue[None] - jnp.array([0.0, 2.0, 4.0])[:, None, None]

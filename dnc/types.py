@@ -9,7 +9,7 @@ Inside a function body the paper's symbols are used (mu, Sigma, V, W, Theta).
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias, TypedDict
+from typing import NotRequired, TypeAlias, TypedDict
 
 import jax
 import numpy as np
@@ -19,9 +19,13 @@ ArrayLike: TypeAlias = jax.Array | np.ndarray
 
 
 class Batch(TypedDict):
-    """A training batch. Both views of an example are standardised images; labels map a task to class numbers."""
+    """A training batch. Views of an example are standardised images; labels map a task to class numbers.
 
-    views: Float[Array, "2 b h w c"]
+    Most objectives take two views. Multi-crop adds smaller local ones.
+    """
+
+    views: Float[Array, "v b h w c"]
+    local_views: NotRequired[Float[Array, "l b s s c"]]
     labels: Mapping[str, Int[Array, "b"]]
 
 

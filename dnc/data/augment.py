@@ -1,20 +1,19 @@
-"""Image augmentation on the accelerator: every transform is a pure function of a key and one image in [0, 1].
+"""Views of images, made on the accelerator: every view is a pure function of a key and one image in [0, 1].
 
-Parameters carry torchvision's meaning, so that published recipes can be copied; `Augmentation` composes them and is
-vmapped over a batch with a key an example.
+`Augmentation` is the distribution of one view, `Views` says which views are made of every image. dnc.data.transforms
+holds the transforms, dnc.data.recipes names the published methods' views.
 """
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
 
-from dnc.types import Array, Float, Key
-
-Image = Float[Array, "h w 3"]
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow and torchvision
+from dnc.data import transforms
+from dnc.types import Array, Float, Int, Key
 
 
 def standardise(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
@@ -22,131 +21,128 @@ def standardise(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     return (images - 0.5) / 0.25
 
 
-def grayscale(image: Image) -> Image:
-    """ITU-R 601 luma in all three channels."""
-    luma = jnp.dot(image, jnp.asarray(_LUMA), precision="highest")
-    return jnp.broadcast_to(luma[..., None], image.shape)
-
-
-def random_resized_crop(key: Key[Array, ""], image: Image, scale: tuple[float, float]) -> Image:
-    """A crop of a random share of the area and aspect 3/4 to 4/3, resized back (bilinear, anti-aliased)."""
-    area_key, aspect_key, place_key = jax.random.split(key, 3)
-    height, width, _ = image.shape
-    area = jax.random.uniform(area_key, minval=scale[0], maxval=scale[1])
-    aspect = jnp.exp(jax.random.uniform(aspect_key, minval=jnp.log(3 / 4), maxval=jnp.log(4 / 3)))
-    crop = jnp.minimum(jnp.sqrt(area * jnp.stack([1 / aspect, aspect])), 1.0)  # shares of height and width
-    corner = jax.random.uniform(place_key, (2,)) * (1.0 - crop)
-    size = jnp.array([height, width], dtype=image.dtype)
-    resized = jax.image.scale_and_translate(
-        image, image.shape, (0, 1), 1.0 / crop, -corner * size / crop, method="linear", antialias=True
-    )
-    return jnp.clip(resized, 0.0, 1.0)
-
-
-def random_flip(key: Key[Array, ""], image: Image, probability: float = 0.5) -> Image:
-    """Left-right mirror image."""
-    return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
-
-
-def color_jitter(
-    key: Key[Array, ""], image: Image, brightness: float, contrast: float, saturation: float, hue: float
-) -> Image:
-    """Brightness, contrast, saturation, hue, each by a random amount, in random order (torchvision's)."""
-    order_key, *keys = jax.random.split(key, 5)
-
-    def factor(key: Key[Array, ""], strength: float) -> Float[Array, ""]:
-        return jax.random.uniform(key, minval=max(0.0, 1.0 - strength), maxval=1.0 + strength)
-
-    def blend(image: Image, other: Float[Array, "..."], amount: Float[Array, ""]) -> Image:
-        return jnp.clip(amount * image + (1.0 - amount) * other, 0.0, 1.0)
-
-    amounts = [factor(k, s) for k, s in zip(keys[:3], (brightness, contrast, saturation), strict=True)]
-    turn = jax.random.uniform(keys[3], minval=-hue, maxval=hue)
-    operations: list[Callable[[Image], Image]] = [
-        lambda x: jnp.clip(amounts[0] * x, 0.0, 1.0),
-        lambda x: blend(x, jnp.mean(grayscale(x)), amounts[1]),
-        lambda x: blend(x, grayscale(x), amounts[2]),
-        lambda x: shift_hue(x, turn),
-    ]
-    for index in jax.random.permutation(order_key, len(operations)):
-        image = jax.lax.switch(index, operations, image)
-    return image
-
-
-def shift_hue(image: Image, turn: Float[Array, ""]) -> Image:
-    """Turns the hue by a share of the full circle, through HSV."""
-    value = jnp.max(image, axis=-1)
-    chroma = value - jnp.min(image, axis=-1)
-    r, g, b = image[..., 0], image[..., 1], image[..., 2]
-    safe = jnp.where(chroma > 0, chroma, 1.0)
-    sector = jnp.where(
-        value == r,
-        jnp.mod((g - b) / safe, 6.0),
-        jnp.where(value == g, (b - r) / safe + 2.0, (r - g) / safe + 4.0),
-    )
-    sector = jnp.where(chroma > 0, sector, 0.0) + 6.0 * turn
-    k = jnp.mod(jnp.array([[[5.0, 3.0, 1.0]]]) + sector[..., None], 6.0)
-    return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
-
-
-def gaussian_blur(key: Key[Array, ""], image: Image, sigma: tuple[float, float] = (0.1, 2.0)) -> Image:
-    """Gaussian blur of random width; the kernel spans a tenth of the image (at least 3 pixels), edges reflect."""
-    radius = max(1, image.shape[0] // 20)
-    width = jax.random.uniform(key, minval=sigma[0], maxval=sigma[1])
-    taps = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1, dtype=image.dtype) / width) ** 2)
-    taps = taps / jnp.sum(taps)
-    for axis in (0, 1):
-        size = image.shape[axis]
-        padding = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
-        padded = jnp.pad(image, padding, mode="reflect")
-        image = sum(taps[t] * jax.lax.slice_in_dim(padded, t, t + size, axis=axis) for t in range(2 * radius + 1))  # pyright: ignore[reportAssignmentType]
-    return image
-
-
-def solarise(image: Image, threshold: float = 0.5) -> Image:
-    """Inverts the values at or above the threshold."""
-    return jnp.where(image >= threshold, 1.0 - image, image)
-
-
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random resized crop, flip, color jitter, grayscale, blur and solarise, in this order.
+    """The distribution of one view: crop, flip, color jitter, grayscale, blur and solarise, in this order.
 
-    Probabilities of 0 drop a transform from the program. Defaults are SimCLR's for small images (Chen et al. 2020,
-    appendix A) without blur.
+    flip, jitter_probability, gray, blur and solarise are probabilities; one of 0 drops the transform from the program.
+    size: of the square view, in pixels; None keeps the image's. The rest is as in dnc.data.transforms. Defaults are
+    SimCLR's for small images (Chen et al. 2020, appendix B.9), at full strength.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_method: str = "bilinear"
+    size: int | None = None
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
     jitter_probability: float = 0.8
     gray: float = 0.2
     blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_kernel: int | None = None
     solarise: float = 0.0
 
-    def __call__(self, key: Key[Array, ""], image: Image) -> Image:
-        crop, flip, jitter, *rest = jax.random.split(key, 6)
-        image = random_resized_crop(crop, image, self.crop_scale)
-        if self.flip:
-            image = random_flip(flip, image, self.flip)
-        if self.jitter_probability:
-            image = _maybe(jitter, self.jitter_probability, lambda k, x: color_jitter(k, x, *self.jitter), image)
-        optional = (
-            (self.gray, lambda k, x: grayscale(x)),
-            (self.blur, gaussian_blur),
-            (self.solarise, lambda k, x: solarise(x)),
+    def __post_init__(self) -> None:
+        for name in ("flip", "jitter_probability", "gray", "blur", "solarise"):
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "give a probability from 0 to 1")
+        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+            limits = getattr(self, name)
+            self._check(name, len(limits) == 2 and 0.0 < limits[0] <= limits[1], "give (low, high), 0 < low <= high")
+        fits = len(self.jitter) == 4 and min(self.jitter) >= 0.0 and self.jitter[3] <= 0.5
+        self._check("jitter", fits, "give (brightness, contrast, saturation, hue), none negative, hue at most 0.5")
+        self._check("crop_method", self.crop_method in transforms.METHODS, f"choose one of {transforms.METHODS}")
+        self._check("size", self.size is None or self.size >= 1, "give a number of pixels or None")
+        kernel = self.blur_kernel
+        self._check("blur_kernel", kernel is None or (kernel >= 1 and kernel % 2 == 1), "give an odd number or None")
+
+    def _check(self, name: str, holds: bool, advice: str) -> None:
+        if not holds:
+            raise ValueError(f"augmentation.{name}={getattr(self, name)!r}: {advice}.")
+
+    def __call__(
+        self, key: Key[Array, ""], image: Float[Array, "h w 3"], original: Int[Array, "2"] | None = None
+    ) -> Float[Array, "H W 3"]:
+        """One view of one image in [0, 1]; `original` as for `transforms.random_resized_crop`."""
+        crop, flip, jitter, gray, blur, solarise = jax.random.split(key, 6)
+        x = transforms.random_resized_crop(
+            crop,
+            jnp.moveaxis(image, -1, 0),
+            self.crop_scale,
+            self.crop_ratio,
+            size=self.size,
+            original=original,
+            method=self.crop_method,
         )
-        for key, (probability, transform) in zip(rest, optional, strict=True):
-            if probability:
-                image = _maybe(key, probability, transform, image)
-        return image
+        if self.flip:
+            x = transforms.random_flip(flip, x, self.flip)
+        if self.jitter_probability:
+            x = transforms.color_jitter(jitter, x, *self.jitter, probability=self.jitter_probability)
+        if self.gray:
+            x = jnp.where(jax.random.bernoulli(gray, self.gray), transforms.grayscale(x), x)
+        if self.blur:
+            coin_key, sigma_key = jax.random.split(blur)
+            sigma = jax.random.uniform(sigma_key, minval=self.blur_sigma[0], maxval=self.blur_sigma[1])
+            sigma = jnp.where(jax.random.bernoulli(coin_key, self.blur), sigma, 0.0)
+            x = transforms.gaussian_blur(x, sigma, self.blur_kernel)
+        if self.solarise:
+            x = jnp.where(jax.random.bernoulli(solarise, self.solarise), transforms.solarise(x), x)
+        return jnp.moveaxis(x, 0, -1)
 
-    def two_views(self, keys: Key[Array, "b"], images: Float[Array, "b h w 3"]) -> Float[Array, "2 b h w 3"]:
-        """Two independent augmentations of each image."""
-        pair = jax.vmap(jax.random.split, out_axes=1)(keys)
-        return jax.vmap(lambda keys: jax.vmap(self)(keys, images))(pair)
+
+_DEFAULT = Augmentation()
 
 
-def _maybe(key: Key[Array, ""], probability: float, transform: Callable, image: Image) -> Image:
-    coin, inner = jax.random.split(key)
-    return jnp.where(jax.random.bernoulli(coin, probability), transform(inner, image), image)
+class Shown(TypedDict):
+    """The views of a batch of images, in [0, 1]; local ones where there are any."""
+
+    views: Float[Array, "v b H W 3"]
+    local_views: NotRequired[Float[Array, "l b s s 3"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Which views are made of every image, one augmentation each, all drawn independently; two equal ones by default.
+
+    Multi-crop (Caron et al. 2020) adds `local_views`, small crops at a small size. The views of a kind share a size.
+    """
+
+    global_views: tuple[Augmentation, ...] = (_DEFAULT, _DEFAULT)
+    local_views: tuple[Augmentation, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.global_views:
+            raise ValueError("global_views=(): give at least one augmentation.")
+        for name in ("global_views", "local_views"):
+            if len(sizes := {one.size for one in getattr(self, name)}) > 1:
+                raise ValueError(f"{name} have sizes {sizes}: views of a kind are one array, give them one size.")
+
+    def __call__(
+        self, keys: Key[Array, "b"], images: Float[Array, "b h w 3"], originals: Int[Array, "b 2"] | None = None
+    ) -> Shown:
+        """All views of images in [0, 1]; those of an image depend on its own key alone.
+
+        originals: the images' sizes before they were stretched, see `transforms.random_resized_crop`.
+        """
+        count = len(self.global_views)
+        keys = jax.vmap(lambda key: jax.random.split(key, count + len(self.local_views)), out_axes=1)(keys)
+        shown: Shown = {"views": _show(self.global_views, keys[:count], images, originals)}
+        if self.local_views:
+            shown["local_views"] = _show(self.local_views, keys[count:], images, originals)
+        return shown
+
+
+def _show(
+    augmentations: Sequence[Augmentation],
+    keys: Key[Array, "v b"],
+    images: Float[Array, "b h w 3"],
+    originals: Int[Array, "b 2"] | None,
+) -> Float[Array, "v b H W 3"]:
+    """One view after the other: the batch stays on its devices, and neighbours that are equal share a program."""
+    views, start = [], 0
+    for augmentation, equal in itertools.groupby(augmentations):
+        stop = start + len(list(equal))
+        show = jax.vmap(augmentation)
+        views.append(jax.lax.map(lambda keys, show=show: show(keys, images, originals), keys[start:stop]))
+        start = stop
+    return jnp.concatenate(views)

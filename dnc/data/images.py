@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dnc.data.augment import Augmentation, standardise
+from dnc.data.augment import Augmentation, Views, standardise
 from dnc.data.balanced import balanced_rows
 from dnc.data.broken import BrokenFiles
 from dnc.data.decode import BrokenImageError, centre_crop, stretched
@@ -31,8 +31,8 @@ class ImageTraining:
     geometry of the original, whose height and width go with them. Held-out images keep their aspect: a centre crop of
     `image_size` pixels (see `decode.centre_crop`). Images that have the right size already are never resampled.
 
-    image_size: pixels a side of what the network sees; by default that of the training images, if they are squares of
-      one size.
+    image_size: pixels a side of what the network sees; by default that of the global views, or, where they name none,
+      of the training images, if they are squares of one size.
     canvas: pixels a side; by default `image_size` if all images have one size, else 256/224 of it.
     held_out_examples: as many held-out images, balanced over the classes; by default all.
     broken: what to do with files that cannot be read. In training, image i is replaced by the first readable one of
@@ -45,7 +45,7 @@ class ImageTraining:
 
     train: ImageSource
     test: ImageSource
-    augmentation: Augmentation
+    augmentation: Views
     image_size: int | None = None
     canvas: int | None = None
     held_out_examples: int | None = None
@@ -69,8 +69,9 @@ class ImageTraining:
     @property
     def side(self) -> int:
         """Pixels a side of what the network sees."""
-        if self.image_size is not None:
-            return self.image_size
+        size = self.image_size or self.augmentation.global_views[0].size
+        if size is not None:
+            return size
         height, width = self.train.shape or (0, 1)
         if height != width:
             raise ValueError("the training images are not squares of one size: set data.image_size, in pixels")
@@ -88,13 +89,11 @@ class ImageTraining:
         return grain.MapDataset.range(len(self.train)).map(self._example)
 
     def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
-        """Two standardised views of each image; pure, jitted with the step."""
+        """Standardised views of each image; pure, jitted with the step."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = batch["image"].astype(jnp.float32) / 255.0
-        views = self.augmentation.two_views(keys, images)
-        if self.canvas_side != self.side:
-            views = jax.image.resize(views, (*views.shape[:2], self.side, self.side, 3), "linear")
-        return {"views": standardise(views), "labels": batch["labels"]}
+        shown = self._views(keys, images, batch["size"])
+        return Batch(**jax.tree.map(standardise, shown), labels=batch["labels"])
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """Centre crops of the test images (see `held_out_examples`), and their labels."""
@@ -103,6 +102,16 @@ class ImageTraining:
     def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """Centre crops of as many training images, balanced over classes and always the same, and their labels."""
         return self._centre_crops(self.train, balanced_rows(self.train.labels, len(self.train), examples))
+
+    @cached_property
+    def _views(self) -> Views:
+        """The augmentation, its views cut out of the canvas at the size that the network sees."""
+
+        def sized(one: Augmentation) -> Augmentation:
+            return dataclasses.replace(one, size=one.size or self.side)
+
+        views = self.augmentation
+        return Views(tuple(map(sized, views.global_views)), tuple(map(sized, views.local_views)))
 
     @cached_property
     def _held_out_rows(self) -> np.ndarray:

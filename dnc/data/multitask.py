@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.data.augment import Augmentation, standardise
+from dnc.data.augment import Shown, Views, standardise
 from dnc.data.balanced import balanced_rows
 from dnc.data.shapes import OUTLINES, signed_distance
 from dnc.types import Array, Batch, Float, Int, Key, UInt8
@@ -166,7 +166,7 @@ class MultitaskImages:
     views: str = "render"
     keep: float = 1.0
     held_out_renders: int = 4
-    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    augmentation: Views = dataclasses.field(default_factory=Views)
 
     def __post_init__(self) -> None:
         if self.views not in ("render", "augment"):
@@ -211,7 +211,7 @@ class MultitaskImages:
         return render_batch(keys, self.factors(index), self.image_size)
 
     def make_views(self, batch: Mapping[str, Int[Array, "b"]], key: Key[Array, ""]) -> Batch:
-        """Two standardised views of each example and its labels; pure, jitted with the step."""
+        """Standardised views of each example and its labels; pure, jitted with the step."""
         factors = self.factors(batch["index"])
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         if self.views == "render":
@@ -219,9 +219,10 @@ class MultitaskImages:
             both = jax.tree.map(lambda *views: jnp.stack(views), factors, self._resample(keep_key, factors))
             # One renderer for the two views: called twice, it would be compiled twice into every training step.
             images = jax.vmap(render_batch, (0, 0, None))(jnp.stack([first_key, second_key]), both, self.image_size)
+            shown = Shown(views=images)
         else:
-            images = self.augmentation.two_views(keys, self._fixed_render(batch["index"]))
-        return {"views": standardise(images), "labels": factors}
+            shown = self.augmentation(keys, self._fixed_render(batch["index"]))
+        return Batch(**jax.tree.map(standardise, shown), labels=factors)
 
     def held_out(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The full factorial of the factors as uint8 pictures [n, s, s, 3] and their labels."""

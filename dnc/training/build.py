@@ -14,12 +14,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dnc import distributed
-from dnc.data.augment import Augmentation
 from dnc.data.broken import BrokenFiles
 from dnc.data.by_name import SOURCES
 from dnc.data.images import ImageTraining
 from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import Reading, TrainingData
+from dnc.data.recipes import choose_views
 from dnc.hints import hint
 from dnc.models import MODELS, PRESETS, Encoder
 from dnc.objectives import OBJECTIVES, Objective, OnlineProbe
@@ -101,7 +101,7 @@ def make_data(config: Config) -> TrainingData:
     name = options.pop("name")
     if name != "multitask" and name not in SOURCES:
         raise ValueError(f"data.name={name!r} is not known: {hint(name, [*SOURCES, 'multitask'])}")
-    augmentation = Augmentation(**options.pop("augmentation"))
+    augmentation = choose_views(**options.pop("augmentation"))
     if name == "multitask":
         _check_known("data", name, options, _parameters(MultitaskImages))
         return MultitaskImages(**options, augmentation=augmentation)

@@ -76,8 +76,13 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
         shape = (*x.shape[:axis], x.shape[axis] // count, count, *x.shape[axis + 1 :])
         return jnp.moveaxis(x.reshape(shape), axis + 1, 0)
 
-    labels = {task: split(values, 0) for task, values in batch["labels"].items()}
-    return {"views": split(batch["views"], 1), "labels": labels}
+    parts: Batch = {
+        "views": split(batch["views"], 1),
+        "labels": {task: split(values, 0) for task, values in batch["labels"].items()},
+    }
+    if "local_views" in batch:
+        parts["local_views"] = split(batch["local_views"], 1)
+    return parts
 
 
 def _scan_and_average(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, parts: Any) -> tuple[Any, Any]:
@@ -96,6 +101,9 @@ def _scan_and_average(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, p
 
 @partial(jax.jit, static_argnames="make_views", compiler_options=COMPILED_QUICKLY)
 def views_difference(make_views: MakeViews, batch: Any, key: Key[Array, ""]) -> Float[Array, ""]:
-    """Largest absolute difference between the two views of a batch: 0 means that they are the same picture."""
-    first, second = make_views(batch, key)["views"]
-    return jnp.max(jnp.abs(first - second))
+    """Largest absolute difference between two views of a batch: 0 means that they are the same picture.
+
+    Infinite where there is one view, as a method without pairs takes.
+    """
+    first, *others = make_views(batch, key)["views"]
+    return jnp.max(jnp.abs(jnp.stack(others) - first)) if others else jnp.array(jnp.inf)

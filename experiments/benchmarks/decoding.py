@@ -25,7 +25,7 @@ from absl import app, flags
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from dnc.data.augment import Augmentation
+from dnc.data.augment import Views
 from dnc.data.folder import FolderImages
 from dnc.data.images import ImageTraining
 from dnc.data.pipeline import Reading, batches
@@ -118,7 +118,7 @@ def measure(folder: str, python: str, rounds: int) -> dict[str, list[float]]:
 
 def ours(folder: str) -> float:
     source = FolderImages(folder)
-    data = ImageTraining(source, source, Augmentation(), image_size=224, canvas=CANVAS, held_out_examples=1)
+    data = ImageTraining(source, source, Views(), image_size=224, canvas=CANVAS, held_out_examples=1)
     steps = len(source) // BATCH
     started = time.perf_counter()
     examples: Any = batches(data.source(), BATCH, seed=0, reading=Reading(prefetch=2))

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 from configs import simclr_multitask, vicreg_multitask
-from dnc.data.augment import Augmentation
+from dnc.data.augment import Augmentation, Views
 from dnc.data.images import ImageTraining
 from dnc.data.sources import ArrayImages
 from dnc.training import ahead_of_time
@@ -53,7 +53,8 @@ def resnet50(name: str, chips: int) -> Training:
     images = ArrayImages(
         np.zeros((2, 224, 224, 3), np.uint8), {"class": np.array([0, 1], np.int32)}, {"class": ["a", "b"]}
     )
-    data = ImageTraining(images, images, Augmentation(blur=0.5))
+    augmentation = Augmentation(blur=0.5)
+    data = ImageTraining(images, images, Views((augmentation, augmentation)))
     return dataclasses.replace(build(config), data=data)
 
 

@@ -9,17 +9,17 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dnc.data.augment import Augmentation
 from dnc.data.broken import BrokenFiles
 from dnc.data.decode import BrokenImageError, centre_crop, stretched
 from dnc.data.folder import FolderImages
 from dnc.data.images import ImageTraining
 from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import Reading, TrainingData, batches
+from dnc.data.recipes import choose_views
 from dnc.data.sources import ArrayImages, load_digits
 from dnc.training.build import make_data, make_reading
 
-NOTHING = Augmentation(crop_scale=(1.0, 1.0), flip=0.0, jitter_probability=0.0, gray=0.0)
+NOTHING = choose_views(crop_scale=(1.0, 1.0), flip=0.0, jitter_probability=0.0, gray=0.0)
 
 
 def arrays(n: int = 12, side: int = 8, classes: int = 2) -> ArrayImages:
@@ -219,13 +219,13 @@ def test_batches_do_not_depend_on_the_processes_that_read_them(tmp_path):
     program.write_text(
         "import sys, numpy as np, jax\n"
         "from absl import app\n"
-        "from dnc.data.augment import Augmentation\n"
+        "from dnc.data.augment import Views\n"
         "from dnc.data.folder import FolderImages\n"
         "from dnc.data.images import ImageTraining\n"
         "from dnc.data.pipeline import Reading, batches\n"
         "def main(argv):\n"
         "    source = FolderImages(argv[1])\n"
-        "    data = ImageTraining(source, source, Augmentation(), image_size=16)\n"
+        "    data = ImageTraining(source, source, Views(), image_size=16)\n"
         "    read = lambda reading: [x for _, x in zip(range(9), batches(data.source(), 4, 7, 1, None, reading))]\n"
         "    one, several = read(Reading()), read(Reading(workers=2))\n"
         "    jax.tree.map(np.testing.assert_array_equal, several, one)\n"

@@ -55,8 +55,8 @@ def photographs(size: int) -> np.ndarray:
     originals = [Image.fromarray(image) for image in load_sample_images().images]
     cuttings = []
     for index in range(BATCH):
-        side = rng.integers(200, 427)
-        left, top = rng.integers(640 - side), rng.integers(427 - side)
+        side = int(rng.integers(200, 427))
+        left, top = int(rng.integers(640 - side)), int(rng.integers(427 - side))
         cut = originals[index % 2].resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
         cuttings.append(np.asarray(cut))
     return np.stack(cuttings)

@@ -147,7 +147,7 @@ def test_a_table_gives_several_labelings(pictures, suffix):
         ({"color": ["red", "red", "red"]}, {}, "the one class 'red'"),
         ({"file": ["a", "b", "c"]}, {}, r"several that may hold the paths \(path, file\)"),
         ({}, {"path_column": "pth"}, r"no column 'pth' \(path_column\).*did you mean 'path'"),
-        ({}, {"tasks": ["colour"]}, r"no column 'colour' \(tasks\), only color; did you mean 'color'"),
+        ({}, {"tasks": ["colour"]}, r"no column 'colour' \(tasks\): did you mean 'color'"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -244,7 +244,7 @@ def test_reading_is_checked():
         Reading(workers=-1)
     assert make_reading(ConfigDict({"name": "digits"})) == Reading()
     assert make_reading(ConfigDict({"reading": {"threads": 3}})) == Reading(threads=3)
-    with pytest.raises(ValueError, match=r"data\.reading sets thread, .* did you mean 'threads'"):
+    with pytest.raises(ValueError, match=r"data\.reading sets .thread., .* did you mean 'threads'"):
         make_reading(ConfigDict({"reading": {"thread": 3}}))
 
 
@@ -269,8 +269,8 @@ def test_a_config_names_the_data(tmp_path):
     ("entries", "message"),
     [
         ({"name": "foldr"}, "data.name='foldr'.*did you mean 'folder'"),
-        ({"name": "multitask", "image_sise": 3}, "sets image_sise, .*did you mean 'image_size'"),
-        ({"name": "folder", "trian": "x"}, "sets trian, .*did you mean 'train'"),
+        ({"name": "multitask", "image_sise": 3}, "sets .image_sise., .*did you mean 'image_size'"),
+        ({"name": "folder", "trian": "x"}, "sets .trian., .*did you mean 'train'"),
         ({"name": "digits", "broken": "ignore"}, "broken='ignore'"),
         ({"name": "tfds", "dataset": "cifar10", "data_dir": "/nowhere"}, "not prepared"),
     ],

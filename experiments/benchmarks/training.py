@@ -1,0 +1,143 @@
+"""One SimCLR step (two given views to updated parameters) in JAX and in PyTorch: same model, batch and precision.
+
+python -m experiments.benchmarks.training --output=experiments/results/benchmarks     # minutes; PyTorch is in dnc[dev]
+
+The two alternate in one process, float32, AdamW, the same number of threads. The JAX step is the one that `dnc.train`
+runs, with its metrics. PyTorch runs eagerly, with its faster memory format for convolutions on CPU (channels last).
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from absl import app, flags
+from flax import nnx
+from torch import nn
+from transformers import ViTConfig, ViTModel
+
+from dnc.models import Encoder, ResNet, ViT
+from dnc.objectives import OBJECTIVES
+from dnc.training.state import TrainState
+from dnc.training.step import make_step
+from experiments.benchmarks.timing import alternating
+from experiments.benchmarks.torch_networks import ResNet18, nt_xent
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for training.json and training.md.", required=True)
+_ONLY = flags.DEFINE_list("only", None, "Cases to run; all by default.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Steps of each, in turn; the median counts.", lower_bound=1)
+
+TEMPERATURE, WIDTHS = 0.1, (128,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One network in both libraries, `examples` a step (twice as many views) of `size` pixels a side."""
+
+    examples: int
+    size: int
+    jax_encoder: Callable[[nnx.Rngs], Encoder]
+    torch_encoder: Callable[[], "ResNet18 | Cls"]
+
+
+class Cls(nn.Module):
+    """transformers' ViT, down to the class token."""
+
+    features = 384
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        config = ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, image_size=size)
+        self.vit = ViTModel(config, add_pooling_layer=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.vit(images).last_hidden_state[:, 0]
+
+
+CASES = {
+    "ResNet-18, 3x3 stem, width 64, 32 px": Case(
+        32, 32, lambda rngs: ResNet(18, "cifar", 64, rngs=rngs), lambda: ResNet18(64, 1)
+    ),
+    "ResNet-18, quickstart's size, 32 px": Case(
+        128, 32, lambda rngs: ResNet(18, "cifar_s2", 16, rngs=rngs), lambda: ResNet18(16, 2)
+    ),
+    "ViT-S/16, 96 px": Case(16, 96, lambda rngs: ViT(96, epsilon=1e-12, rngs=rngs), lambda: Cls(96)),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    chosen = {name: case for name, case in CASES.items() if not _ONLY.value or any(o in name for o in _ONLY.value)}
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    rows = {}
+    for name, case in chosen.items():
+        views = np.random.default_rng(0).standard_normal((2, case.examples, case.size, case.size, 3), np.float32)
+        (jax_step, jax_size), (torch_step, torch_size) = jax_side(case, views), torch_side(case, views)
+        if jax_size != torch_size:
+            raise AssertionError(f"{name}: {jax_size} parameters in JAX, {torch_size} in PyTorch")
+        seconds = alternating([jax_step, torch_step], _ROUNDS.value)
+        rows[name] = {"parameters": jax_size, "examples": case.examples, "jax": seconds[0], "torch": seconds[1]}
+        print(_row(name, rows[name]), flush=True)
+    versions = f"jax {jax.__version__}, PyTorch {torch.__version__}"
+    machine = f"{torch.get_num_threads()} cores, {platform.processor() or platform.machine()}, {versions}"
+    record = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "cases": rows}
+    folder = pathlib.Path(_OUTPUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    head = [f"{machine}, {record['date']}; float32, median of {_ROUNDS.value}.", ""]
+    head += ["| network | examples/s in JAX | in PyTorch | JAX : PyTorch |", "|---|---|---|---|"]
+    (folder / "training.md").write_text("\n".join([*head, *(_row(*item) for item in rows.items())]) + "\n")
+
+
+def _row(name: str, row: dict[str, Any]) -> str:
+    rates = row["examples"] / row["jax"], row["examples"] / row["torch"]
+    return f"| {name} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} |"
+
+
+def jax_side(case: Case, views: np.ndarray) -> tuple[Callable[[], Any], int]:
+    """The step of `dnc.train`, its views given; and the number of parameters."""
+    objective = OBJECTIVES["simclr"](temperature=TEMPERATURE, widths=WIDTHS)
+    optimizer = optax.adamw(1e-3)
+    rngs = nnx.Rngs(0)
+    graphdef, state = TrainState.create(objective.network(case.jax_encoder(rngs), rngs=rngs), optimizer)
+    batch = {"views": jnp.asarray(views), "labels": {}}
+    step = make_step(graphdef, objective, optimizer, lambda batch, key: batch, jax.random.key(0))
+    size = sum(x.size for x in jax.tree.leaves(state.params))
+
+    def run() -> Any:
+        nonlocal state
+        state, metrics = step(state, batch)
+        return metrics
+
+    return run, size
+
+
+def torch_side(case: Case, views: np.ndarray) -> tuple[Callable[[], None], int]:
+    """The same step in PyTorch's own words."""
+    encoder = case.torch_encoder()
+    network = nn.Sequential(encoder, nn.Linear(encoder.features, *WIDTHS))
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4)
+    side_by_side = views.swapaxes(0, 1).reshape(-1, *views.shape[2:]).transpose(0, 3, 1, 2)
+    images = torch.from_numpy(np.ascontiguousarray(side_by_side)).contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        nt_xent(network(images), TEMPERATURE).backward()
+        optimizer.step()
+
+    return run, sum(p.numel() for p in network.parameters())
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -40,7 +40,7 @@ def few_shot_linear_error(
     num_classes: int,
     *,
     strength: float = 1e-3,
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-4,
     max_iterations: int = 500,
 ) -> FewShotLinearError:
     """Error of logistic regression on m shots a class, for every m in `shots`, over `repeats` random supports.

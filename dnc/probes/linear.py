@@ -53,7 +53,7 @@ def linear_probe(
     *,
     strengths: Sequence[float] = STRENGTHS,
     holdout: float = 0.2,
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-4,
     max_iterations: int = 1000,
 ) -> LinearProbe:
     """Test accuracy of the best linear classifier of the training features.

@@ -96,5 +96,5 @@ def test_layouts_split_its_weights_like_any_other(monkeypatch):
 
 
 def test_unknown_entries_are_refused():
-    with pytest.raises(ValueError, match=r"config\.probe sets task"):
+    with pytest.raises(ValueError, match=r"config\.probe sets 'task'"):
         build(config_of(dict(online=True, task="color")))

@@ -106,4 +106,4 @@ def views_difference(make_views: MakeViews, batch: Any, key: Key[Array, ""]) -> 
     Infinite where there is one view, as a method without pairs takes.
     """
     first, *others = make_views(batch, key)["views"]
-    return jnp.max(jnp.abs(jnp.stack(others) - first)) if others else jnp.array(jnp.inf)
+    return jnp.max(jnp.abs(jnp.stack(others) - first[None])) if others else jnp.array(jnp.inf)

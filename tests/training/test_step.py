@@ -1,0 +1,36 @@
+"""Batches of views inside a step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc.training import step
+
+
+def shows(*pictures):
+    """A make_views that always shows these pictures."""
+    views = jnp.stack([jnp.full((4, 2, 2, 3), picture) for picture in pictures])
+    return lambda batch, key: {"views": views, "labels": {}}
+
+
+@pytest.mark.parametrize(
+    ("pictures", "difference"), [((0.5, 0.5), 0.0), ((0.5, 0.25), 0.25), ((0.5, 0.5, 0.0), 0.5), ((0.5,), np.inf)]
+)
+def test_the_largest_difference_of_views(pictures, difference):
+    assert float(step.views_difference(shows(*pictures), {}, jax.random.key(0))) == difference
+
+
+def test_micro_batches_hold_all_views_of_their_examples():
+    examples = jnp.arange(6)
+    batch = {
+        "views": jnp.broadcast_to(examples[None, :, None, None, None], (2, 6, 4, 4, 3)),
+        "local_views": jnp.broadcast_to(examples[None, :, None, None, None], (5, 6, 2, 2, 3)),
+        "labels": {"class": examples},
+    }
+    parts = step._micro_batches(batch, 2)
+    assert parts["views"].shape == (2, 2, 3, 4, 4, 3)
+    assert parts["local_views"].shape == (2, 5, 3, 2, 2, 3)
+    for part in range(2):
+        for name in ("views", "local_views"):
+            np.testing.assert_array_equal(parts[name][part, 0, :, 0, 0, 0], parts["labels"]["class"][part])

@@ -69,9 +69,9 @@ class ImageTraining:
     @property
     def side(self) -> int:
         """Pixels a side of what the network sees."""
-        size = self.image_size or self.augmentation.global_views[0].size
-        if size is not None:
-            return size
+        for size in (self.image_size, self.augmentation.global_views[0].size):
+            if size is not None:
+                return size
         height, width = self.train.shape or (0, 1)
         if height != width:
             raise ValueError("the training images are not squares of one size: set data.image_size, in pixels")

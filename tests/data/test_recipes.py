@@ -96,7 +96,7 @@ def test_fields_without_a_recipe_are_two_equal_views():
         (dict(recipe="simclr_cifer"), r"augmentation\.recipe='simclr_cifer' is not known: did you mean 'simclr_cifar'"),
         (dict(recipe="zzz"), r"choose one of \['dino', 'mae', 'simclr', 'simclr_cifar', 'vicreg', 'vicreg_cifar'\]"),
         (dict(recipe="mae", solarize=0.1), r"augmentation\.solarize is no field .* did you mean .solarise."),
-        (dict(local=dict(crop_scal=(0.1, 0.2))), r"augmentation\.local\.crop_scal is no field .* crop_scale"),
+        (dict(local=dict(crop_scal=(0.1, 0.2))), r"augmentation\.local\.crop_scal is no field .*crop_scale"),
         (dict(recipe="simclr", flip=2.0), r"augmentation\.flip=2\.0: give a probability"),
         (dict(recipe="simclr", local=dict(size=16)), r"augmentation\.local\.count=0: say how many"),
     ],

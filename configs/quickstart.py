@@ -28,5 +28,5 @@ def get_config() -> ConfigDict:
     config.optimizer = dict(name="adamw", weight_decay=1e-2, clip_norm=None)
     config.schedule = dict(peak=5e-3, warmup=dict(steps=50), end_fraction=0.0)
     config.train = dict(batch_size=128, duration=dict(steps=1300), accumulate=1, log_every=20, checkpoint_every=200)
-    config.measure = dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=True)
+    config.measure = dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=True, train_examples=0)
     return config

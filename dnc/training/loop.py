@@ -41,7 +41,8 @@ def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | Non
     """Runs a config to its end, or on to its end if `workdir` holds an interrupted run of the same config.
 
     Leaves in workdir: config.json, environment.json, metrics.jsonl, timing.jsonl, tensorboard/, checkpoints/,
-    measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last), images/ and report/index.html.
+    measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; of training images in measurements/train/, where
+    measure.train_examples asks for some), images/ and report/index.html.
     Returns the last measurement.
 
     Raises:
@@ -61,6 +62,12 @@ def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | Non
 def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Training:
     """All checks of `train_and_evaluate`; a config that is refused leaves nothing behind."""
     training = build(config)
+    if not training.data.class_names:
+        raise ValueError("the held-out images have no labels, so collapse cannot be measured: name some that have")
+    if config.measure.train_examples and "labels" in (example := training.data.source()[0]) and not example["labels"]:
+        raise ValueError(
+            f"measure.train_examples={config.measure.train_examples}: the training images have no labels; set it to 0"
+        )
     distributed.check_divisible(mesh, config.train.batch_size, config.train.accumulate)
     refuse_other_config(workdir, config)
     _check_views(training)
@@ -107,6 +114,8 @@ class _Run:
         self.training, self.mesh, self.workdir, self.checkpoints = training, mesh, workdir, checkpoints
         self.config, total = training.config, training.total_steps
         self.images, self.labels = training.data.held_out()
+        count = self.config.measure.train_examples
+        self.seen = training.data.training_images(count) if count else None
         graphdef, abstract = training.abstract(mesh)
         restored = checkpoints.restore_newest(abstract)
         self.state: TrainState = training.init(mesh) if restored is None else restored.state
@@ -214,13 +223,35 @@ class _Run:
     def _measure(self, step: int) -> tuple[Analysis, dict[str, float]]:
         """The analysis of the held-out features, and what the online probe, if there is one, makes of them."""
         started = time.perf_counter()
-        features = self.embed(self.state.params, self.state.rest, self.images)
+        features = self._features(step, self.images)
+        folder = self.workdir / "measurements"
+        analysis = self._analyze(step, features, self.labels, folder)
+        if self.seen is not None:
+            images, labels = self.seen
+            self._analyze(step, self._features(step, images), labels, folder / "train")
+        directional = ", ".join(
+            f"{name} {float(np.nanmean(task.directional_cdnv)):.3g}" for name, task in analysis.tasks.items()
+        )
+        seconds = time.perf_counter() - started
+        self.progress.say(f"step {step}: directional CDNV {directional}  (measured in {seconds:.1f} s)")
+        if not isinstance(self.training.objective, OnlineProbe):
+            return analysis, {}
+        accuracies = self.online_accuracies(self.state.params, self.state.rest, features, dict(self.labels))
+        return analysis, {f"online_test_accuracy_{task}": float(one) for task, one in accuracies.items()}
+
+    def _features(self, step: int, images: np.ndarray) -> np.ndarray:
+        features = self.embed(self.state.params, self.state.rest, images)
         if not np.all(np.isfinite(features)):
             raise diverged(step, "the features are not finite", self.checkpoints.latest_step())
+        return features
+
+    def _analyze(
+        self, step: int, features: np.ndarray, labels: Mapping[str, np.ndarray], folder: epath.Path
+    ) -> Analysis:
         options = self.config.measure
         analysis = analyze(
             features,
-            dict(self.labels),
+            dict(labels),
             class_names={task: list(names) for task, names in self.training.data.class_names.items()},
             normalize=options.normalize,
             shots=tuple(options.shots),
@@ -230,16 +261,8 @@ class _Run:
             epoch=step / self.training.steps_per_epoch,
         )
         if distributed.is_lead():
-            analysis.save(self.workdir / "measurements" / f"step_{step:08d}.json")
-            directional = ", ".join(
-                f"{name} {float(np.nanmean(task.directional_cdnv)):.3g}" for name, task in analysis.tasks.items()
-            )
-            seconds = time.perf_counter() - started
-            self.progress.say(f"step {step}: directional CDNV {directional}  (measured in {seconds:.1f} s)")
-        if not isinstance(self.training.objective, OnlineProbe):
-            return analysis, {}
-        accuracies = self.online_accuracies(self.state.params, self.state.rest, features, dict(self.labels))
-        return analysis, {f"online_test_accuracy_{task}": float(one) for task, one in accuracies.items()}
+            analysis.save(folder / f"step_{step:08d}.json")
+        return analysis
 
 
 def _check_views(training: Training) -> None:

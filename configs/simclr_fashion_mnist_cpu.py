@@ -1,0 +1,16 @@
+"""SimCLR on Fashion-MNIST, sized for two CPU cores: ResNet-18 of width 16 with a stride-2 stem.
+
+make data
+python -m dnc.train --config=configs/simclr_fashion_mnist_cpu.py --workdir=runs/simclr_fashion_mnist_cpu
+"""
+
+from ml_collections import ConfigDict
+
+from configs import simclr_cifar10_cpu
+
+
+def get_config() -> ConfigDict:
+    config = simclr_cifar10_cpu.get_config()
+    config.data.dataset = "packaged_images/fashion_mnist"
+    config.data.augmentation.update(jitter=(0.4, 0.4, 0.0, 0.0), gray=0.0)
+    return config

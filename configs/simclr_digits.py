@@ -26,4 +26,5 @@ def get_config() -> ConfigDict:
     config.schedule = dict(peak=2e-3, warmup=dict(epochs=3), end_fraction=0.0)
     config.train = dict(batch_size=128, duration=dict(epochs=60), accumulate=1, log_every=20, checkpoint_every=200)
     config.measure = dict(shots=(1, 5, 10, 20, 50), repeats=20, normalize=True, train_examples=0)
+    config.probe = dict(online=False, learning_rate=1e-3)
     return config

@@ -147,8 +147,9 @@ def _parameters(takes: Callable[..., Any]) -> set[str]:
 
 
 def _check_known(section: str, name: str, options: Iterable[str], known: set[str]) -> None:
-    for unknown in sorted(set(options) - known):
-        raise ValueError(f"config.{section} sets {unknown!r}, which {name!r} does not take: {hint(unknown, known)}")
+    if unknown := sorted(set(options) - known):
+        given = ", ".join(map(repr, unknown))
+        raise ValueError(f"config.{section} sets {given}, which {name!r} does not take: {hint(unknown[0], known)}")
 
 
 def with_probe(objective: Objective, config: Config, data: TrainingData) -> Objective:

@@ -27,15 +27,17 @@ def config_of(path: pathlib.Path):
 
 @pytest.fixture
 def images_of_any_name(monkeypatch):
-    """Data sets that are not in the package are taken for 50,000 black images, whatever their options say."""
-    images = np.broadcast_to(np.zeros((), np.uint8), (50_000, 32, 32, 3))
-    black = ArrayImages(images, {"class": np.arange(50_000) % 10}, {"class": [str(c) for c in range(10)]})
+    """Data sets that are not in the package are taken for black images, whatever their options say."""
+
+    def black(n):
+        images = np.broadcast_to(np.zeros((), np.uint8), (n, 32, 32, 3))
+        return ArrayImages(images, {"class": np.arange(n) % 10}, {"class": [str(c) for c in range(10)]})
 
     def instead_of(load):
         @functools.wraps(load)
         def of_any_name(*args, **kwargs):
             inspect.signature(load).bind(*args, **kwargs)
-            return black, black
+            return black(50_000), black(10_000)
 
         return of_any_name
 

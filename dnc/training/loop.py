@@ -41,9 +41,8 @@ def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | Non
     """Runs a config to its end, or on to its end if `workdir` holds an interrupted run of the same config.
 
     Leaves in workdir: config.json, environment.json, metrics.jsonl, timing.jsonl, tensorboard/, checkpoints/,
-    measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; of training images in measurements/train/, where
-    measure.train_examples asks for some), images/ and report/index.html.
-    Returns the last measurement.
+    measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; where measure.train_examples asks for them, of
+    training images in measurements/train/), images/ and report/index.html. Returns the last measurement.
 
     Raises:
       ValueError, before any work: a config that does not fit itself, the devices, or the workdir's earlier config.

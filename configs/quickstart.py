@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.objective = dict(name="simclr", temperature=0.1, widths=(128,), norm=False)
     config.optimizer = dict(name="adamw", weight_decay=1e-2, clip_norm=None)
     config.schedule = dict(peak=5e-3, warmup=dict(steps=50), end_fraction=0.0)
-    config.train = dict(batch_size=128, duration=dict(steps=1300), accumulate=1, log_every=20, checkpoint_every=200)
+    config.train = dict(batch_size=128, duration=dict(steps=1400), accumulate=1, log_every=20, checkpoint_every=200)
     config.measure = dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=True, train_examples=0)
     config.probe = dict(online=False, learning_rate=1e-3)
     return config

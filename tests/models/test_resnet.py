@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dnc.models import resnet
 from dnc.models.resnet import STEMS, BasicBlock, Bottleneck, ConvNorm, ResNet
 
 IMAGES = jax.random.normal(jax.random.key(3), (4, 16, 16, 3))
@@ -167,6 +168,23 @@ def test_bfloat16_computes_coarsely_but_keeps_statistics_and_features_in_float32
     exact = run(state, IMAGES, train=True)[0]
     error = np.linalg.norm(features - exact) / np.linalg.norm(exact)
     assert 1e-4 < error < 0.1
+
+
+def test_remat_changes_no_feature_gradient_or_statistic(monkeypatch):
+    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (BasicBlock, (1, 1)))
+
+    def after(remat):
+        graphdef, params, rest = nnx.split(ResNet(18, width=4, remat=remat, rngs=rngs()), nnx.Param, ...)
+
+        def loss(params):
+            network = nnx.merge(graphdef, params, rest, copy=True)
+            features = network(IMAGES, train=True)
+            return jnp.sum(features**2), (features, nnx.split(network, nnx.Param, ...)[2])
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    for plain, again in zip(jax.tree.leaves(after(False)), jax.tree.leaves(after(True)), strict=True):
+        np.testing.assert_allclose(again, plain, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

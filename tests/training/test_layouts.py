@@ -16,6 +16,7 @@ from dnc.models.encoder import Encoder
 from dnc.objectives import Supervised
 from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
+from dnc.training.embedding import make_embedder
 from dnc.training.optimizers import make_optimizer
 from dnc.training.state import TrainState
 from dnc.training.step import make_step
@@ -147,6 +148,21 @@ class LayerNormEncoder(Encoder):
 
     def __call__(self, images, *, train):
         return nnx.gelu(self.norm(self.embed(images))).mean(axis=(1, 2))
+
+
+def test_features_are_the_same_on_every_mesh():
+    training = build(config_of("simclr"))
+    images = np.random.default_rng(0).integers(0, 255, (37, 16, 16, 3), np.uint8)  # no multiple of the devices
+
+    def features(*layout):
+        mesh = mesh_of(*layout)
+        graphdef, _ = training.abstract(mesh)
+        state = training.init(mesh)
+        return make_embedder(graphdef, mesh)(state.params, state.rest, images)
+
+    expected = features(1, 1)
+    assert len(expected) == 37
+    np.testing.assert_allclose(features(8, 2), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_checkpoint_restores_onto_another_mesh(tmp_path):

@@ -27,6 +27,8 @@ class Block(nn.Module):
 class ResNet18(nn.Module):
     """ResNet-18 with a 3x3 stem of the given stride; images [b, 3, h, w] to features [b, 8 width]."""
 
+    redundant = 0
+
     def __init__(self, width: int, stem_stride: int) -> None:
         super().__init__()
         self.features = 8 * width

@@ -165,13 +165,12 @@ class _Run:
             step += 1
             saved = step in measured or step % train.checkpoint_every == 0
             logged = saved or step % train.log_every == 0
-            online: dict[str, float] = {}
+            if logged:
+                self._log(step)
             if step in measured:
-                self.window.pending(step, self.checkpoints.latest_step())  # a step whose loss diverged is named first
                 with self.window.spent("measurement"):
                     analysis, online = self._measure(step)
-            if logged:
-                self._log(step, online)
+                self.writer.write(step, online)
             if saved:
                 self._save(step)
             if step < total and (logged or distributed.is_alone()) and interruption.requested():
@@ -196,8 +195,8 @@ class _Run:
             record = {"pending": pending, "config": json.loads(self.config.to_json()), "environment": environment()}
             self.checkpoints.save(step, self.state, record)
 
-    def _log(self, step: int, online: Mapping[str, float]) -> None:
-        metrics = {**self.window.metrics(step, self.checkpoints.latest_step()), **online}
+    def _log(self, step: int) -> None:
+        metrics = self.window.metrics(step, self.checkpoints.latest_step())
         metrics["learning_rate"] = float(np.asarray(self.training.learning_rate(step - 1)))
         metrics["epoch"] = step / self.training.steps_per_epoch
         timing = self.window.timing()

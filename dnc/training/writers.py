@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -54,12 +55,14 @@ class MetricWriter:
                 _drop_lines_after(path, start_step)
             self._board = SummaryWriter(os.fspath(workdir / "tensorboard"), purge_step=start_step + 1)
 
-    def write(self, step: int, metrics: Mapping[str, Any], timing: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, Any], timing: Mapping[str, float] = MappingProxyType({})) -> None:
+        """A line of each file, but for those that have no values; a step may have several lines."""
         if self._board is None:
             return
         for path, values in ((self._metrics, metrics), (self._timing, timing)):
-            with path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            if values:
+                with path.open("a") as file:
+                    file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in {**metrics, **timing}.items():
             if not isinstance(value, str):
                 self._board.add_scalar(name, value, step)

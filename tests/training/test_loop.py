@@ -126,7 +126,8 @@ def test_a_workdir_in_use_is_refused(finished, one_device):
 @pytest.mark.slow
 def test_training_images_are_measured_beside_the_held_out_ones_and_a_trace_is_written(tmp_path, one_device):
     config, workdir = tiny.get_config(), epath.Path(tmp_path)
-    config.update_from_flattened_dict({"measure.train_examples": 32, "train.duration.steps": 5, "measure.shots": (1,)})
+    changes = {"data.num_examples": 256, "measure.train_examples": 120, "train.duration.steps": 5, "measure.shots": (1,)}
+    config.update_from_flattened_dict(changes)
     training = loop.prepare(config, workdir, one_device)
     loop.run(training, workdir, one_device, profile=(2, 4))
     assert any((workdir / "profile").glob("**/*.xplane.pb"))
@@ -134,7 +135,7 @@ def test_training_images_are_measured_beside_the_held_out_ones_and_a_trace_is_wr
     for name in (path.name for path in (workdir / "measurements").glob("step_*.json")):
         held_out, seen = (json.loads((workdir / "measurements" / f / name).read_text()) for f in ("", "train"))
         assert (held_out["step"], held_out["samples"]) == (seen["step"], 576)
-        assert seen["samples"] == 32
+        assert seen["samples"] == 120
     assert "trained on" in (workdir / "report" / "index.html").read_text()
 
 

@@ -2,8 +2,8 @@
 
 python -m dnc.train --config=configs/simclr_digits.py --workdir=runs/simclr_digits
 
-2 cores of an AMD EPYC, 2026-11-22: 2 min 35 s. From step 0 to 540, directional CDNV
-0.068 -> 0.032, CDNV 2.21 -> 0.86; nearest-centre accuracy, 10 shots: 0.74 -> 0.88.
+2 cores of an AMD EPYC, 2026-11-22: 4 min 8 s, other programs running beside it. From step 0 to 540, directional CDNV
+0.068 -> 0.032, CDNV 2.21 -> 0.80; nearest-centre accuracy, 10 shots: 0.74 -> 0.88.
 """
 
 from ml_collections import ConfigDict

@@ -63,7 +63,8 @@ def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Training:
     training = build(config)
     if not training.data.class_names:
         raise ValueError("the held-out images have no labels, so collapse cannot be measured: name some that have")
-    if config.measure.train_examples and "labels" in (example := training.data.source()[0]) and not example["labels"]:
+    example: Any = training.data.source()[0]
+    if config.measure.train_examples and example.get("labels") == {}:
         raise ValueError(
             f"measure.train_examples={config.measure.train_examples}: the training images have no labels; set it to 0"
         )

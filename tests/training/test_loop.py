@@ -1,11 +1,13 @@
 """A run from start to report: what it leaves, what it refuses, and that a killed run ends as an unbroken one does."""
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +147,19 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, o
     config.objective.temperature = 0.3
     with pytest.raises(ValueError, match=r"config.objective.temperature was 0.1 and is now 0.3"):
         loop.train_and_evaluate(config, workdir, one_device)
+
+
+@pytest.mark.parametrize(
+    ("class_names", "message"),
+    [({}, "the held-out images have no labels"), ({"class": ("a", "b")}, "train_examples=9: the training images have no")],
+)
+def test_collapse_cannot_be_measured_without_labels(class_names, message, tmp_path, monkeypatch, one_device):
+    config = tiny.get_config()
+    config.measure.train_examples = 9
+    unlabelled = types.SimpleNamespace(class_names=class_names, source=lambda: [{"index": 0, "labels": {}}])
+    monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(build(config), data=unlabelled))
+    with pytest.raises(ValueError, match=message):
+        loop.prepare(config, epath.Path(tmp_path), one_device)
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ import pytest
 from etils import epath
 
 from dnc import distributed
+from dnc.data.multitask import MultitaskImages
 from dnc.training import loop
 from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
@@ -151,13 +151,17 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, o
 
 @pytest.mark.parametrize(
     ("class_names", "message"),
-    [({}, "the held-out images have no labels"), ({"class": ("a", "b")}, "train_examples=9: the training images have no")],
+    [({}, "held-out images have no labels"), ({"class": ("a", "b")}, "train_examples=9: the training images have no")],
 )
 def test_collapse_cannot_be_measured_without_labels(class_names, message, tmp_path, monkeypatch, one_device):
+    class Unlabelled(MultitaskImages):
+        def source(self):
+            return [{"index": 0, "labels": {}}]
+
+    Unlabelled.class_names = class_names
     config = tiny.get_config()
     config.measure.train_examples = 9
-    unlabelled = types.SimpleNamespace(class_names=class_names, source=lambda: [{"index": 0, "labels": {}}])
-    monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(build(config), data=unlabelled))
+    monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(build(config), data=Unlabelled()))
     with pytest.raises(ValueError, match=message):
         loop.prepare(config, epath.Path(tmp_path), one_device)
 

@@ -137,8 +137,10 @@ def _figure(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
         for name in ("simclr", "vicreg"):
             for generation, style in (("v5e", "o-"), ("v6e", "s--")):
                 chosen = [r for r in rows if r["program"] == name and r["slice"].startswith(generation) and key in r]
-                axes.plot([r["chips"] for r in chosen], [r[key] for r in chosen], style, label=f"{name}, {generation}")
-        axes.set(xscale="log", xlabel="chips", title=title, ylim=(0, None))
+                if chosen:
+                    values = [r[key] for r in chosen]
+                    axes.plot([r["chips"] for r in chosen], values, style, label=f"{name}, {generation}")
+        axes.set(xscale="log", xlabel="chips", title=title, ylim=(0, 1.1 * axes.dataLim.ymax))
         axes.set_xticks([8, 64, 256], ["8", "64", "256"])
         axes.minorticks_off()
     figure.axes[0].legend(frameon=False, fontsize=8)

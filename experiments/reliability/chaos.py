@@ -176,7 +176,7 @@ def terminated(workdir: pathlib.Path, rng: random.Random, duration: float) -> No
 
 
 def out_of_time(workdir: pathlib.Path, rng: random.Random, duration: float) -> None:
-    code = train(workdir, f"--stop_after={duration / 2 / 60}").wait()
+    code = train(workdir, "--stop_after=0.001").wait()  # after the first step, however fast the machine
     if code != INTERRUPTED:
         raise Fault(f"exit code {code} instead of {INTERRUPTED}")
     finish(workdir)

@@ -2,6 +2,8 @@
 
 make data
 python -m dnc.train --config=configs/simclr_fashion_mnist_cpu.py --workdir=runs/simclr_fashion_mnist_cpu
+
+Not run to its end yet: no numbers.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,8 @@
 
 make data
 python -m dnc.train --config=configs/vicreg_fashion_mnist_cpu.py --workdir=runs/vicreg_fashion_mnist_cpu
+
+Not run to its end yet: no numbers.
 """
 
 from ml_collections import ConfigDict

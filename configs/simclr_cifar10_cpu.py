@@ -17,6 +17,6 @@ def get_config() -> ConfigDict:
     config.objective.update(temperature=0.2, widths=(256, 128))
     config.optimizer = dict(name="adamw", weight_decay=1e-2, clip_norm=None)
     config.schedule = dict(peak=3e-3, warmup=dict(epochs=1), end_fraction=0.0)
-    config.train = dict(batch_size=256, duration=dict(epochs=25), accumulate=1, log_every=50, checkpoint_every=500)
+    config.train = dict(batch_size=256, duration=dict(epochs=12), accumulate=1, log_every=50, checkpoint_every=500)
     config.measure.train_examples = 5000
     return config

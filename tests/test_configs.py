@@ -31,7 +31,7 @@ def images_of_any_name(monkeypatch):
 
     def black(n):
         images = np.broadcast_to(np.zeros((), np.uint8), (n, 32, 32, 3))
-        return ArrayImages(images, {"class": np.arange(n) % 10}, {"class": [str(c) for c in range(10)]})
+        return ArrayImages(images, {"label": np.arange(n) % 10}, {"label": [str(c) for c in range(10)]})
 
     def instead_of(load):
         @functools.wraps(load)

@@ -21,12 +21,14 @@ ArrayLike: TypeAlias = jax.Array | np.ndarray
 class Batch(TypedDict):
     """A training batch. Views of an example are standardised images; labels map a task to class numbers.
 
-    Most objectives take two views. Multi-crop adds smaller local ones.
+    Most objectives take two views. Multi-crop adds smaller local ones. `progress`, for an objective's own schedules, is
+    the share of all training steps that lie behind this one, in [0, 1).
     """
 
     views: Float[Array, "v b h w c"]
     local_views: NotRequired[Float[Array, "l b s s c"]]
     labels: Mapping[str, Int[Array, "b"]]
+    progress: NotRequired[Float[Array, ""]]
 
 
 __all__ = ["Array", "ArrayLike", "Batch", "Bool", "Float", "Int", "Key", "UInt8", "UInt32"]

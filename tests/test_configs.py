@@ -12,8 +12,7 @@ import pytest
 from dnc import distributed
 from dnc.data import by_name
 from dnc.data.sources import ArrayImages
-from dnc.training.build import build, root_key
-from dnc.training.step import make_step
+from dnc.training.build import build
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -53,10 +52,7 @@ def test_config_builds_its_step(path):
     training, mesh = build(config), distributed.make_mesh(devices=jax.devices()[:1])
     distributed.check_divisible(mesh, config.train.batch_size, config.train.accumulate)
     graphdef, state = training.abstract(mesh)
-    make_views = training.data.make_views
-    step = make_step(
-        graphdef, training.objective, training.optimizer, make_views, root_key(config), config.train.accumulate
-    )
+    step = training.step(graphdef)
     size = config.train.batch_size
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((size, *np.shape(x)), np.asarray(x).dtype), training.data.source()[0]

@@ -27,7 +27,7 @@ class TrainingData(Protocol):
         ...
 
     def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
-        """Two views of every example of a batch, and labels: pure, jitted into the training step."""
+        """Views of every example of a batch, and labels: pure, jitted into the training step."""
         ...
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:

@@ -19,9 +19,8 @@ from jax.sharding import Mesh
 
 from dnc import distributed
 from dnc.geometry.measure import pair_geometry
-from dnc.training.build import Config, Training, build, root_key
+from dnc.training.build import Config, Training, build
 from dnc.training.embedding import EMBEDDED_AT_ONCE, embedding_program
-from dnc.training.step import make_step
 
 STEP = "training step"
 
@@ -170,8 +169,8 @@ def step_program(training: Training, mesh: Mesh) -> Program:
     Of accumulated micro-batches the compiler counts one; operations and bytes are multiplied by their number.
     """
     graphdef, state = training.abstract(mesh)
-    train, key = training.config.train, root_key(training.config)
-    step = make_step(graphdef, training.objective, training.optimizer, training.data.make_views, key, train.accumulate)
+    train = training.config.train
+    step = training.step(graphdef)
     batch = _abstract_rows(mesh, train.batch_size, training.data.source()[0])
     program = compiled_program(STEP, step.lower(state, batch), mesh.size)
     flops, accessed = (train.accumulate * value for value in (program.flops, program.bytes_accessed))

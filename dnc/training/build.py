@@ -26,7 +26,7 @@ from dnc.objectives import OBJECTIVES, Objective, OnlineProbe
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
-from dnc.training.step import COMPILED_QUICKLY
+from dnc.training.step import COMPILED_QUICKLY, Step, make_step
 
 Config = Any  # a ConfigDict: its entries have no static types
 
@@ -55,6 +55,18 @@ class Training:
         """The state at step 0, computed where it belongs."""
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract(mesh)[1])
         return jax.jit(lambda: self._create()[1], out_shardings=shardings, compiler_options=COMPILED_QUICKLY)()
+
+    def step(self, graphdef: nnx.GraphDef) -> Step:
+        """The jitted training step, see `make_step`."""
+        return make_step(
+            graphdef,
+            self.objective,
+            self.optimizer,
+            self.data.make_views,
+            root_key(self.config),
+            self.total_steps,
+            self.config.train.accumulate,
+        )
 
     def _create(self) -> tuple[nnx.GraphDef, TrainState]:
         rngs = nnx.Rngs(self.config.seed)

@@ -25,7 +25,7 @@ from dnc.training.checkpoint import Checkpoints
 from dnc.training.embedding import make_embedder
 from dnc.training.interruption import Interruption
 from dnc.training.state import TrainState
-from dnc.training.step import make_step, views_difference
+from dnc.training.step import views_difference
 from dnc.training.window import INPUT_BOUND, Window, diverged
 from dnc.training.workdir import claimed, record_run, refuse_other_config
 from dnc.training.writers import MetricWriter, Progress, clock, environment
@@ -121,14 +121,7 @@ class _Run:
         self.state: TrainState = training.init(mesh) if restored is None else restored.state
         self.start = int(self.state.step)
         self.window = Window(total, self.config.train.batch_size, restored.record["pending"] if restored else ())
-        self.step = make_step(
-            graphdef,
-            training.objective,
-            training.optimizer,
-            training.data.make_views,
-            root_key(self.config),
-            self.config.train.accumulate,
-        )
+        self.step = training.step(graphdef)
         self.embed = make_embedder(graphdef, mesh)
         self.online_accuracies = jax.jit(
             lambda params, rest, *held_out: nnx.merge(graphdef, params, rest).classifiers.accuracies(*held_out)

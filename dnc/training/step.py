@@ -25,6 +25,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     make_views: MakeViews,
     key: Key[Array, ""],
+    total_steps: int,
     accumulate: int = 1,
 ) -> Step:
     """The step as a function (state, batch) -> (state, metrics); the state's buffers are donated.
@@ -33,6 +34,7 @@ def make_step(
     Metrics hold the loss, the global norms of the gradient (before clipping) and of the updated parameters, and what
     the objective reports.
 
+    total_steps: how long training is, for schedules of the objective.
     accumulate: micro-batches whose gradients are averaged one after the other, to hold the activations of one alone.
     For a separable objective this is the same step, except that normalisation over the batch sees a micro-batch.
     """
@@ -51,6 +53,7 @@ def make_step(
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         views_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         views = make_views(batch, views_key)
+        views["progress"] = state.step.astype(jnp.float32) / total_steps
         if accumulate == 1:
             gradients, (metrics, rest) = differentiate(state.params, state.rest, views, loss_key)
         else:
@@ -82,6 +85,8 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
     }
     if "local_views" in batch:
         parts["local_views"] = split(batch["local_views"], 1)
+    if "progress" in batch:
+        parts["progress"] = jnp.broadcast_to(batch["progress"], (count,))
     return parts
 
 

@@ -112,7 +112,7 @@ def jax_side(case: Case, views: np.ndarray) -> tuple[Callable[[], Any], int]:
     rngs = nnx.Rngs(0)
     graphdef, state = TrainState.create(objective.network(case.jax_encoder(rngs), rngs=rngs), optimizer)
     batch = {"views": jnp.asarray(views), "labels": {}}
-    step = make_step(graphdef, objective, optimizer, lambda batch, key: batch, jax.random.key(0))
+    step = make_step(graphdef, objective, optimizer, lambda batch, key: batch, jax.random.key(0), 1)
     size = sum(x.size for x in jax.tree.leaves(state.params))
 
     def run() -> Any:

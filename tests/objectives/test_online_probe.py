@@ -44,7 +44,7 @@ def trained(name, optimizer, online, accumulate=1, steps=4):
     objective = objective_of(name, online)
     optimizer = make_optimizer(learning_rate=warmup_cosine(0.1, 1, 20), **OPTIMIZERS[optimizer])
     graphdef, state = TrainState.create(network_of(objective), optimizer)
-    step = make_step(graphdef, objective, optimizer, lambda batch, _: batch, jax.random.key(0), accumulate)
+    step = make_step(graphdef, objective, optimizer, lambda batch, _: batch, jax.random.key(0), steps, accumulate)
     seen = []
     for _ in range(steps):
         state, metrics = step(state, labeled())

@@ -78,7 +78,7 @@ def after_steps(stages, name, devices, fsdp, count=5):
         training, mesh = build(config), mesh_of(devices, fsdp)
         graphdef, _ = training.abstract(mesh)
         state, seen = double(training.init(mesh)), []
-        step = make_step(graphdef, training.objective, training.optimizer, as_given, root_key(config))
+        step = make_step(graphdef, training.objective, training.optimizer, as_given, root_key(config), count)
         for index in range(count):
             state, metrics = step(state, distributed.shard_batch(mesh, batch_of(index)))
             seen.append((float(metrics["loss"]), float(metrics["gradient_norm"])))
@@ -127,7 +127,7 @@ def test_accumulated_gradients_are_those_of_the_batch(layout):
         network = objective.network(LayerNormEncoder(nnx.Rngs(0)), rngs=nnx.Rngs(1))
         graphdef, state = TrainState.create(network, optimizer)
         state = jax.device_put(state, distributed.state_sharding(mesh, state))
-        step = make_step(graphdef, objective, optimizer, as_given, jax.random.key(0), accumulate)
+        step = make_step(graphdef, objective, optimizer, as_given, jax.random.key(0), 5, accumulate)
         for index in range(5):
             state, metrics = step(state, distributed.shard_batch(mesh, batch_of(index)))
         return metrics, state

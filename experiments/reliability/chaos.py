@@ -5,6 +5,8 @@ python -m experiments.reliability.chaos --output=experiments/results/reliability
 One run goes undisturbed. Every other suffers one fault and is started again until it is complete; it has survived if
 the digest of its last state, its metrics, all its measurements and its report's page are, bit for bit, those of the
 undisturbed run. Where a run must refuse instead, it has survived if it says why in one line and damages nothing.
+
+Faults that the table in the output folder says were survived are not tried again: delete it to begin anew.
 """
 
 import json
@@ -17,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -197,7 +200,7 @@ def started_twice(workdir: pathlib.Path, rng: random.Random, duration: float) ->
         raise Fault("the first run was disturbed")
 
 
-def diverges(workdir: pathlib.Path) -> None:
+def diverges(workdir: pathlib.Path, rng: random.Random, duration: float) -> None:
     """A step whose loss is not finite: the run names it, and the checkpoints before stay readable."""
     code = train(workdir, "--config.schedule.peak=1e30").wait()
     said = last_line(workdir)
@@ -210,7 +213,7 @@ def diverges(workdir: pathlib.Path) -> None:
         raise Fault(f"the checkpoint of step {good} cannot be read")
 
 
-def read_only(workdir: pathlib.Path) -> None:
+def read_only(workdir: pathlib.Path, rng: random.Random, duration: float) -> None:
     workdir.mkdir(parents=True)
     workdir.chmod(0o555)
     code = train(workdir, ordinary=True).wait()
@@ -219,44 +222,49 @@ def read_only(workdir: pathlib.Path) -> None:
         raise Fault(f"exit code {code}: {said}")
 
 
-def faults(
-    kills: int, rng: random.Random, duration: float
-) -> Iterator[tuple[str, bool, Callable[[pathlib.Path], None]]]:
+def faults(kills: int) -> list[tuple[str, bool, Callable[[pathlib.Path, random.Random, float], None]]]:
     """Name, whether the run must end as the undisturbed one does, and what happens to it."""
     quarter = kills // 4
     kinds = [(killed_at_random, kills - 2 * quarter), (killed_while_saving, quarter), (killed_while_measuring, quarter)]
-    for kind, count in kinds:
-        for _ in range(count):
-            yield kind.__name__.replace("_", " "), True, lambda workdir, kind=kind: kind(workdir, rng, duration)
-    for name, damage in (("truncated", truncate), ("bit flipped", flip_a_bit), ("deleted", pathlib.Path.unlink)):
-        yield f"newest checkpoint: file {name}", True, lambda workdir, damage=damage: damaged(workdir, damage)
-    for name, kind in (
-        ("disk full", full_disk),
-        ("SIGTERM", terminated),
-        ("time limit", out_of_time),
-        ("second run in the same workdir", started_twice),
-    ):
-        yield name, True, lambda workdir, kind=kind: kind(workdir, rng, duration)
-    yield "loss not finite", False, diverges
-    yield "workdir read-only", False, read_only
+    return [
+        *((kind.__name__.replace("_", " "), True, kind) for kind, count in kinds for _ in range(count)),
+        *(
+            (
+                f"newest checkpoint: file {name}",
+                True,
+                lambda workdir, rng, duration, damage=damage: damaged(workdir, damage),
+            )
+            for name, damage in (("truncated", truncate), ("bit flipped", flip_a_bit), ("deleted", pathlib.Path.unlink))
+        ),
+        ("disk full", True, full_disk),
+        ("SIGTERM", True, terminated),
+        ("time limit", True, out_of_time),
+        ("second run in the same workdir", True, started_twice),
+        ("loss not finite", False, diverges),
+        ("workdir read-only", False, read_only),
+    ]
 
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    rng, table = random.Random(_SEED.value), {}
+    planned = faults(_KILLS.value)
+    table = _survived(pathlib.Path(_OUTPUT.value), Counter(name for name, _, _ in planned))
+    done = set(table)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
         finish(warm_up := pathlib.Path(root, "warm_up", "run"))  # compiles; what follows only trains
         started = time.monotonic()
         finish(undisturbed := pathlib.Path(root, "undisturbed", "run"))
         duration, expected = time.monotonic() - started, outcome(undisturbed)
         check(warm_up, expected)
-        for index, (name, completes, suffer) in enumerate(faults(_KILLS.value, rng, duration)):
+        for index, (name, completes, suffer) in enumerate(planned):
+            if name in done:
+                continue
             workdir = pathlib.Path(root, str(index), "run")
             row = table.setdefault(name, {"tried": 0, "survived": 0, "lost": []})
             row["tried"] += 1
             try:
-                suffer(workdir)
+                suffer(workdir, random.Random(f"{_SEED.value} {index}"), duration)
                 if completes:
                     check(workdir, expected)
                 row["survived"] += 1
@@ -264,9 +272,17 @@ def main(argv: Sequence[str]) -> None:
             except Fault as fault:
                 row["lost"].append(str(fault))
                 print(f"{name}: LOST, {fault}", flush=True)
-            _write(pathlib.Path(_OUTPUT.value), table)
+            _write(pathlib.Path(_OUTPUT.value), {name: table[name] for name, _, _ in planned if name in table})
     if any(row["lost"] for row in table.values()):
         sys.exit("something was lost")
+
+
+def _survived(folder: pathlib.Path, planned: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier table of the same seed that need not be tried again."""
+    path = folder / "chaos.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    rows = record["faults"] if record.get("seed") == _SEED.value else {}
+    return {name: row for name, row in rows.items() if row["survived"] == planned.get(name)}
 
 
 def _write(folder: pathlib.Path, table: dict[str, dict[str, Any]]) -> None:

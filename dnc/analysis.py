@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from dnc.certificates import Certificate
 from dnc.geometry import axes, spectrum, validation
@@ -195,6 +196,7 @@ def analyze(
     name: str | None = None,
     step: int | None = None,
     epoch: float | None = None,
+    mesh: Mesh | None = None,
 ) -> Analysis:
     """Measure directional collapse of [n, d] features under one labeling, or several.
 
@@ -211,6 +213,8 @@ def analyze(
       superclasses: class name -> superclass, to measure a coarser labeling, `superclass`, beside a single labeling.
       replicates: bootstrap replicates of confidence intervals for collapse and certificates; 0 for none.
       name, step, epoch: recorded in the result.
+      mesh: measure class geometry on all its devices, each with a share of the samples (`dnc.distributed.make_mesh`).
+        With several processes, each passes all samples and asks for the same geometries in the same order.
 
     Raises:
       ValueError or TypeError, before anything is computed, for features that are not finite or not [n, d], labels of
@@ -244,7 +248,7 @@ def analyze(
     standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)
     tasks = {
-        task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit, replicates)
+        task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit, replicates, mesh)
         for task, (codes, classes, fitting) in encoded.items()
     }
     n, d = array.shape

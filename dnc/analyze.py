@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
+from dnc import distributed
 from dnc.analysis import Analysis, analyze
 from dnc.comparison import compare
 from dnc.feature_files import read_features
@@ -74,6 +75,7 @@ def _analyze(path: pathlib.Path, name: str) -> Analysis:
         superclasses=_superclasses(),
         replicates=_REPLICATES.value,
         seed=_SEED.value,
+        mesh=distributed.make_mesh(),
         name=name,
     )
 

@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from dnc import distributed
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, bootstrap
@@ -43,6 +45,7 @@ class TaskAnalysis:
     seed: int
     unit: float
     replicates: int = 0  # of the bootstrap
+    mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
 
     @property
     def num_classes(self) -> int:
@@ -198,8 +201,17 @@ class TaskAnalysis:
 
     def _measure(self, queries: bool) -> PairGeometry:
         overlap = "exact" if queries else "auto"
-        labels = jnp.asarray(self.labels)
-        return pair_geometry(self.features, labels, num_classes=self.num_classes, overlap=overlap, queries=queries)
+        if self.mesh is None or self.mesh.size == 1:
+            labels = jnp.asarray(self.labels)
+            return pair_geometry(self.features, labels, num_classes=self.num_classes, overlap=overlap, queries=queries)
+        n = len(self.labels)
+        padded = -(-n // self.mesh.size) * self.mesh.size
+        mine = distributed.local_rows(self.mesh, padded)
+        rows = np.minimum(mine, n - 1)  # padding repeats the last sample, with weight 0
+        batch = np.asarray(self.features)[rows], self.labels[rows], (mine < n).astype(np.float32)
+        measure = _sharded_geometry(self.mesh, self.num_classes, overlap, queries)
+        found = measure(*distributed.shard_batch(self.mesh, batch))
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), found)  # what follows is this process's alone
 
     def _few_shot_error(self, shots: tuple[int, ...], repeats: int, seed: int) -> FewShotError:
         key = (shots, repeats, seed)
@@ -208,6 +220,15 @@ class TaskAnalysis:
                 jax.random.key(seed), self.features, self.labels, shots, repeats, self.num_classes
             )
         return self._cache[key]
+
+
+@functools.cache
+def _sharded_geometry(mesh: Mesh, num_classes: int, overlap: str, queries: bool) -> Callable[..., PairGeometry]:
+    """`pair_geometry` of samples split over a mesh, its result whole on every device."""
+    measure = functools.partial(
+        pair_geometry, num_classes=num_classes, overlap=overlap, queries=queries, parts=mesh.size
+    )
+    return jax.jit(lambda x, y, weights: measure(x, y, weights=weights), out_shardings=distributed.replicated(mesh))
 
 
 @functools.cache

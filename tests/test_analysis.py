@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 import dnc
 from dnc import feature_files
+from dnc.distributed import make_mesh
 from dnc.geometry.pairs import mean_over_pairs
 from tests import oracles
 from tests.samples import clusters, factorial, off_diagonal
@@ -113,6 +115,21 @@ def test_result_depends_on_neither_scale_nor_offset_nor_container():
     moved = dnc.analyze(jnp.asarray(1024 * features), labels.tolist(), shots=SHOTS, repeats=3)
     np.testing.assert_allclose(off_diagonal(plain.cdnv), off_diagonal(moved.cdnv), rtol=1e-6)
     np.testing.assert_array_equal(plain.few_shot_error().mean, moved.few_shot_error().mean)
+
+
+@pytest.mark.parametrize("n", [240, 237], ids=["divides", "padded"])
+def test_eight_devices_measure_what_one_does(n):
+    features, labels = clusters(seed=0, n=n, k=3, d=8)
+    one, eight = (dnc.analyze(features, labels, shots=SHOTS, repeats=3, mesh=mesh) for mesh in (None, make_mesh()))
+    assert len(jax.devices()) == 8
+    ours, expected = (dataclasses.replace(found.task.geometry, queries=None) for found in (eight, one))  # see below
+    for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(
+            a, b, rtol=2e-5, atol=1e-5 * np.nanmax(np.abs(b)), err_msg=jax.tree_util.keystr(path)
+        )
+    for name in ("exact_cantelli", "exact_joint", "exact_conditional"):
+        np.testing.assert_allclose(eight.certificate(name).bound, one.certificate(name).bound, rtol=1e-5)
+    np.testing.assert_array_equal(eight.few_shot_error().mean, one.few_shot_error().mean)
 
 
 def test_normalize_is_recorded_and_projects_rows_to_the_sphere():

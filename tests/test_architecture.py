@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "probes": {"types", "geometry"},
     "report": {"types"},
     "feature_files": {"types"},
-    "task_analysis": {"types", "geometry", "certificates", "probes"},
+    "task_analysis": {"types", "distributed", "geometry", "certificates", "probes"},
     "analysis": {"types", "geometry", "certificates", "probes", "task_analysis", "report"},
     "models": {"types"},
     "objectives": {"types", "models"},

@@ -91,11 +91,7 @@ def run(
     started = time.perf_counter()
     measured = log_spaced_steps(training.total_steps)
     with ExitStack() as held:
-        if distributed.is_lead():
-            workdir.mkdir(parents=True, exist_ok=True)
-            held.enter_context(claimed(workdir))
-            record_run(workdir, training.config)
-        distributed.wait_for_all("workdir claimed")
+        _claim(workdir, training.config, held)
         interruption = held.enter_context(Interruption(stop_after))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=measured)
         held.callback(checkpoints.close)
@@ -105,6 +101,20 @@ def run(
         page = write_report(os.fspath(workdir), os.fspath(workdir / "report"))
         print(f"Report: {page} (training, measuring and report: {clock(time.perf_counter() - started)} min)")
     return last
+
+
+def _claim(workdir: epath.Path, config: Config, held: ExitStack) -> None:
+    """The lead takes the folder; where that fails, no process stays behind waiting for it."""
+    refusal = None
+    if distributed.is_lead():
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(claimed(workdir))
+            record_run(workdir, config)
+        except OSError as error:
+            refusal = error
+    if distributed.any_process(refusal is not None):
+        raise refusal or BlockingIOError(f"workdir={workdir} was refused to the first process: see what it says")
 
 
 class _Run:
@@ -251,7 +261,10 @@ class _Run:
             seed=self.config.seed,
             step=step,
             epoch=step / self.training.steps_per_epoch,
+            mesh=self.mesh,
         )
+        for task in analysis.tasks.values():
+            _ = task.geometry  # by all processes together; the rest is the lead's alone
         if distributed.is_lead():
             analysis.save(folder / f"step_{step:08d}.json")
         return analysis

@@ -1,5 +1,6 @@
 """Two processes of two devices each: trained, killed, and resumed by two processes and by one."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -85,3 +86,13 @@ def test_resumed_by_one_process_it_sees_the_same_examples_and_ends_in_the_same_p
     assert [line["examples"] for line in metrics(tmp_path / "run")] == [line["examples"] for line in metrics(whole)]
     for one, two in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
         assert np.linalg.norm(one - two) <= 1e-6 * np.linalg.norm(two) + 1e-9
+
+
+def test_when_the_first_process_is_refused_its_folder_both_end_at_once_and_say_why(tmp_path):
+    (workdir := tmp_path / "run").mkdir()
+    with (workdir / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        output, _ = (run := start(workdir, 2, 2)).communicate(timeout=95)  # the coordinator would notice after 100 s
+    assert run.returncode != 0
+    assert "is in use by another process" in output
+    assert "was refused to the first process" in output

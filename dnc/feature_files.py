@@ -8,6 +8,7 @@ file may name the classes that integer labels index: `class_names`, or `class_na
 
 import dataclasses
 import pathlib
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +54,11 @@ def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -
 
 
 def _read_folder(folder: pathlib.Path) -> FeatureFile:
-    shards = sorted(one for one in folder.iterdir() if one.suffix in (".npz", ".parquet", ".safetensors"))
+    suffixes = (".npz", ".parquet", ".safetensors")
+    shards = sorted(one for one in folder.iterdir() if one.suffix in suffixes and not one.name.startswith("."))
+    expected = re.search(r"-of-(\d{5})$", shards[0].stem) if shards else None
+    if expected and len(shards) != int(expected[1]):
+        raise ValueError(f"{folder} holds {len(shards)} of {int(expected[1])} shards: embed the rest first")
     if not shards:
         raise FileNotFoundError(f"{folder} holds no npz, Parquet or safetensors files")
     parts = [read_features(shard) for shard in shards]

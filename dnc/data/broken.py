@@ -7,6 +7,8 @@ import sys
 import tempfile
 import weakref
 
+from tqdm import tqdm
+
 from dnc.data.decode import BrokenImageError
 
 POLICIES = ("skip", "raise")
@@ -39,4 +41,4 @@ class BrokenFiles:
             (self._marks / hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()).touch(exist_ok=False)
         except FileExistsError:
             return
-        sys.stderr.write(f"broken image ({len(self)} so far): {error}\n")  # one call: threads do not mix their lines
+        tqdm.write(f"broken image ({len(self)} so far): {error}", file=sys.stderr)  # locked, and above any bar

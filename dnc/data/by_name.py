@@ -4,6 +4,7 @@ config.data = dict(name="tfds", dataset="imagenette", test="validation", image_s
 config.data = dict(name="folder", train="photos/train", test="photos/val", image_size=128, augmentation=dict())
 """
 
+import pathlib
 from collections.abc import Callable, Sequence
 
 from dnc.data.folder import FolderImages
@@ -88,6 +89,31 @@ def _split_or_other(images: ImageSource, other: ImageSource | None, test_per_cla
         "data: give held-out images (test or test_table), or how many of each class to hold out of the "
         "training images (test_per_class): one of the two"
     )
+
+
+def open_images(name: str, root: str | None = None, labeled: bool = True) -> ImageSource:
+    """One set of images, as a command names it.
+
+    name: a folder of image files (one folder a class, or none), a CSV or Parquet table of files below `root` (by
+      default the table's own folder), an .npz file, or tfds:NAME:SPLIT, a prepared TFDS data set.
+    labeled: whether to take labels where there are some.
+
+    Raises FileNotFoundError or ValueError, which says what to change.
+    """
+    tasks = None if labeled else ()
+    path = pathlib.Path(name)
+    if name.startswith("tfds:"):
+        dataset, _, chosen = name.removeprefix("tfds:").partition(":")
+        if not chosen:
+            raise ValueError(f"images={name!r}: name the split too, as in tfds:{dataset or 'cifar10'}:test")
+        return TfdsImages(dataset, chosen, tasks=tasks)
+    if path.is_dir():
+        return FolderImages(path, tasks=tasks)
+    if not path.exists():
+        raise FileNotFoundError(f"images={name!r} is neither a folder nor a file, nor does it begin with tfds:")
+    if path.suffix == ".npz":
+        return load_npz(path)
+    return FolderImages(path.parent if root is None else root, path, tasks=tasks)
 
 
 SOURCES: dict[str, Callable[..., Splits]] = {"digits": digits, "folder": folder, "npz": npz, "tfds": tfds}

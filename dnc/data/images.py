@@ -18,6 +18,7 @@ from dnc.data.broken import BrokenFiles
 from dnc.data.decode import BrokenImageError, centre_crop, stretched
 from dnc.data.pipeline import available_cores
 from dnc.data.sources import ImageSource
+from dnc.data.subset import Subset
 from dnc.types import Array, Batch, Key
 
 MAX_HELD_OUT_BYTES = 4 * 2**30
@@ -98,6 +99,10 @@ class ImageTraining:
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """Centre crops of the test images (see `held_out_examples`), and their labels."""
         return self._centre_crops(self.test, self._held_out_rows)
+
+    def held_out_images(self) -> ImageSource:
+        """The test images of `held_out`, uncut."""
+        return Subset(self.test, self._held_out_rows)
 
     def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """Centre crops of as many training images, balanced over classes and always the same, and their labels."""

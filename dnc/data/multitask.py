@@ -26,6 +26,7 @@ import numpy as np
 from dnc.data.augment import Shown, Views, standardise
 from dnc.data.balanced import balanced_rows
 from dnc.data.shapes import OUTLINES, signed_distance
+from dnc.data.sources import ArrayImages
 from dnc.types import Array, Batch, Float, Int, Key, UInt8
 
 HUES = {"red": 0.0, "yellow": 50.0, "green": 120.0, "cyan": 182.0, "blue": 230.0, "magenta": 305.0}  # degrees
@@ -178,6 +179,11 @@ class MultitaskImages:
     def class_names(self) -> dict[str, tuple[str, ...]]:
         return FACTORS
 
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return self.image_size
+
     def source(self) -> grain.MapDataset:
         """The examples by index: a picture is made on the device from its index alone."""
         return grain.MapDataset.range(self.num_examples).map(lambda index: {"index": np.int32(index)})
@@ -238,6 +244,10 @@ class MultitaskImages:
             for block in (slice(start, start + cells) for start in range(0, total, cells))
         ]
         return np.concatenate(images), factors
+
+    def held_out_images(self) -> ArrayImages:
+        """The same as a source."""
+        return ArrayImages(*self.held_out(), FACTORS)
 
     def training_images(self, examples: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Pictures of as many training examples, balanced over the factors, and their labels.

@@ -10,6 +10,7 @@ import grain
 import jax
 import numpy as np
 
+from dnc.data.sources import ImageSource
 from dnc.types import Array, Batch, Key
 
 
@@ -22,6 +23,11 @@ class TrainingData(Protocol):
         """The labelings and their classes."""
         ...
 
+    @property
+    def side(self) -> int:
+        """Pixels a side of what the network sees."""
+        ...
+
     def source(self) -> grain.MapDataset:
         """Examples by index, as dicts of NumPy arrays."""
         ...
@@ -32,6 +38,10 @@ class TrainingData(Protocol):
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """Evaluation images, uint8 [n, h, w, 3], and labels [n] for each labeling."""
+        ...
+
+    def held_out_images(self) -> ImageSource:
+        """The evaluation images as they come, before anything is cut or resized."""
         ...
 
     def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:

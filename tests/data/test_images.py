@@ -17,6 +17,7 @@ from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import Reading, TrainingData, batches
 from dnc.data.recipes import choose_views
 from dnc.data.sources import ArrayImages, load_digits
+from dnc.feature_files import read_features
 from dnc.training.build import make_data, make_reading
 
 NOTHING = choose_views(crop_scale=(1.0, 1.0), flip=0.0, jitter_probability=0.0, gray=0.0)
@@ -289,26 +290,48 @@ def test_held_out_images_are_given_in_one_way(tmp_path, monkeypatch, held_out):
 
 
 @pytest.mark.slow
-def test_a_folder_of_mixed_and_broken_files_goes_through_training(tmp_path):
-    """60 images; every bad file is named once in the whole run."""
-    root = write_photos(tmp_path / "photos", 20)
+def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(tmp_path):
+    """Each command names every bad file that it meets once."""
+    root = write_photos(tmp_path / "photos", 167)
     broken = break_some(root)
+    for path in sorted(root.glob("*/*9.*")):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+        broken.append(str(path.relative_to(root)))
+    assert len(list(root.glob("*/*"))) == 501
+    assert len(broken) > 50
     config = tmp_path / "config.py"
     config.write_text(
         "from experiments.reliability import config as small\n"
         "def get_config():\n"
         "    config = small.get_config()\n"
-        f"    config.data = dict(name='folder', train={str(root)!r}, test_per_class=6, image_size=16,\n"
+        f"    config.data = dict(name='folder', train={str(root)!r}, test_per_class=40, image_size=16,\n"
         "                       augmentation=dict())\n"
-        "    config.train.duration = dict(steps=2)\n"
+        "    config.train.duration = dict(epochs=1)\n"
         "    config.schedule.warmup = dict(steps=1)\n"
         "    config.measure.shots = (1, 2)\n"
         "    return config\n"
     )
-    command = [sys.executable, "-m", "dnc.train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    named = [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("broken image")]
-    assert sorted(named) == broken
-    measured = json.loads((tmp_path / "run/measurements/step_00000002.json").read_text())
-    assert list(measured["tasks"]) == ["class"]
+
+    def command(*arguments: str) -> subprocess.CompletedProcess:
+        done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def named(done: subprocess.CompletedProcess) -> list[str]:
+        return [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("broken image")]
+
+    run = tmp_path / "run"
+    assert set(named(trained := command("dnc.train", f"--config={config}", f"--workdir={run}"))) <= set(broken)
+    assert len(named(trained)) == len(set(named(trained)))
+    output = tmp_path / "features"
+    embedded = command(
+        "dnc.embed", f"--workdir={run}", f"--images={root}", f"--output={output}", "--dtype=float16", "--shard_size=200"
+    )
+    assert sorted(named(embedded)) == sorted(broken)
+    assert f"{len(broken)} of 501 images could not be read" in embedded.stdout
+    files = read_features(output)
+    assert files.features.shape[0] == 501 - len(broken) == len(files.labels["class"])
+    command("dnc.analyze", f"--features={output}", f"--output={tmp_path / 'report'}")
+    measured = json.loads((tmp_path / "report" / "analysis.json").read_text())
+    assert measured["samples"] == 501 - len(broken)
+    assert measured["tasks"]["class"]["classes"] == ["cat", "dog", "eel"]

@@ -50,6 +50,7 @@ class Analysis:
     step: int | None = None
     epoch: float | None = None
     features: Any = dataclasses.field(default=None, repr=False)  # as given, or with rows of length 1 if normalized
+    views: Any = dataclasses.field(default=None, repr=False)
 
     @property
     def task(self) -> TaskAnalysis:
@@ -112,10 +113,13 @@ class Analysis:
 
     @functools.cached_property
     def spectrum(self) -> dict[str, float]:
-        """Label-free measures of the features: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`."""
+        """Label-free measures: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`; `lidar` of `views`."""
         peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
         scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
-        return {name: float(value) for name, value in spectrum.label_free(scaled).items()}
+        found = spectrum.label_free(scaled)
+        if self.views is not None:
+            found = found | {"lidar": spectrum.lidar(self.views)}
+        return {name: float(value) for name, value in found.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python numbers, strings, lists and dicts; nan and inf become None."""
@@ -197,6 +201,7 @@ def analyze(
     step: int | None = None,
     epoch: float | None = None,
     mesh: Mesh | None = None,
+    views: Any = None,
 ) -> Analysis:
     """Measure directional collapse of [n, d] features under one labeling, or several.
 
@@ -215,6 +220,7 @@ def analyze(
       name, step, epoch: recorded in the result.
       mesh: measure class geometry on all its devices, each with a share of the samples (`dnc.distributed.make_mesh`).
         With several processes, each passes all samples and asks for the same geometries in the same order.
+      views: features [n, q, d] of q augmented views of each of n images, any images, for LiDAR in `spectrum`.
 
     Raises:
       ValueError or TypeError, before anything is computed, for features that are not finite or not [n, d], labels of
@@ -244,6 +250,8 @@ def analyze(
         codes, classes = _coarse(superclasses, codes, classes)
         encoded["superclass"] = codes, classes, _fitting_shots(shots, codes, classes, "superclasses")
     validation.check_finite(array)
+    if views is not None and (np.ndim(views) != 3 or np.shape(views)[1] < 2 or not np.isfinite(views).all()):
+        raise ValueError(f"views of shape {np.shape(views)}: give finite features [n, q, d] of q >= 2 views an image")
     rows = validation.unit_rows(array) if normalize else array
     standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)
@@ -252,7 +260,7 @@ def analyze(
         for task, (codes, classes, fitting) in encoded.items()
     }
     n, d = array.shape
-    return Analysis(tasks, n, d, normalize, seed, name, step, epoch, rows)
+    return Analysis(tasks, n, d, normalize, seed, name, step, epoch, rows, views)
 
 
 def _title(task: str, labels: Any) -> str:

@@ -12,6 +12,7 @@ import dnc
 from dnc import feature_files
 from dnc.distributed import make_mesh
 from dnc.geometry.pairs import mean_over_pairs
+from dnc.geometry.spectrum import lidar
 from tests import oracles
 from tests.samples import clusters, factorial, off_diagonal
 
@@ -367,6 +368,15 @@ def test_halves_need_four_samples():
     task = dnc.analyze(SAMPLE[0][:5], np.array([0, 0, 1, 1, 1]), shots=[1], repeats=1).task
     with pytest.raises(ValueError, match="class '0' has 2 samples: halves need four"):
         task.halves()
+
+
+def test_lidar_of_views_is_recorded_beside_the_other_spectra():
+    views = np.random.default_rng(0).normal(size=(9, 4, 8))
+    result = dnc.analyze(*SAMPLE, shots=[1], repeats=1, views=views)
+    assert result.to_dict()["spectrum"]["lidar"] == float(lidar(views))
+    for wrong in (views[0], views[:, :1], np.full_like(views, np.nan)):
+        with pytest.raises(ValueError, match=r"views of shape .*: give finite features \[n, q, d\]"):
+            dnc.analyze(*SAMPLE, views=wrong)
 
 
 def test_spectrum_and_neural_collapse_are_recorded():

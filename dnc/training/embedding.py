@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,11 @@ from dnc.data.sources import ImageSource
 from dnc.embedding import ImageEncoder, features_of
 from dnc.training.build import Training, build
 from dnc.training.checkpoint import Checkpoints
-from dnc.types import Array, Float, UInt8
+from dnc.types import Array, Float, Key, UInt8
 
 Embed = Callable[[nnx.State, nnx.State, np.ndarray], np.ndarray]
+EmbedViews = Callable[[nnx.State, nnx.State], np.ndarray]
+VIEWS = 10  # of each image
 
 
 def embedding_program(graphdef: nnx.GraphDef, mesh: Mesh) -> jax.stages.Wrapped:
@@ -51,6 +54,34 @@ def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh) -> Embed:
         return features_of(encode, images.__getitem__, np.arange(len(images)), images.shape[1], mesh)[0]
 
     return embed
+
+
+def make_view_embedder(training: Training, graphdef: nnx.GraphDef, mesh: Mesh, images: int) -> EmbedViews:
+    """A function (params, rest) -> features [images, VIEWS, d] of augmented views of training images, for LiDAR.
+
+    The images are spread evenly over the training set, and their views always the same; as in evaluation, statistics
+    of normalisation layers are the running ones. Raises ValueError for more images than there are.
+    """
+    source = training.data.source()
+    if images > len(source):
+        raise ValueError(f"measure.lidar_examples={images}: there are {len(source)} training examples")
+    padded = -(-images // mesh.size) * mesh.size
+    spread = np.linspace(0, len(source) - 1, images).astype(int)
+    rows = spread[np.minimum(distributed.local_rows(mesh, padded), images - 1)]
+    batch = distributed.shard_batch(mesh, jax.tree.map(lambda *x: np.stack(x), *(source[int(row)] for row in rows)))
+
+    @partial(jax.jit, out_shardings=distributed.replicated(mesh))
+    def embed_views(params: nnx.State, rest: nnx.State, batch: Any) -> Float[Array, "b q d"]:
+        def of(key: Key[Array, ""]) -> Float[Array, "v b d"]:
+            shown = training.data.make_views(batch, key)["views"]
+            network = nnx.merge(graphdef, params, rest, copy=True)
+            return jax.lax.map(lambda view: network.encoder(view, train=False), shown)
+
+        drawn = len(jax.eval_shape(of, jax.random.key(0)))
+        found = jax.lax.map(of, jax.random.split(jax.random.key(training.config.seed), -(-VIEWS // drawn)))
+        return jnp.moveaxis(found.reshape(-1, *found.shape[2:]), 0, 1)[:images, :VIEWS]
+
+    return lambda params, rest: np.asarray(embed_views(params, rest, batch), np.float32)
 
 
 def load_run(workdir: epath.Path) -> Training:

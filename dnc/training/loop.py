@@ -22,7 +22,7 @@ from dnc.objectives import OnlineProbe
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
-from dnc.training.embedding import make_embedder
+from dnc.training.embedding import make_embedder, make_view_embedder
 from dnc.training.interruption import Interruption
 from dnc.training.state import TrainState
 from dnc.training.step import views_difference
@@ -133,6 +133,8 @@ class _Run:
         self.window = Window(total, self.config.train.batch_size, restored.record["pending"] if restored else ())
         self.step = training.step(graphdef)
         self.embed = make_embedder(graphdef, mesh)
+        lidar = self.config.measure.get("lidar_examples", 0)
+        self.embed_views = make_view_embedder(training, graphdef, mesh, lidar) if lidar else None
         self.online_accuracies = jax.jit(
             lambda params, rest, *held_out: nnx.merge(graphdef, params, rest).classifiers.accuracies(*held_out)
         )
@@ -227,7 +229,8 @@ class _Run:
         started = time.perf_counter()
         features = self._features(step, self.images)
         folder = self.workdir / "measurements"
-        analysis = self._analyze(step, features, self.labels, folder)
+        views = None if self.embed_views is None else self.embed_views(self.state.params, self.state.rest)
+        analysis = self._analyze(step, features, self.labels, folder, views)
         if self.seen is not None:
             images, labels = self.seen
             self._analyze(step, self._features(step, images), labels, folder / "train")
@@ -248,7 +251,12 @@ class _Run:
         return features
 
     def _analyze(
-        self, step: int, features: np.ndarray, labels: Mapping[str, np.ndarray], folder: epath.Path
+        self,
+        step: int,
+        features: np.ndarray,
+        labels: Mapping[str, np.ndarray],
+        folder: epath.Path,
+        views: np.ndarray | None = None,
     ) -> Analysis:
         options = self.config.measure
         analysis = analyze(
@@ -262,6 +270,7 @@ class _Run:
             step=step,
             epoch=step / self.training.steps_per_epoch,
             mesh=self.mesh,
+            views=views,
         )
         for task in analysis.tasks.values():
             _ = task.geometry  # by all processes together; the rest is the lead's alone

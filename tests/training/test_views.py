@@ -1,0 +1,49 @@
+"""Features of augmented views, for LiDAR."""
+
+import jax
+import numpy as np
+import pytest
+
+from dnc import distributed
+from dnc.geometry.spectrum import lidar
+from dnc.models import resnet
+from dnc.training import loop
+from dnc.training.build import build
+from dnc.training.embedding import VIEWS, make_view_embedder
+from tests.training import tiny
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """Two stages of one block: all that matters of a ResNet."""
+    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, (1, 1)))
+
+
+def views_of(devices, images=6):
+    mesh = distributed.make_mesh(devices=jax.devices()[:devices])
+    training = build(tiny.get_config())
+    graphdef, _ = training.abstract(mesh)
+    state = training.init(mesh)
+    return make_view_embedder(training, graphdef, mesh, images)(state.params, state.rest)
+
+
+def test_views_are_of_each_image_and_do_not_depend_on_the_devices():
+    one, eight = views_of(1), views_of(8)
+    assert one.shape == (6, VIEWS, one.shape[2])
+    np.testing.assert_allclose(eight, one, rtol=1e-4, atol=1e-5)
+    distances = np.linalg.norm(one[:, :, None] - one[:, None], axis=-1)
+    assert (distances + np.eye(VIEWS)[None] > 1e-6).all()  # no view is drawn twice
+
+
+def test_more_images_than_there_are_is_refused():
+    with pytest.raises(ValueError, match=r"lidar_examples=65: there are 64"):
+        views_of(1, images=65)
+
+
+def test_a_run_measures_lidar(tmp_path):
+    config = tiny.get_config().unlock()
+    config.train.duration.steps = 3
+    config.measure.lidar_examples = 6
+    last = loop.train_and_evaluate(config, tmp_path / "run", distributed.make_mesh(devices=jax.devices()[:1]))
+    assert last.to_dict()["spectrum"]["lidar"] == pytest.approx(float(lidar(last.views)))
+    assert 1 <= last.to_dict()["spectrum"]["lidar"] <= 6

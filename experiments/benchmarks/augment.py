@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from dnc.data.augment import standardise
 from dnc.data.recipes import choose_views
+from experiments.benchmarks.photographs import photographs
+from experiments.benchmarks.timing import asked
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for augment.json and augment.md.", required=True)
 _TORCH_PYTHON = flags.DEFINE_string("torch_python", None, "A Python interpreter with torch and torchvision.")
@@ -49,19 +48,6 @@ def main(argv: Sequence[str]) -> None:
     print(table)
 
 
-def photographs(size: int) -> np.ndarray:
-    """uint8 [128, size, size, 3]: cuttings of two photographs, 427 x 640, at random places and scales."""
-    rng = np.random.default_rng(0)
-    originals = [Image.fromarray(image) for image in load_sample_images().images]
-    cuttings = []
-    for index in range(BATCH):
-        side = int(rng.integers(200, 427))
-        left, top = int(rng.integers(640 - side)), int(rng.integers(427 - side))
-        cut = originals[index % 2].resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
-        cuttings.append(np.asarray(cut))
-    return np.stack(cuttings)
-
-
 def compare(size: int) -> dict[str, float]:
     """Views a second of every program, each the median of rounds in which all run in turn."""
     images = photographs(size)
@@ -70,7 +56,9 @@ def compare(size: int) -> dict[str, float]:
         if _TORCH_PYTHON.value:
             folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
             np.save(folder / "images.npy", images)
-            ask = torchvision(stack, folder / "images.npy", size)
+            script = pathlib.Path(__file__).with_name("augment_torchvision.py")
+            arguments = [folder / "images.npy", KERNELS[size], VIEWS[size]]
+            ask = stack.enter_context(asked(str(_TORCH_PYTHON.value), script, *arguments))
             programs |= {
                 f"torchvision, {backend}": lambda backend=backend: ask(backend) for backend in ("pil", "tensor")
             }
@@ -98,25 +86,6 @@ def ours(images: np.ndarray) -> Callable[[], float]:
         return 2 * BATCH * batches / (time.perf_counter() - started)
 
     return rate
-
-
-def torchvision(stack: ExitStack, images: pathlib.Path, size: int) -> Callable[[str], float]:
-    """A process that stays for all rounds."""
-    script = pathlib.Path(__file__).with_name("augment_torchvision.py")
-    arguments = [str(_TORCH_PYTHON.value), str(script), str(images), str(KERNELS[size]), str(VIEWS[size])]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    stack.enter_context(process)  # which closes its input, and so ends it
-
-    def ask(backend: str) -> float:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        print(backend, file=process.stdin, flush=True)
-        answer = process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"{_TORCH_PYTHON.value}: torchvision's side ended, see its error above")
-        return float(answer)
-
-    return ask
 
 
 def _table(record: dict[str, Any]) -> str:

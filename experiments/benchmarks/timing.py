@@ -1,7 +1,9 @@
 """Times of functions that run in turn, so that a machine whose speed drifts is fair to all."""
 
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -19,3 +21,22 @@ def alternating(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> list
             jax.block_until_ready(function())
             one[index] = time.perf_counter() - started
     return np.median(seconds, axis=0).tolist()
+
+
+@contextmanager
+def asked(python: str, script: Any, *arguments: Any) -> Iterator[Callable[[str], float]]:
+    """A script in a process of another interpreter: each line that it is told is answered by a number."""
+    command = [python, *map(str, (script, *arguments))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        told, answered = process.stdin, process.stdout
+        assert told is not None
+        assert answered is not None
+
+        def ask(line: str) -> float:
+            print(line, file=told, flush=True)
+            answer = answered.readline()
+            if not answer:
+                raise RuntimeError(f"{python} {script} ended, see its error above")
+            return float(answer)
+
+        yield ask

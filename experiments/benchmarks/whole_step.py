@@ -1,0 +1,98 @@
+"""A whole SimCLR step, from images in memory to updated parameters, against lightly (PyTorch).
+
+python -m experiments.benchmarks.whole_step --lightly_python=PATH --output=experiments/results/benchmarks   # 5 minutes
+
+PATH is a Python with torch, torchvision and lightly 1.6, which are no dependencies of this project. Both train a
+ResNet-18 (3 x 3 stem, width 64) with SimCLR's views of 64 images of 32 pixels, NT-Xent, AdamW, float32: we as
+`dnc.train` does, reading, views and update; they with lightly's SimCLRTransform in a DataLoader of 2 workers, its
+projection head and its loss, in channels-last format. Rounds alternate; medians count.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from flax import nnx
+
+from configs import simclr_cifar10
+from dnc import distributed
+from dnc.data.images import ImageTraining
+from dnc.data.pipeline import batches
+from dnc.data.recipes import choose_views
+from dnc.data.sources import ArrayImages
+from dnc.training.build import make_encoder, make_objective, make_optimizer, root_key
+from dnc.training.state import TrainState
+from dnc.training.step import make_step
+from experiments.benchmarks.photographs import photographs
+from experiments.benchmarks.timing import asked
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for whole_step.json and whole_step.md.", required=True)
+_LIGHTLY = flags.DEFINE_string("lightly_python", None, "A Python with torch, torchvision and lightly.", required=True)
+
+SIZE, BATCH, STEPS, ROUNDS = 32, 64, 12, 3
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    images = np.tile(photographs(SIZE), (8, 1, 1, 1))
+    with ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        np.save(folder / "images.npy", images)
+        script = pathlib.Path(__file__).with_name("whole_step_lightly.py")
+        ask = stack.enter_context(asked(str(_LIGHTLY.value), script, folder / "images.npy", BATCH, STEPS))
+        programs: dict[str, Callable[[], float]] = {"dnc": ours(images), "lightly": lambda: ask("round")}
+        for program in programs.values():
+            program()  # compiles, and starts workers
+        rates = [{name: program() for name, program in programs.items()} for _ in range(ROUNDS)]
+    medians = {name: float(np.median([one[name] for one in rates])) for name in programs}
+    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, jax {jax.__version__}"
+    record: dict[str, Any] = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "examples_per_second": medians}
+    output = pathlib.Path(str(_OUTPUT.value))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "whole_step.json").write_text(json.dumps(record, indent=1) + "\n")
+    lines = [f"{machine}, {record['date']}; ResNet-18, {SIZE} px, {BATCH} examples a step.", ""]
+    lines += ["| program | examples a second | rate, in lightly's |", "|---|---|---|"]
+    lines += [f"| {name} | {rate:.1f} | {rate / medians['lightly']:.2f} |" for name, rate in medians.items()]
+    (output / "whole_step.md").write_text(table := "\n".join(lines) + "\n")
+    print(table)
+
+
+def ours(images: np.ndarray) -> Callable[[], float]:
+    """Examples a second of the loop of `dnc.train`, without its logging."""
+    config: Any = simclr_cifar10.get_config()
+    config.model.dtype = "float32"
+    config.objective.widths = (512, 128)
+    source = ArrayImages(images, {"class": np.arange(len(images)) % 2}, {"class": ["a", "b"]})
+    data = ImageTraining(source, source, choose_views(recipe="simclr_cifar"))
+    mesh = distributed.make_mesh()
+    rngs = nnx.Rngs(0)
+    objective = make_objective(config.objective)
+    optimizer = make_optimizer("adamw", 1e-3, weight_decay=1e-4)
+    graphdef, state = TrainState.create(objective.network(make_encoder(config.model)(rngs=rngs), rngs=rngs), optimizer)
+    step = make_step(graphdef, objective, optimizer, data.make_views, root_key(config), 1000)
+    examples = batches(data.source(), BATCH, seed=0)
+
+    def rate() -> float:
+        nonlocal state
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            _, batch = next(examples)
+            state, metrics = step(state, distributed.shard_batch(mesh, batch))
+        jax.block_until_ready(metrics)
+        return STEPS * BATCH / (time.perf_counter() - started)
+
+    return rate
+
+
+if __name__ == "__main__":
+    app.run(main)

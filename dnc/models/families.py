@@ -48,7 +48,9 @@ CLS, MEAN = dict(pool="cls"), dict(pool="mean")
 
 FAMILIES = {
     "dinov2": Family(dict(cls=CLS, mean=MEAN), {**DINOV2, "patch_size": 14}),
-    "dinov2_with_registers": Family(dict(cls=CLS, mean=MEAN), {**DINOV2, "num_register_tokens": 4}),
+    "dinov2_with_registers": Family(
+        dict(cls=CLS, mean=MEAN), {**DINOV2, "num_register_tokens": 4}, dict(antialias=True)
+    ),
     "vit": Family(dict(cls=CLS, mean=MEAN), {}),
     "vit_mae": Family(dict(cls=CLS, mean=MEAN), {}),
     "ijepa": Family(dict(mean=MEAN), {}, dict(class_token=False)),
@@ -117,7 +119,7 @@ def vit_settings(family: str, config: Mapping[str, Any]) -> dict[str, Any]:
         depth=c["num_hidden_layers"],
         heads=c["num_attention_heads"],
         channels=c["num_channels"],
-        mlp_ratio=c.get("mlp_ratio", c["intermediate_size"] / c["hidden_size"]),
+        mlp_ratio=float(c.get("mlp_ratio", c["intermediate_size"] / c["hidden_size"])),
         activation="swiglu" if c.get("use_swiglu_ffn") else ACTIVATIONS[c["hidden_act"]],
         qkv_bias=c["qkv_bias"],
         layer_scale=c.get("layerscale_value"),

@@ -80,16 +80,12 @@ def vit_parameters(tensors: Mapping[str, Tensor], class_token: bool) -> dict[str
     SigLIP's head is split into queries, keys and values.
     """
     prefix = _prefix(VIT_ANCHOR, tensors)
-    here: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        parts = {name.removeprefix(prefix): tensor}
-        for path in list(parts):
-            if match := re.fullmatch(r"head\.attention\.in_proj_(weight|bias)", path):
-                fused = parts.pop(path)
-                parts = {f"head.attention.{part}.{match[1]}": third for part, third in _thirds(fused).items()}
-        for path, part in parts.items():
-            path = _renamed(path, VIT_NAMES)
-            here[path] = part.then(_matrix if path.endswith(".kernel") else _tokens if path in TOKENS else np.asarray)
+    named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    for kind in ("weight", "bias"):
+        if fused := named.pop(f"head.attention.in_proj_{kind}", None):
+            for i, part in enumerate(("query", "key", "value")):
+                named[f"head.attention.{part}.{kind}"] = fused.then(lambda x, i=i: np.array_split(x, 3)[i])
+    here = {path: _vit_shaped(path, t) for path, t in ((_renamed(name, VIT_NAMES), t) for name, t in named.items())}
     if class_token and "cls" in here and "positions" in here:
         cls, positions = here["cls"], here["positions"]
         here["cls"] = Tensor(cls.name, cls.shape, lambda: cls.read() + positions.read()[:1])
@@ -104,13 +100,8 @@ def resnet_parameters(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     Raises ValueError for networks that `ResNet` cannot express.
     """
     prefix = _prefix(RESNET_ANCHOR, tensors)
-    here = {
-        _renamed(name.removeprefix(prefix), RESNET_NAMES): tensor.then(
-            _kernel if len(tensor.shape) == 4 else np.asarray
-        )
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+    named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    here = {_renamed(name, RESNET_NAMES): t.then(_kernel) if len(t.shape) == 4 else t for name, t in named.items()}
     blocks = sorted({(int(m[1]), int(m[2])) for path in here if (m := BLOCK.match(path))})
     lengths = tuple(collections.Counter(stage for stage, _ in blocks).values())
     block = Bottleneck if any(".third." in path for path in here) else BasicBlock
@@ -148,8 +139,10 @@ def _renamed(name: str, names: Names) -> str:
     return name
 
 
-def _thirds(fused: Tensor) -> dict[str, Tensor]:
-    return {part: fused.then(lambda x, i=i: np.split(x, 3)[i]) for i, part in enumerate(("query", "key", "value"))}
+def _vit_shaped(path: str, tensor: Tensor) -> Tensor:
+    if path.endswith(".kernel") and len(tensor.shape) in (2, 4):
+        return tensor.then(_matrix)
+    return tensor.then(lambda x: x.reshape(-1, x.shape[-1])) if path in TOKENS else tensor
 
 
 def _kernel(weight: np.ndarray) -> np.ndarray:
@@ -159,7 +152,3 @@ def _kernel(weight: np.ndarray) -> np.ndarray:
 def _matrix(weight: np.ndarray) -> np.ndarray:
     """Of a linear layer, or of a convolution of patches as a linear layer on row, column, channel."""
     return weight.T if weight.ndim == 2 else _kernel(weight).reshape(-1, len(weight))
-
-
-def _tokens(values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, values.shape[-1])

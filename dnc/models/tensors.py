@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -65,31 +65,28 @@ def filled(
     are not finite.
     """
     graph, state = nnx.split(abstract)
-    parameters = {".".join(map(str, path)): p for path, p in nnx.to_flat_state(state)}
-    missing = [path for path in parameters if path not in tensors]
-    unknown = [tensor.name for path, tensor in tensors.items() if path not in parameters and not ignored(path)]
+    leaves, tree = jax.tree.flatten_with_path(state)
+    names = [jax.tree_util.keystr(keys, simple=True, separator=".").removesuffix(".value") for keys, _ in leaves]
+    _check({name: leaf.shape for name, (_, leaf) in zip(names, leaves, strict=True)}, tensors, ignored)
+    places = [None] * len(names) if shardings is None else jax.tree.leaves(shardings(state))
+    arrays = [jax.device_put(_finite(tensors[name]), place) for name, place in zip(names, places, strict=True)]
+    return nnx.merge(graph, jax.tree.unflatten(tree, arrays))
+
+
+def _check(
+    shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], ignored: Callable[[str], bool]
+) -> None:
+    missing = [path for path in shapes if path not in tensors]
+    unknown = [tensor.name for path, tensor in tensors.items() if path not in shapes and not ignored(path)]
     if missing or unknown:
         parts = [f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
         raise ValueError("the file's tensors are not those of this architecture; " + "; ".join(parts))
-    for path, p in parameters.items():
-        if tensors[path].shape != p.shape:
+    for path, shape in shapes.items():
+        if tensors[path].shape != shape:
             raise ValueError(
-                f"tensor {tensors[path].name} has values for {path} of shape {tensors[path].shape}, where the "
-                f"architecture needs {p.shape}: is config.json that of another checkpoint?"
+                f"tensor {tensors[path].name} gives {path} the shape {tensors[path].shape}, where the "
+                f"architecture needs {shape}: is config.json that of another checkpoint?"
             )
-    places = dict.fromkeys(parameters)
-    if shardings is not None:
-        places = {".".join(map(str, path)): place for path, place in nnx.to_flat_state(shardings(state))}
-    leaves = [
-        (path, p.replace(jax.device_put(_finite(tensors[name]), _sharding(places[name]))))
-        for (path, p), name in zip(nnx.to_flat_state(state), parameters, strict=True)
-    ]
-    return nnx.merge(graph, nnx.from_flat_state(leaves))
-
-
-def _sharding(place: Any) -> Any:
-    """A tree of shardings keeps them inside of variables."""
-    return place.get_value() if isinstance(place, nnx.Variable) else place
 
 
 def _finite(tensor: Tensor) -> np.ndarray:
@@ -99,6 +96,6 @@ def _finite(tensor: Tensor) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more

@@ -76,6 +76,7 @@ class ViT(Encoder):
     class_token: whether there is one; a position that a published one has adds to the token. registers: how many tokens
       without position follow it (Darcet et al. 2024).
     position: "learned", interpolated bicubically for other sizes, or "sincos2d", fixed (MAE, I-JEPA).
+    antialias: whether that interpolation is antialiased, as PyTorch's is (DINOv2's networks with registers).
     mask_token: whether there is a learned token to stand for masked patches (iBOT, DINOv2).
     patch_bias: whether the patch projection has a bias (CLIP's has not).
     pre_norm: normalise the tokens before the first block too (CLIP).
@@ -101,6 +102,7 @@ class ViT(Encoder):
         class_token: bool = True,
         registers: int = 0,
         position: str = "learned",
+        antialias: bool = False,
         mask_token: bool = False,
         activation: str = "gelu",
         qkv_bias: bool = True,
@@ -151,7 +153,7 @@ class ViT(Encoder):
         self.norm = settings.norm(rngs)
         self.pooler = AttentionPool(settings, rngs=rngs) if pool == "map" else None
         self.projection = settings.linear(width, projection, use_bias=False, rngs=rngs) if projection else None
-        self.pool, self.final_norm = pool, final_norm
+        self.pool, self.final_norm, self.antialias = pool, final_norm, antialias
         self.patch_size, self.drop_path = patch_size, drop_path
         self.width, self.features = width, projection or width
         self.dtype, self.remat = dtype, remat
@@ -224,12 +226,13 @@ class ViT(Encoder):
         return jnp.where(mask[:, :, None], self.mask_token[None].astype(x.dtype), x)
 
     def _positions(self, height: int, width: int) -> Float[Array, "n d"]:
-        """Of a grid of patches; learned ones resized as PyTorch does, bicubic without antialiasing (DINOv2)."""
+        """Of a grid of patches; learned ones resized as PyTorch does, whose bicubic filter differs by antialiasing."""
         if self.positions is None:
             return jnp.asarray(sincos2d(height, width, self.width))
         side = math.isqrt(len(self.positions))
         if (height, width) == (side, side):
             return self.positions[...]
         square = self.positions[...].reshape(side, side, self.width)
-        resized = jax.image.resize(square, (height, width, self.width), "cubic-pytorch", antialias=False)
+        method = "cubic" if self.antialias else "cubic-pytorch"
+        resized = jax.image.resize(square, (height, width, self.width), method, antialias=self.antialias)
         return resized.reshape(height * width, self.width)

@@ -7,14 +7,14 @@ pixels they reproduce (its Pillow ones exactly), or those of timm.
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dnc.types import Array, Float, UInt8
+from dnc.types import Array, ArrayLike, Float, UInt8
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -81,7 +81,9 @@ class Preprocessing:
             picture = picture.crop((left, top, left + self.crop[1], top + self.crop[0]))
         return np.asarray(picture)
 
-    def standardise(self, images: Float[Array, "*b h w 3"] | UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
+    def standardise(
+        self, images: Float[ArrayLike, "*b h w 3"] | UInt8[ArrayLike, "*b h w 3"]
+    ) -> Float[Array, "*b h w 3"]:
         """(x - mean) / std on the device, of bytes or of numbers in [0, 1]; what the encoder takes."""
         x = jnp.asarray(images)
         x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
@@ -119,8 +121,8 @@ def from_config(config: Mapping[str, Any]) -> Preprocessing:
         resize=resize,
         crop=crop,
         interpolation=Image.Resampling(settings["resample"]).name.lower(),
-        mean=tuple(settings["image_mean"]) if normalized else (0.0, 0.0, 0.0),
-        std=tuple(settings["image_std"]) if normalized else (1.0, 1.0, 1.0),
+        mean=_floats(settings["image_mean"]) if normalized else (0.0, 0.0, 0.0),
+        std=_floats(settings["image_std"]) if normalized else (1.0, 1.0, 1.0),
     )
 
 
@@ -138,9 +140,13 @@ def from_timm(settings: Mapping[str, Any]) -> Preprocessing:
         resize=math.floor(height / settings.get("crop_pct", 0.875)),
         crop=(height, width),
         interpolation=settings.get("interpolation", "bilinear"),
-        mean=tuple(settings.get("mean", IMAGENET_MEAN)),
-        std=tuple(settings.get("std", IMAGENET_STD)),
+        mean=_floats(settings.get("mean", IMAGENET_MEAN)),
+        std=_floats(settings.get("std", IMAGENET_STD)),
     )
+
+
+def _floats(values: Sequence[float | int]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def _edge_or_sides(size: int | Mapping[str, int], stretched: bool) -> int | tuple[int, int]:

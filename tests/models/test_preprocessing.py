@@ -45,7 +45,7 @@ def photographs():
 def test_pixels_equal_those_of_transformers(name, tmp_path):
     library = pytest.importorskip("transformers")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(PUBLISHED[name]))
-    processor = library.AutoImageProcessor.from_pretrained(tmp_path, use_fast=False)
+    processor = library.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     prepare = from_config(PUBLISHED[name])
     for pixels in photographs():
         picture = Image.fromarray(pixels)

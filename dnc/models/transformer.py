@@ -97,7 +97,7 @@ class MLP(nnx.Module):
     """Two layers with an activation between them. SwiGLU's two halves have 2/3 of the hidden width, as in DINOv2."""
 
     def __init__(self, settings: BlockSettings, *, rngs: nnx.Rngs):
-        hidden = int(settings.width * settings.mlp_ratio)
+        hidden = round(settings.width * settings.mlp_ratio)  # a ratio such as 4304/1152 (SigLIP) is not exact
         gates = settings.activation == "swiglu"
         if gates:
             hidden = (int(hidden * 2 / 3) + 7) // 8 * 8  # rounded up to a multiple of 8

@@ -76,10 +76,12 @@ class ViT(Encoder):
     class_token: whether there is one; a position that a published one has adds to the token. registers: how many tokens
       without position follow it (Darcet et al. 2024).
     position: "learned", interpolated bicubically for other sizes, or "sincos2d", fixed (MAE, I-JEPA).
+    antialias: whether that interpolation is antialiased, as PyTorch's is (DINOv2's networks with registers).
     mask_token: whether there is a learned token to stand for masked patches (iBOT, DINOv2).
     patch_bias: whether the patch projection has a bias (CLIP's has not).
     pre_norm: normalise the tokens before the first block too (CLIP).
     final_norm: "tokens", or "pooled" to normalise the pooled feature instead of them.
+    projection: width to which a last linear map without bias takes the pooled feature (CLIP's image embedding).
     drop_path: rate of `stochastic_depth` in the last block.
     mlp_ratio, activation, qkv_bias, layer_scale, epsilon, init, attention, dtype: see `BlockSettings`; the features and
       tokens are `at_least_float32`.
@@ -100,6 +102,7 @@ class ViT(Encoder):
         class_token: bool = True,
         registers: int = 0,
         position: str = "learned",
+        antialias: bool = False,
         mask_token: bool = False,
         activation: str = "gelu",
         qkv_bias: bool = True,
@@ -108,6 +111,7 @@ class ViT(Encoder):
         epsilon: float = 1e-6,
         pre_norm: bool = False,
         final_norm: str = "tokens",
+        projection: int | None = None,
         drop_path: float = 0.0,
         init: str = "normal",
         attention: str | None = None,
@@ -148,9 +152,11 @@ class ViT(Encoder):
         self.blocks = nnx.List([Block(settings, rngs=rngs) for _ in range(depth)])
         self.norm = settings.norm(rngs)
         self.pooler = AttentionPool(settings, rngs=rngs) if pool == "map" else None
-        self.pool, self.final_norm = pool, final_norm
+        self.projection = settings.linear(width, projection, use_bias=False, rngs=rngs) if projection else None
+        self.pool, self.final_norm, self.antialias = pool, final_norm, antialias
         self.patch_size, self.drop_path = patch_size, drop_path
-        self.features, self.dtype, self.remat = width, dtype, remat
+        self.width, self.features = width, projection or width
+        self.dtype, self.remat = dtype, remat
 
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool, key: Key[Array, ""] | None = None
@@ -206,7 +212,9 @@ class ViT(Encoder):
             x = tokens.cls
         else:
             x = tokens.patches.mean(axis=1)
-        return (self.norm(x) if self.final_norm == "pooled" else x).astype(at_least_float32(self.dtype))
+        x = self.norm(x) if self.final_norm == "pooled" else x
+        x = x if self.projection is None else self.projection(x)
+        return x.astype(at_least_float32(self.dtype))
 
     def _masked(self, x: Float[Array, "b n d"], mask: Bool[Array, "..."]) -> Float[Array, "b n d"]:
         if self.mask_token is None:
@@ -218,12 +226,13 @@ class ViT(Encoder):
         return jnp.where(mask[:, :, None], self.mask_token[None].astype(x.dtype), x)
 
     def _positions(self, height: int, width: int) -> Float[Array, "n d"]:
-        """Of a grid of patches; learned ones resized as PyTorch does, bicubic without antialiasing (DINOv2)."""
+        """Of a grid of patches; learned ones resized as PyTorch does, whose bicubic filter differs by antialiasing."""
         if self.positions is None:
-            return jnp.asarray(sincos2d(height, width, self.features))
+            return jnp.asarray(sincos2d(height, width, self.width))
         side = math.isqrt(len(self.positions))
         if (height, width) == (side, side):
             return self.positions[...]
-        square = self.positions[...].reshape(side, side, self.features)
-        resized = jax.image.resize(square, (height, width, self.features), "cubic-pytorch", antialias=False)
-        return resized.reshape(height * width, self.features)
+        square = self.positions[...].reshape(side, side, self.width)
+        method = "cubic" if self.antialias else "cubic-pytorch"
+        resized = jax.image.resize(square, (height, width, self.width), method, antialias=self.antialias)
+        return resized.reshape(height * width, self.width)

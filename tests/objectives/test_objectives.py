@@ -19,7 +19,8 @@ SETTINGS = {
     "vicreg": {"widths": (16, 8)},
     "supervised": {"task": "color", "num_classes": 4},
     "mae": {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
-    "dino": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "ibot_weight": 1.0, "koleo_weight": 0.1},
+    "dino": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "ibot_weight": 1.0, "koleo_weight": 0.1}
+    | {"centre_momentum": 0.99},  # a target that nearly stands still, for a loss that falls
     "ijepa": {"targets": 2, "predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2},
 }
 TINY_VIT = dict(image_size=8, patch_size=2, width=16, depth=1, heads=2, qkv_bias=False)  # the keys' bias does nothing

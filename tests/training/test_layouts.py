@@ -51,7 +51,6 @@ def config_of(name, **train):
     if config.objective.name in ("mae", "ijepa", "dino"):
         config.model = dict(name="vit", image_size=16, patch_size=4, width=16, depth=1, heads=2, dtype="float32")
         config.model.mask_token = config.objective.name == "dino"
-        config.model.qkv_bias = False  # the gradient of the keys' bias is zero, and what is computed for it, noise
     config.optimizer = dict(name="lars", weight_decay=1e-4, momentum=0.9, trust_coefficient=0.02, clip=True)
     config.train.update(batch_size=32, **train)
     return config
@@ -97,6 +96,8 @@ def after_steps(stages, name, devices, fsdp, count=5):
 
 def assert_same_state(actual, expected, tolerance):
     for (path, one), two in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        if "['attention']['key']['bias']" in jax.tree_util.keystr(path) and tolerance:
+            continue  # attention does not depend on it: its gradient is zero, and what is computed for it, noise
         one, two = np.asarray(one), np.asarray(two)
         scale = np.linalg.norm(two.astype(np.float64)) or 1.0
         error = np.linalg.norm(one.astype(np.float64) - two) / scale

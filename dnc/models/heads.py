@@ -1,13 +1,21 @@
 """Heads: what training puts on top of the features and evaluation takes off again."""
 
+import itertools
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
 from dnc.models.normalization import at_least_float32, batch_norm
-from dnc.types import Array, Float
+from dnc.models.transformer import ACTIVATIONS, INITIALIZERS
+from dnc.types import Array, Bool, Float
+
+
+def normalize(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
+    """x / max(||x||, 1e-12) along the last axis, with a zero (not nan) gradient at x = 0."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x**2, axis=-1, keepdims=True), 1e-24))
 
 
 class Projector(nnx.Module):
@@ -48,3 +56,52 @@ class Projector(nnx.Module):
                 x = norm(x, use_running_average=not train)
             x = nnx.relu(x)
         return self.last(x).astype(at_least_float32(self.dtype))
+
+
+class PrototypeHead(nnx.Module):
+    """Cosines of an embedding with learned prototypes: DINO's head (Caron et al. 2021, appendix C).
+
+    Three layers with GELU between them, `hidden` wide and `bottleneck` at the end; the embedding has length 1, and so
+    have the prototypes, the rows of the weight-normalised last layer (their lengths, PyTorch's `weight_g`, stay 1).
+    Only directions count, so that weight decay does not change what the last layer computes.
+    dtype: type of the matrix products; lengths and the output are at least float32.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        prototypes: int = 65536,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        widths = (in_features, hidden, hidden, bottleneck)
+        if min(*widths, prototypes) < 1:
+            raise ValueError(f"{prototypes=}, {hidden=}, {bottleneck=}: give at least 1 of each")
+        init = INITIALIZERS["normal"]
+        self.layers = nnx.List(
+            [
+                nnx.Linear(fan_in, fan_out, kernel_init=init, dtype=dtype, rngs=rngs)
+                for fan_in, fan_out in itertools.pairwise(widths)
+            ]
+        )
+        uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=1, out_axis=0)  # PyTorch's
+        self.prototypes = nnx.Param(uniform(rngs.params(), (prototypes, bottleneck), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b d"], *, frozen: Bool[Array, ""] | None = None) -> Float[Array, "b k"]:
+        """The cosines. While `frozen`, the prototypes have no gradient."""
+        first, second, third = self.layers
+        gelu = ACTIVATIONS["gelu"]
+        z = third(gelu(second(gelu(first(x.astype(self.dtype))))))
+        z = normalize(z.astype(at_least_float32(self.dtype)))
+        prototypes = self.prototypes[...]
+        if frozen is not None:
+            prototypes = jnp.where(frozen, jax.lax.stop_gradient(prototypes), prototypes)
+        return jnp.dot(
+            z.astype(self.dtype),
+            normalize(prototypes).astype(self.dtype).T,
+            preferred_element_type=at_least_float32(self.dtype),
+        )

@@ -1,7 +1,7 @@
 """Pre-norm Transformer blocks: of Vision Transformers and of the decoders and predictors that train them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from dnc.models.normalization import layer_norm
-from dnc.types import Array, Float, Key
+from dnc.types import Array, Bool, Float, Key
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -83,13 +83,17 @@ class Attention(nnx.Module):
         self.heads = settings.heads
         self.implementation: Any = settings.attention  # one of ATTENTIONS
 
-    def __call__(self, x: Float[Array, "b t d"], context: Float[Array, "b s d"]) -> Float[Array, "b t d"]:
+    def __call__(
+        self, x: Float[Array, "b t d"], context: Float[Array, "b s d"], seen: Bool[Array, "b s"] | None = None
+    ) -> Float[Array, "b t d"]:
+        """`seen` marks the tokens of the context that are attended to; all by default."""
         q, k, v = (
             layer(tokens).reshape(*tokens.shape[:2], self.heads, -1)
             for layer, tokens in ((self.query, x), (self.key, context), (self.value, context))
         )
         with jax.numpy_dtype_promotion("standard"):  # it computes the weights in float32 whatever the type
-            y = jax.nn.dot_product_attention(q, k, v, implementation=self.implementation)
+            mask = None if seen is None else seen[:, None, None, :]
+            y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=self.implementation)
         return self.out(y.reshape(x.shape))
 
 
@@ -117,12 +121,38 @@ class Block(nnx.Module):
         self.norm2, self.mlp = settings.norm(rngs), MLP(settings, rngs=rngs)
         self.scale1, self.scale2 = _layer_scale(settings), _layer_scale(settings)
 
-    def __call__(self, x: Float[Array, "b t d"], paths: Float[Array, "2 b"] | None = None) -> Float[Array, "b t d"]:
-        """`paths` multiplies both branches of every example, see `stochastic_depth`."""
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        paths: Float[Array, "2 b"] | None = None,
+        seen: Bool[Array, "b t"] | None = None,
+    ) -> Float[Array, "b t d"]:
+        """paths: multipliers of every example's branches, see `stochastic_depth`. seen: the tokens attended to."""
         first, second = (None, None) if paths is None else paths
         y = self.norm1(x)
-        x = x + _scaled(self.attention(y, y), self.scale1, first)
+        x = x + _scaled(self.attention(y, y, seen), self.scale1, first)
         return x + _scaled(self.mlp(self.norm2(x)), self.scale2, second)
+
+
+def _run(
+    block: Block, x: Float[Array, "b t d"], paths: Float[Array, "2 b"] | None, seen: Bool[Array, "b t"] | None
+) -> Float[Array, "b t d"]:
+    return block(x, paths, seen)
+
+
+def apply_blocks(
+    blocks: Iterable[Block],
+    x: Float[Array, "b t d"],
+    *,
+    paths: Float[Array, "depth 2 b"] | None = None,
+    seen: Bool[Array, "b t"] | None = None,
+    remat: bool = False,
+) -> Float[Array, "b t d"]:
+    """One block after the other; with `remat`, their insides are computed again for the gradient."""
+    run = nnx.remat(_run) if remat else _run
+    for index, block in enumerate(blocks):
+        x = run(block, x, None if paths is None else paths[index], seen)
+    return x
 
 
 def _layer_scale(settings: BlockSettings) -> nnx.Param | None:

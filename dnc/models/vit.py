@@ -11,7 +11,14 @@ from jax.typing import DTypeLike
 
 from dnc.models.encoder import Encoder
 from dnc.models.normalization import at_least_float32
-from dnc.models.transformer import AttentionPool, Block, BlockSettings, learned_tokens, stochastic_depth
+from dnc.models.transformer import (
+    AttentionPool,
+    Block,
+    BlockSettings,
+    apply_blocks,
+    learned_tokens,
+    stochastic_depth,
+)
 from dnc.types import Array, Bool, Float, Int, Key
 
 PRESETS: dict[str, dict[str, int]] = {  # DeiT's and DINO's names
@@ -61,10 +68,6 @@ class Tokens(NamedTuple):
     cls: Float[Array, "b d"] | None
     registers: Float[Array, "b r d"]
     patches: Float[Array, "b n d"]
-
-
-def _run(block: Block, x: Float[Array, "b t d"], paths: Float[Array, "2 b"] | None) -> Float[Array, "b t d"]:
-    return block(x, paths)
 
 
 class ViT(Encoder):
@@ -171,15 +174,17 @@ class ViT(Encoder):
         images: Float[Array, "b h w c"],
         *,
         keep: Int[Array, "b m"] | None = None,
+        seen: Bool[Array, "b m"] | None = None,
         mask: Bool[Array, "b n"] | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Tokens:
         """All tokens after the last block and the final normalisation. Patches are numbered row by row from 0.
 
         keep: the only patches of each image to encode, in this order (MAE's visible ones, I-JEPA's context); numbers
-          beyond the last patch give nan. mask: patches that the mask token replaces. Both happen at the input: the
-          position is added to masked patches too, and before those to keep are chosen. key: for `drop_path`; without
-          one, no path is dropped.
+          beyond the last patch give nan. seen: which of these are attended to, where images keep different numbers of
+          patches; the others only fill the array. mask: patches that the mask token replaces. `keep` and `mask` happen
+          at the input: the position is added to masked patches too, and before those to keep are chosen. key: for
+          `drop_path`; without one, no path is dropped.
         """
         b, height, width, _ = images.shape
         x = self.embed(patchify(images.astype(self.dtype), self.patch_size))
@@ -192,15 +197,14 @@ class ViT(Encoder):
         x = jnp.concatenate([*(jnp.broadcast_to(t[None].astype(x.dtype), (b, *t.shape)) for t in first), x], axis=1)
         if self.pre_norm is not None:
             x = self.pre_norm(x).astype(x.dtype)
-        if key is None or self.drop_path == 0:
-            paths = [None] * len(self.blocks)
-        else:
+        paths = None
+        if key is not None and self.drop_path:
             paths = stochastic_depth(key, self.drop_path, len(self.blocks), b)
-        run = nnx.remat(_run) if self.remat else _run
-        for block, path in zip(self.blocks, paths, strict=True):
-            x = run(block, x, path)
-        x = self.norm(x) if self.final_norm == "tokens" else x.astype(at_least_float32(self.dtype))
         start = sum(len(t) for t in first)
+        if seen is not None:
+            seen = jnp.pad(seen, ((0, 0), (start, 0)), constant_values=True)
+        x = apply_blocks(self.blocks, x, paths=paths, seen=seen, remat=self.remat)
+        x = self.norm(x) if self.final_norm == "tokens" else x.astype(at_least_float32(self.dtype))
         cls = None if self.cls is None else x[:, 0]
         return Tokens(cls, x[:, 0 if cls is None else 1 : start], x[:, start:])
 

@@ -7,12 +7,43 @@ from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
+from dnc.models.vit import ViT
 from dnc.types import Array, Batch, Float, Key
 
 
 def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Losses are computed in float32 however coarse the network's type; float64 stays."""
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+
+
+def vision_transformer(encoder: Encoder, objective: str) -> ViT:
+    """The encoder of an objective that needs its patches; raises ValueError where there are none."""
+    if not isinstance(encoder, ViT):
+        raise ValueError(
+            f"{objective} works on patches, {type(encoder).__name__} has none: set config.model.name='vit'"
+        )
+    return encoder
+
+
+def progress_of(batch: Batch) -> Float[Array, ""]:
+    """The share of training that lies behind this step; raises ValueError where the batch does not say."""
+    if "progress" not in batch:
+        raise ValueError("batch['progress'] is missing: this objective has schedules, give its share of training")
+    return batch["progress"]
+
+
+def side_by_side(views: Float[Array, "v b *shape"]) -> Float[Array, "b*v *shape"]:
+    """The views of one example become neighbours: a batch sharded over devices stays where it is.
+
+    Merged with the views outermost, every device would gather all images and do all the work.
+    """
+    v, b, *shape = views.shape
+    return views.swapaxes(0, 1).reshape(b * v, *shape)
+
+
+def by_view(outputs: Float[Array, "n *shape"], v: int) -> Float[Array, "v b *shape"]:
+    """The inverse of `side_by_side`."""
+    return outputs.reshape(-1, v, *outputs.shape[1:]).swapaxes(0, 1)
 
 
 @runtime_checkable
@@ -44,11 +75,6 @@ class Network(nnx.Module):
         self.head = head
 
     def __call__(self, views: Float[Array, "v b h w c"], *, train: bool) -> Float[Array, "v b p"]:
-        """The head's output for every view, all views in one pass: normalisation sees them as one batch.
-
-        Views of one example are put side by side before the axes merge, so a batch sharded over devices stays where it
-        is. Merged with the views outermost, every device would gather all images and do all the work.
-        """
-        v, b, *image = views.shape
-        features = self.encoder(views.swapaxes(0, 1).reshape(b * v, *image), train=train)
-        return self.head(features, train=train).reshape(b, v, -1).swapaxes(0, 1)
+        """The head's output for every view, all views in one pass: normalisation sees them as one batch."""
+        features = self.encoder(side_by_side(views), train=train)
+        return by_view(self.head(features, train=train), views.shape[0])

@@ -10,7 +10,9 @@ import optax
 from flax import nnx
 
 from dnc.models.encoder import Encoder
+from dnc.models.vit import Tokens
 from dnc.objectives.base import Objective, at_least_float32
+from dnc.objectives.mae import MAE
 from dnc.objectives.supervised import cross_entropy
 from dnc.types import Array, Batch, Float, Int, Key
 
@@ -21,15 +23,25 @@ class ProbeWeight(nnx.Variable):
 
 
 class Tap(Encoder):
-    """An encoder that keeps the features of its first pass in training mode, until they are taken."""
+    """An encoder that keeps the features of its first pass in training, until they are taken."""
 
-    def __init__(self, encoder: Encoder):
+    def __init__(self, encoder: Any):
         self.encoder = encoder
         self.features, self.dtype = encoder.features, encoder.dtype
 
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b d"]:
         features = self.encoder(images, train=train)
-        if train and not hasattr(self, "seen"):
+        return self._kept(features) if train else features
+
+    def tokens(self, images: Float[Array, "b h w c"], **options: Any) -> Tokens:
+        """For objectives that pool a ViT's tokens themselves."""
+        return self.encoder.tokens(images, **options)
+
+    def pooled(self, tokens: Tokens) -> Float[Array, "b d"]:
+        return self._kept(self.encoder.pooled(tokens))
+
+    def _kept(self, features: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        if not hasattr(self, "seen"):
             self.seen = nnx.Intermediate(jax.lax.stop_gradient(features))
         return features
 
@@ -65,6 +77,7 @@ class ProbedNetwork(nnx.Module):
     """The network of an objective, its encoder tapped, with the classifiers and their optimizer."""
 
     def __init__(self, network: Any, classifiers: Classifiers, learning_rate: float):
+        network.encoder = Tap(network.encoder)
         self.network = network
         self.classifiers = classifiers
         self.optimizer = nnx.Optimizer(classifiers, optax.adam(learning_rate), wrt=ProbeWeight)
@@ -87,7 +100,8 @@ class OnlineProbe:
     (augmented images, statistics of the batch).
 
     objective: what trains the network; it passes images [v b ...], the views of one example side by side, through
-      `network.encoder`, as `Network` does.
+      `network.encoder` (as `Network` does; DINO and I-JEPA, through the teacher that evaluation reads too), or only
+      the first view. MAE is refused: its encoder never sees a whole image in training.
     classes: task -> number of classes. learning_rate: of Adam.
     """
 
@@ -98,13 +112,15 @@ class OnlineProbe:
     def __post_init__(self):
         if not self.learning_rate > 0:
             raise ValueError(f"the probe's learning_rate={self.learning_rate} must be positive")
+        if isinstance(self.objective, MAE):
+            raise ValueError("MAE never encodes a whole image in training: set config.probe.online=False")
 
     @property
     def separable(self) -> bool:
         return self.objective.separable
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> ProbedNetwork:
-        network = self.objective.network(Tap(encoder), rngs=rngs)
+        network = self.objective.network(encoder, rngs=rngs)
         return ProbedNetwork(network, Classifiers(encoder.features, self.classes), self.learning_rate)
 
     def loss(

@@ -9,14 +9,9 @@ import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.models.heads import Projector
+from dnc.models.heads import Projector, normalize
 from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.types import Array, Float, Key
-
-
-def normalize(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
-    """x / max(||x||, 1e-12) along the last axis, with a zero (not nan) gradient at x = 0."""
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x**2, axis=-1, keepdims=True), 1e-24))
 
 
 def similarities(

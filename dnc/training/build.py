@@ -95,7 +95,7 @@ def build(config: Config) -> Training:
         reading=make_reading(config.data),
         encoder=make_encoder(config.model),
         objective=objective,
-        optimizer=make_optimizer(learning_rate=learning_rate, **_plain(config.optimizer)),
+        optimizer=make_optimizer(learning_rate=learning_rate, total_steps=total_steps, **_plain(config.optimizer)),
         learning_rate=learning_rate,
         total_steps=total_steps,
         steps_per_epoch=examples // batch_size,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dnc.hints import hint
+from dnc.training.schedules import cosine_between
 from dnc.types import Array, Float, Int
 
 
@@ -52,7 +53,7 @@ def scale_by_clipped_trust_ratio(
 def adamw(
     learning_rate: optax.Schedule,
     *,
-    weight_decay: float = 0.0,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
@@ -68,7 +69,11 @@ def adamw(
 
 
 def sgd(
-    learning_rate: optax.Schedule, *, weight_decay: float = 0.0, momentum: float = 0.9, nesterov: bool = False
+    learning_rate: optax.Schedule,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Momentum SGD as PyTorch's: v <- momentum v + g + weight_decay p;  p <- p - lr v."""
     return optax.chain(
@@ -81,7 +86,7 @@ def sgd(
 def lars(
     learning_rate: optax.Schedule,
     *,
-    weight_decay: float = 0.0,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
     momentum: float = 0.9,
     trust_coefficient: float = 0.001,
     clip: bool = False,
@@ -116,19 +121,29 @@ def make_optimizer(
     learning_rate: optax.ScalarOrSchedule,
     *,
     clip_norm: float | None = None,
+    weight_decay_end: float | None = None,
+    total_steps: int | None = None,
     **hyperparameters: Any,
 ) -> optax.GradientTransformation:
     """The optimiser `name` of OPTIMIZERS, after clipping the gradient to global norm `clip_norm` if that is given.
 
+    weight_decay_end: where half a cosine takes the weight decay in `total_steps`; by default it is constant.
     `hyperparameters` are the keyword arguments of that function, for instance `weight_decay`.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer name={name!r} is not known: {hint(name, OPTIMIZERS)}")
     known = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for unknown in sorted(set(hyperparameters) - set(known)):
-        raise ValueError(f"{name} has no hyperparameter {unknown!r}: {hint(unknown, [*known, 'clip_norm'])}")
+        raise ValueError(
+            f"{name} has no hyperparameter {unknown!r}: {hint(unknown, [*known, 'clip_norm', 'weight_decay_end'])}"
+        )
     if clip_norm is not None and clip_norm <= 0:
         raise ValueError(f"clip_norm={clip_norm} must be positive; leave it out for no clipping")
+    if weight_decay_end is not None:
+        if total_steps is None:
+            raise ValueError(f"weight_decay_end={weight_decay_end} needs total_steps: say when it is reached")
+        start = hyperparameters.get("weight_decay", 0.0)
+        hyperparameters["weight_decay"] = cosine_between(start, weight_decay_end, total_steps)
     schedule = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
     optimizer = OPTIMIZERS[name](schedule, **hyperparameters)
     return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

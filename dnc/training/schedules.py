@@ -34,6 +34,16 @@ def warmup_cosine(peak: float, warmup_steps: int, total_steps: int, end_fraction
     return schedule
 
 
+def cosine_between(start: float, end: float, total_steps: int) -> optax.Schedule:
+    """Half a cosine from `start` at step 0 to `end` at `total_steps`: end + (start - end) (1 + cos(pi t / T)) / 2."""
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        progress = jnp.clip(jnp.asarray(step).astype(jnp.float32) / total_steps, 0.0, 1.0)
+        return end + (start - end) * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+    return schedule
+
+
 def steps_in(duration: Mapping[str, int | float | None], batch_size: int, examples_per_epoch: int) -> int:
     """Optimiser steps in a duration given as exactly one of {"steps": x}, {"epochs": x} or {"examples": x}.
 

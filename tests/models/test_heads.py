@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dnc.models.heads import Projector
+from dnc.models.heads import Projector, PrototypeHead
 
 X = jax.random.normal(jax.random.key(0), (6, 5))
 
@@ -59,3 +59,37 @@ def test_bfloat16_output_is_float32():
 def test_widths_are_checked(widths):
     with pytest.raises(ValueError, match="widths="):
         Projector(5, widths, rngs=rngs())
+
+
+def test_prototype_head_is_the_torch_one():
+    """DINO's head written with torch's layers and weight_norm, given the same numbers."""
+    torch = pytest.importorskip("torch")
+    head = PrototypeHead(5, prototypes=7, hidden=6, bottleneck=4, rngs=rngs())
+    x = torch.from_numpy(np.array(X)).float()
+    for number, layer in enumerate(head.layers):
+        layer.bias[...] = jnp.linspace(-0.5, 0.5, layer.bias.shape[0])
+        weight, bias = (torch.from_numpy(np.array(p[...])) for p in (layer.kernel, layer.bias))
+        x = torch.nn.functional.linear(x, weight.T, bias)
+        x = torch.nn.functional.gelu(x) if number < 2 else torch.nn.functional.normalize(x, dim=-1)
+    last = torch.nn.Linear(4, 7, bias=False)
+    with torch.no_grad():
+        last.weight.copy_(torch.from_numpy(np.array(head.prototypes[...])))
+    last = torch.nn.utils.parametrizations.weight_norm(last)
+    with torch.no_grad():
+        last.parametrizations.weight.original0.fill_(1.0)
+        np.testing.assert_allclose(head(X), last(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_prototypes_start_as_torch_starts_a_layer_and_give_cosines():
+    head = PrototypeHead(5, prototypes=500, hidden=6, bottleneck=64, dtype=jnp.bfloat16, rngs=rngs())
+    prototypes = np.asarray(head.prototypes[...])
+    assert np.abs(prototypes).max() <= 1 / 8
+    np.testing.assert_allclose(prototypes.std(), 1 / 8 / np.sqrt(3), rtol=0.02)
+    out = head(X)
+    assert out.dtype == jnp.float32
+    assert np.abs(out).max() <= 1.02
+
+
+def test_prototype_head_sizes_are_checked():
+    with pytest.raises(ValueError, match="prototypes=0"):
+        PrototypeHead(5, prototypes=0, rngs=rngs())

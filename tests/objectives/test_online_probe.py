@@ -132,3 +132,8 @@ def test_the_tap_keeps_the_first_training_pass_alone():
 def test_a_learning_rate_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="learning_rate=0"):
         objective_of("simclr", online=True, learning_rate=0.0)
+
+
+def test_a_masked_autoencoder_cannot_be_watched():
+    with pytest.raises(ValueError, match=r"MAE never encodes a whole image in training: set config.probe.online=False"):
+        objective_of("mae", online=True)

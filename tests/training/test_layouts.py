@@ -26,6 +26,12 @@ OBJECTIVES = {
     "simclr": tiny.get_config().objective.to_dict(),
     "vicreg": vicreg_multitask.get_config().objective.to_dict() | {"widths": (16, 16, 16)},
     "supervised": supervised_multitask.get_config().objective.to_dict(),
+    "mae": dict(name="mae", decoder_width=16, decoder_depth=1, decoder_heads=2),
+    "ijepa": dict(name="ijepa", targets=2, predictor_width=16, predictor_depth=1, predictor_heads=2),
+    "dino": dict(
+        name="dino", prototypes=32, hidden=16, bottleneck=8, freeze_last_layer=0.3, ibot_weight=1.0, koleo_weight=0.1
+    ),
+    "dino, sinkhorn": dict(name="dino", prototypes=32, hidden=16, bottleneck=8, centring="sinkhorn"),
 }
 SHALLOW = (1, 1)  # stages of blocks: all that matters of a ResNet
 LAYOUTS = {"data=8": (8, 1), "data=4,fsdp=2": (8, 2), "fsdp=8": (8, 8)}
@@ -42,6 +48,9 @@ def stages(monkeypatch, request):
 def config_of(name, **train):
     config = tiny.get_config().unlock()
     config.objective = OBJECTIVES[name]
+    if config.objective.name in ("mae", "ijepa", "dino"):
+        config.model = dict(name="vit", image_size=16, patch_size=4, width=16, depth=1, heads=2, dtype="float32")
+        config.model.mask_token = config.objective.name == "dino"
     config.optimizer = dict(name="lars", weight_decay=1e-4, momentum=0.9, trust_coefficient=0.02, clip=True)
     config.train.update(batch_size=32, **train)
     return config
@@ -87,6 +96,8 @@ def after_steps(stages, name, devices, fsdp, count=5):
 
 def assert_same_state(actual, expected, tolerance):
     for (path, one), two in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        if "['attention']['key']['bias']" in jax.tree_util.keystr(path) and tolerance:
+            continue  # attention does not depend on it: its gradient is zero, and what is computed for it, noise
         one, two = np.asarray(one), np.asarray(two)
         scale = np.linalg.norm(two.astype(np.float64)) or 1.0
         error = np.linalg.norm(one.astype(np.float64) - two) / scale
@@ -100,8 +111,10 @@ def assert_same_state(actual, expected, tolerance):
 def test_layouts_agree(name, layout, stages):
     expected_metrics, expected = after_steps(stages, name, 1, 1)
     metrics, state = after_steps(stages, name, *LAYOUTS[layout])
-    np.testing.assert_allclose(metrics, expected_metrics, rtol=1e-9)
-    assert_same_state(state, expected, 1e-9)
+    # jax's attention makes its weights in float32, whatever the type
+    tolerance = 1e-9 if "name" not in config_of(name).model else 1e-6
+    np.testing.assert_allclose(metrics, expected_metrics, rtol=tolerance)
+    assert_same_state(state, expected, tolerance)
 
 
 def test_parameters_and_their_moments_are_split_over_fsdp(stages):

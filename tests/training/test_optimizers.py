@@ -113,6 +113,31 @@ def test_adamw_matches_the_float64_loop_and_decays_weights_only():
 
 
 @pytest.mark.parametrize("name", ["adamw", "lars", "sgd"])
+def test_weight_decay_follows_half_a_cosine_to_its_end(name):
+    """Without a gradient and with momentum 0, p <- p (1 - rate decay(t))."""
+    settings = {
+        "adamw": {},
+        "sgd": {"momentum": 0.0},
+        "lars": {"momentum": 0.0, "trust_coefficient": 1e6, "clip": True},
+    }
+    optimizer = make_optimizer(name, 0.5, weight_decay=0.04, weight_decay_end=0.4, total_steps=4, **settings[name])
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
+    state, expected = optimizer.init(params), 3.0
+    for t in range(6):  # constant after the end
+        updates, state = optimizer.update(jax.tree.map(jnp.zeros_like, params), state, params)
+        params = optax.apply_updates(params, updates)
+        decay = 0.4 + (0.04 - 0.4) * (1 + np.cos(np.pi * min(t / 4, 1))) / 2
+        expected *= 1 - 0.5 * decay
+        np.testing.assert_allclose(params["kernel"], expected, rtol=1e-5)
+        np.testing.assert_array_equal(params["bias"], 3.0)
+
+
+def test_an_end_of_the_weight_decay_needs_a_time():
+    with pytest.raises(ValueError, match=r"weight_decay_end=0.4 needs total_steps"):
+        make_optimizer("adamw", 0.1, weight_decay=0.04, weight_decay_end=0.4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lars", "sgd"])
 def test_with_no_gradient_only_weights_decay(name):
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)}
     optimizer = make_optimizer(name, 0.1, weight_decay=0.5)

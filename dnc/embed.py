@@ -2,6 +2,7 @@
 
     python -m dnc.embed --workdir=runs/quickstart --output=features.npz                  # a run's held-out images
     python -m dnc.embed --workdir=runs/simclr --images=photos --output=features          # any images
+    python -m dnc.embed --pretrained=facebook/dinov2-base --images=photos --output=features --precision=bfloat16
     python -m dnc.embed --workdir=runs/simclr --images=tfds:cifar100:test --output=features --dtype=float16
 
 Interrupted, the same command goes on. A file that cannot be read is named once and left out. With several processes,
@@ -11,11 +12,17 @@ each reads its share of the images.
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags, logging
 from etils import epath
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of dnc.train: its encoder.")
+_PRETRAINED = flags.DEFINE_string(
+    "pretrained", None, "Or a published encoder: its name on the Hugging Face Hub, a folder, or a safetensors file."
+)
+_FEATURES = flags.DEFINE_string("features", None, 'Of a published encoder: "cls", "mean", ...; its own default.')
+_PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "A published encoder's computations.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint of the run to use; the newest by default.")
 _IMAGES = flags.DEFINE_string(
     "images",
@@ -35,41 +42,59 @@ _MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes (by
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    if not _WORKDIR.value:
-        raise app.UsageError("--workdir is missing: the folder of a run of dnc.train")
+    if bool(_WORKDIR.value) == bool(_PRETRAINED.value):
+        raise app.UsageError("give --workdir, the folder of a run of dnc.train, or --pretrained: one of the two")
+    if _PRETRAINED.value and not _IMAGES.value:
+        raise app.UsageError("--images is missing: what to embed")
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
-    try:
-        _embed(epath.Path(_WORKDIR.value), pathlib.Path(_OUTPUT.value))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-
-
-def _embed(workdir: epath.Path, output: pathlib.Path) -> None:
     from dnc import distributed
     from dnc.data.broken import BrokenFiles
     from dnc.data.by_name import open_images
     from dnc.embedding import embed
+
+    output = pathlib.Path(str(_OUTPUT.value))
+    try:
+        distributed.initialize(_MULTIHOST.value)
+        mesh = distributed.make_mesh()
+        source = open_images(_IMAGES.value, _ROOT.value, _LABELS.value) if _IMAGES.value else None
+        encoder, own, remark = _published(mesh) if _PRETRAINED.value else _of_run(mesh)
+        made = embed(
+            encoder,
+            own if source is None else source,
+            output,
+            mesh,
+            title=_IMAGES.value or "the run's held-out images",
+            dtype=_DTYPE.value,
+            shard_size=_SHARD_SIZE.value,
+            broken=BrokenFiles(_BROKEN.value),
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    if distributed.is_lead():
+        print(f"{output}: {made.readable:,} features of dimension {made.dimension} from {remark}")
+        if made.readable < made.images:
+            print(f"{made.images - made.readable} of {made.images} images could not be read: see above.")
+
+
+def _of_run(mesh: Any) -> tuple[Any, Any, str]:
+    """The encoder of the run, its held-out images, and what to say of it."""
     from dnc.training.embedding import checkpoint_encoder, load_run
 
-    distributed.initialize(_MULTIHOST.value)
-    mesh = distributed.make_mesh()
+    workdir = epath.Path(str(_WORKDIR.value))
     training = load_run(workdir)
-    if _IMAGES.value:
-        source, title = open_images(_IMAGES.value, _ROOT.value, _LABELS.value), _IMAGES.value
-    else:
-        source, title = training.data.held_out_images(), "the run's held-out images"
     encoder = checkpoint_encoder(training, workdir, mesh, _STEP.value)
-    broken = BrokenFiles(_BROKEN.value)
-    made = embed(
-        encoder, source, output, mesh, title=title, dtype=_DTYPE.value, shard_size=_SHARD_SIZE.value, broken=broken
-    )
-    if not distributed.is_lead():
-        return
-    print(f"{output}: {made.readable:,} features of dimension {made.dimension} from step {encoder.identity['step']}")
-    if made.readable < made.images:
-        print(f"{made.images - made.readable} of {made.images} images could not be read: see above.")
+    remark = f"step {encoder.identity['step']}"
     if training.config.measure.normalize:
-        print("The run measured L2-normalised features: dnc.analyze --normalize gives its numbers.")
+        remark += "\nThe run measured L2-normalised features: dnc.analyze --normalize gives its numbers."
+    return encoder, None if _IMAGES.value else training.data.held_out_images(), remark
+
+
+def _published(mesh: Any) -> tuple[Any, Any, str]:
+    from dnc.embedding import published_encoder
+    from dnc.models.pretrained import load_pretrained
+
+    pretrained = load_pretrained(str(_PRETRAINED.value), features=_FEATURES.value, dtype=_PRECISION.value)
+    return published_encoder(pretrained, mesh), None, f"{pretrained.name} ({pretrained.family}, {pretrained.features})"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Features of any images from any encoder: over all devices, and into files that survive an interruption."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -11,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
+from PIL import Image
 from tqdm import tqdm
 
 from dnc import distributed
@@ -20,29 +24,48 @@ from dnc.data.broken import BrokenFiles
 from dnc.data.decode import BrokenImageError
 from dnc.data.pipeline import available_cores
 from dnc.data.sources import ImageSource
+from dnc.models.pretrained import Pretrained
 from dnc.types import Array, Float, UInt8
 
 AT_ONCE = 576  # images, over all devices
 RECORD = "embedding.json"  # beside the shards: what they are the features of
 DTYPES = ("float32", "float16")
 
-Fetch = Callable[[int], UInt8[np.ndarray, "s s 3"] | None]
-Encode = Callable[[UInt8[Array, "b s s 3"]], Float[Array, "b d"]]
+Fetch = Callable[[int], UInt8[np.ndarray, "h w 3"] | None]
+Encode = Callable[[UInt8[Array, "b h w 3"]], Float[Array, "b d"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageEncoder:
     """What turns the images of a source into features.
 
-    prepare: one image as the encoder takes it, on the host, `side` pixels a side.
+    prepare: one image as the encoder takes it, on the host; `size` is its height and width.
     encode: a jitted program whose result every device holds whole. A feature depends on its own image alone.
     identity: what tells these features from those of another encoder; recorded with them.
     """
 
-    prepare: Callable[[ImageSource, int], UInt8[np.ndarray, "s s 3"]]
+    prepare: Callable[[ImageSource, int], UInt8[np.ndarray, "h w 3"]]
     encode: Encode
-    side: int
+    size: tuple[int, int]
     identity: Mapping[str, Any]
+
+
+def published_encoder(pretrained: Pretrained, mesh: Mesh) -> ImageEncoder:
+    """A published encoder, with its own preparation of images; see `dnc.load_pretrained`."""
+    graphdef, state = nnx.split(pretrained.encoder)
+    state = jax.device_put(state, distributed.state_sharding(mesh, state))
+
+    def prepare(source: ImageSource, row: int) -> UInt8[np.ndarray, "h w 3"]:
+        return pretrained.preprocessing.image(Image.fromarray(source.image(row)))
+
+    @functools.partial(jax.jit, out_shardings=distributed.replicated(mesh))
+    def encode(state: nnx.State, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b d"]:
+        encoder = nnx.merge(graphdef, state, copy=True)
+        return encoder(pretrained.preprocessing.standardise(images), train=False)
+
+    precision = str(jnp.dtype(pretrained.encoder.dtype))
+    identity = {"pretrained": pretrained.name, "features": pretrained.features, "precision": precision}
+    return ImageEncoder(prepare, functools.partial(encode, state), pretrained.preprocessing.size, identity)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +82,7 @@ def features_of(
     encode: Encode,
     fetch: Fetch,
     rows: Sequence[int] | np.ndarray,
-    side: int,
+    size: tuple[int, int],
     mesh: Mesh,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Float[np.ndarray, "n d"], np.ndarray]:
@@ -85,7 +108,7 @@ def features_of(
         waiting: tuple[np.ndarray, Array, Array] | None = None
         for start in range(0, len(rows), batch_size):
             block = np.asarray(rows[start : start + batch_size])
-            batch = _read(pool, fetch, block, mine, side)
+            batch = _read(pool, fetch, block, mine, size)
             images, readable = distributed.shard_batch(mesh, batch)
             started = block, encode(images), whole(readable)
             if waiting is not None:
@@ -97,10 +120,10 @@ def features_of(
 
 
 def _read(
-    pool: ThreadPoolExecutor, fetch: Fetch, block: np.ndarray, mine: np.ndarray, side: int
-) -> tuple[UInt8[np.ndarray, "b s s 3"], np.ndarray]:
+    pool: ThreadPoolExecutor, fetch: Fetch, block: np.ndarray, mine: np.ndarray, size: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "b h w 3"], np.ndarray]:
     """This process's part of a batch, and which of it are images."""
-    images, readable = np.zeros((len(mine), side, side, 3), np.uint8), np.zeros(len(mine), bool)
+    images, readable = np.zeros((len(mine), *size, 3), np.uint8), np.zeros(len(mine), bool)
 
     def fill(place: int) -> None:
         image = fetch(int(block[mine[place]]))
@@ -158,7 +181,7 @@ def embed(
             rows = np.arange(start, min(start + shard_size, len(source)))
             shape = _shape(file)
             if shape is None:
-                features, readable = features_of(encoder.encode, fetch, rows, encoder.side, mesh, bar.update)
+                features, readable = features_of(encoder.encode, fetch, rows, encoder.size, mesh, bar.update)
                 _write_shard(file, _stored(features, readable, source, dtype), readable, source)
                 shape = features.shape
                 if bar.disable and distributed.is_lead():

@@ -79,7 +79,7 @@ def _images(run: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _encoder(run: pathlib.Path, step: int | None = None) -> Features:
     mesh = distributed.make_mesh()
     encoder = checkpoint_encoder(load_run(epath.Path(run)), epath.Path(run), mesh, step)
-    return lambda x: features_of(encoder.encode, x.__getitem__, np.arange(len(x)), encoder.side, mesh)[0]
+    return lambda x: features_of(encoder.encode, x.__getitem__, np.arange(len(x)), encoder.size, mesh)[0]
 
 
 def _collapse(path: pathlib.Path) -> dict[str, Any]:

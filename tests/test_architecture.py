@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "types": set(),
     "hints": set(),
     "distributed": {"types"},
-    "embedding": {"types", "distributed", "data"},
+    "embedding": {"types", "distributed", "data", "models"},
     "geometry": {"types"},
     "certificates": {"types", "geometry"},
     "probes": {"types", "geometry"},

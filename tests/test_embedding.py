@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import dnc
 from dnc import distributed
@@ -46,7 +49,7 @@ def encoder(scale=1.0, name="one"):
         return source.image(row)
 
     encode = jax.jit(lambda x: scale * x.reshape(len(x), -1)[:, :6].astype(jnp.float32))
-    return ImageEncoder(prepare, encode, 4, {"name": name}), prepared
+    return ImageEncoder(prepare, encode, (4, 4), {"name": name}), prepared
 
 
 def run(output, source=None, made=None, devices=8, **options):
@@ -166,3 +169,32 @@ def test_options_are_checked_first(tmp_path, option, value):
     with pytest.raises(ValueError, match=f"{option}="):
         run(tmp_path / "out", **{option: value})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_published_encoder_embeds_with_its_own_preparation(tmp_path):
+    """Random weights that transformers wrote; odd-sized images; the command line."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    Dinov2Model(Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(
+        tmp_path / "x"
+    )
+    settings = dict(image_processor_type="BitImageProcessor", size={"shortest_edge": 32}, crop_size=28)
+    (tmp_path / "x/preprocessor_config.json").write_text(json.dumps(settings))
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        folder = tmp_path / "photos" / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (40 + index, 61, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    output = tmp_path / "features.npz"
+    command = [sys.executable, "-m", "dnc.embed", f"--pretrained={tmp_path / 'x'}", f"--images={tmp_path / 'photos'}"]
+    done = subprocess.run([*command, f"--output={output}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "6 features of dimension 24" in done.stdout
+    pretrained = dnc.load_pretrained(tmp_path / "x")
+    with np.load(output) as arrays:
+        assert arrays["ids"].tolist() == ["a/0.png", "a/2.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png"]
+        pictures = [Image.open(tmp_path / "photos" / name) for name in arrays["ids"]]
+        batch = np.stack([pretrained.preprocessing.image(picture) for picture in pictures])
+        expected = pretrained.encoder(pretrained.preprocessing.standardise(batch), train=False)
+        np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-4)

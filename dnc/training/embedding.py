@@ -51,7 +51,7 @@ def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh) -> Embed:
 
     def embed(params: nnx.State, rest: nnx.State, images: np.ndarray) -> np.ndarray:
         encode = partial(program, params, rest)
-        return features_of(encode, images.__getitem__, np.arange(len(images)), images.shape[1], mesh)[0]
+        return features_of(encode, images.__getitem__, np.arange(len(images)), images.shape[1:3], mesh)[0]
 
     return embed
 
@@ -116,6 +116,6 @@ def checkpoint_encoder(training: Training, workdir: epath.Path, mesh: Mesh, step
     return ImageEncoder(
         prepare=prepare,
         encode=partial(embedding_program(graphdef, mesh), state.params, state.rest),
-        side=side,
+        size=(side, side),
         identity={"run": json.loads(training.config.to_json()), "step": int(state.step)},
     )

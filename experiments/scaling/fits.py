@@ -1,0 +1,87 @@
+"""Does every ImageNet config fit into a TPU slice? Its training step, compiled for the slice on this machine.
+
+JAX_PLATFORMS=cpu python -m experiments.scaling.fits --output=experiments/results/scaling     # needs dnc[tpu]
+
+Black images stand for ImageNet: the program does not depend on them. Memory, operations and collectives are those of
+the compiled step, per chip; times are rooflines. Continues where it stopped; writes fits.json and fits.md.
+"""
+
+import importlib
+import json
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.sharding import Mesh
+
+from dnc.training import ahead_of_time
+from dnc.training.build import build
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of fits.json and fits.md.", required=True)
+_SLICE = flags.DEFINE_string("slice", "v5e:16x16", "TPUs to compile for.")
+
+CONFIGS = ("simclr", "vicreg", "mae", "dino", "ijepa")
+IMAGES, SIDE, CANVAS = 8192, 224, 256
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    jax.config.update("jax_platforms", "cpu")
+    mesh, chip = ahead_of_time.topology_mesh(_SLICE.value), ahead_of_time.chip_of(_SLICE.value)
+    folder = pathlib.Path(str(_OUTPUT.value))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "fits.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    for name in CONFIGS:
+        if any(row["config"] == name and row["slice"] == _SLICE.value for row in rows):
+            continue
+        program, batch_size = _compiled(name, mesh)
+        rows.append(
+            {
+                "config": name,
+                "slice": _SLICE.value,
+                "batch_size": batch_size,
+                "memory_gb": program.memory / 1e9,
+                "chip_gb": chip.memory / 1e9,
+                "gflop": program.flops / 1e9,
+                "collectives_mb": {kind: size / 1e6 for kind, (_, size) in program.collectives.items()},
+                "estimate_ms": 1e3 * program.seconds(chip),
+            }
+        )
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+        print(rows[-1], flush=True)
+    (folder / "fits.md").write_text(_table(rows))
+
+
+def _compiled(name: str, mesh: Mesh) -> tuple[ahead_of_time.Program, int]:
+    config: Any = importlib.import_module(f"configs.{name}_imagenet").get_config()
+    with tempfile.TemporaryDirectory() as folder:
+        black = pathlib.Path(folder) / "black.npz"  # one pixel each: stretched to the canvas when they are read
+        np.savez(black, images=np.zeros((IMAGES, 1, 1, 3), np.uint8), labels=np.arange(IMAGES) % 2)
+        augmentation = config.data.augmentation
+        config.data = dict(
+            name="npz", train=str(black), test_per_class=8, image_size=SIDE, canvas=CANVAS, augmentation=augmentation
+        )
+        return ahead_of_time.step_program(build(config), mesh), config.train.batch_size
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    head = "| config | slice | batch | HBM a chip, GB | of GB | GFLOP a chip | collectives, MB | estimate, ms |"
+    lines = [head, "|" + "---|" * 8]
+    for row in rows:
+        kinds = ", ".join(f"{kind} {size:,.1f}" for kind, size in row["collectives_mb"].items())
+        numbers = [f"{row['batch_size']:,}", f"{row['memory_gb']:.2f}", f"{row['chip_gb']:.0f}", f"{row['gflop']:,.1f}"]
+        lines.append(
+            f"| `{row['config']}_imagenet` | {row['slice']} | {' | '.join(numbers)} | {kinds} | "
+            f"{row['estimate_ms']:,.1f} |"
+        )
+    return "\n".join([*lines, "", "The compiled training step, per chip; the estimate is a roofline.", ""])
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -34,6 +34,11 @@ class ImageSource(Protocol):
     @property
     def shape(self) -> tuple[int, int] | None:
         """Height and width of every image, or None where they are not known to be the same."""
+        ...
+
+    @property
+    def captions(self) -> Sequence[str] | None:
+        """A text for each image, or None where there are none."""
         ...
 
     def __len__(self) -> int: ...
@@ -63,6 +68,7 @@ class ArrayImages:
     class_names[task].
     """
 
+    captions: ClassVar[None] = None
     # Annotated without shapes: these arrays come from outside, and the checks below say more when they are wrong.
     images: np.ndarray
     labels: Mapping[str, np.ndarray]

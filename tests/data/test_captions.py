@@ -40,7 +40,12 @@ def test_captions_are_true_of_every_combination_of_factors(template):
 
 def test_batches_have_captions_of_their_first_views(key):
     data = MultitaskImages(num_examples=64, image_size=8, keep=0.5, captions=True)
-    make = jax.jit(data.make_views)
+
+    @jax.jit
+    def make(index, key):
+        batch = data.make_views(index, key)
+        return {"tokens": batch["tokens"], "labels": batch["labels"]}  # without pictures: compiled sooner
+
     batch = make({"index": jnp.arange(64, dtype=jnp.int32)}, key)
     for row, tokens in enumerate(np.asarray(batch["tokens"])):
         assert parsed(tokens)[0] == {name: int(values[row]) for name, values in batch["labels"].items()}
@@ -60,8 +65,9 @@ def test_wordings_are_drawn_evenly_and_anew_by_every_key():
 
 def test_captions_leave_views_and_labels_as_they_are(key):
     index = {"index": jnp.arange(4, dtype=jnp.int32)}
-    without = MultitaskImages(image_size=8).make_views(index, key)
-    with_captions = MultitaskImages(image_size=8, captions=True).make_views(index, key)
+    without, with_captions = (
+        jax.jit(MultitaskImages(image_size=8, captions=captions).make_views)(index, key) for captions in (False, True)
+    )
     assert "tokens" not in without
     np.testing.assert_array_equal(without["views"], with_captions["views"])
 

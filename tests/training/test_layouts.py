@@ -86,11 +86,12 @@ def batch_of(index, size=32):
     return {"views": views, "labels": labels, "tokens": tokens}
 
 
-def attention(q, k, v, *, is_causal, implementation):
+def attention(q, k, v, *, is_causal=False, mask=None, implementation):
     """`jax.nn.dot_product_attention` in the type of its inputs: that one's softmax is float32 whatever they are."""
     del implementation
     logits = jnp.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5
-    allowed = np.tri(q.shape[1], dtype=bool) if is_causal else np.ones((q.shape[1], k.shape[1]), bool)
+    allowed = jnp.tri(q.shape[1], k.shape[1], dtype=bool) if is_causal else True
+    allowed = allowed if mask is None else allowed & mask
     return jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf)), v)
 
 

@@ -30,10 +30,9 @@ def images_of_any_name(monkeypatch):
 
     def black(n, captions=None):
         images = np.broadcast_to(np.zeros((), np.uint8), (n, 32, 32, 3))
-        source = ArrayImages(images, {"label": np.arange(n) % 10}, {"label": [str(c) for c in range(10)]})
-        if captions is not None:
-            vars(source)["captions"] = n * ["black"]
-        return source
+        names = [str(c) for c in range(10)]
+        texts = None if captions is None else n * ["black"]
+        return ArrayImages(images, {"label": np.arange(n) % 10}, {"label": names}, texts)
 
     def instead_of(load):
         @functools.wraps(load)

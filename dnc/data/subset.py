@@ -34,7 +34,7 @@ class Subset:
     @cached_property
     def _captions(self) -> Sequence[str] | None:
         texts = self.source.captions
-        return None if texts is None else [texts[row] for row in self.rows]
+        return None if texts is None else [texts[int(row)] for row in self.rows]
 
     @property
     def labels(self) -> Mapping[str, np.ndarray]:

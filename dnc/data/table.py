@@ -34,7 +34,7 @@ def read_table(
     paths = columns.pop(path_column)
     if not paths:
         raise ValueError(f"table {name} has no rows")
-    texts = None
+    texts: list[str] | None = None
     if captions is not None:
         texts = [text.strip() for text in columns.pop(_require(name, captions, columns, "captions"))]
     chosen = {task: columns[_require(name, task, columns, "tasks")] for task in (columns if tasks is None else tasks)}

@@ -2,7 +2,7 @@
 
 python -m dnc.train --config=configs/directional_multitask.py --workdir=runs/directional_multitask
 
-Not run to its end yet. How its weight and bound were chosen, 220 steps of a narrower network (width 8) each, one run, on
+Not run to its end yet. How weight and bound were chosen: 220 steps of a narrower network (width 8) each, one run, on
 2 busy cores of an AMD EPYC, 2026-11-22; nearest-centre accuracy at 100 shots (color, shape, size, style):
 
 | | |

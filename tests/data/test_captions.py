@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnc.data import multitask
 from dnc.data.captions import TEMPLATES, caption_table
 from dnc.data.multitask import FACTORS, MultitaskImages
 from dnc.data.tokenizer import decode
@@ -63,13 +64,18 @@ def test_wordings_are_drawn_evenly_and_anew_by_every_key():
     assert np.mean(wordings[0] == wordings[1]) == pytest.approx(1 / len(TEMPLATES), abs=0.04)
 
 
-def test_captions_leave_views_and_labels_as_they_are(key):
+def test_captions_leave_views_and_labels_as_they_are(key, monkeypatch):
+    def noise(keys, factors, image_size):  # in place of a picture: it shows which keys were drawn
+        return jax.vmap(lambda one: jax.random.uniform(one, (image_size, image_size, 3)))(keys)
+
+    monkeypatch.setattr(multitask, "render_batch", noise)
     index = {"index": jnp.arange(4, dtype=jnp.int32)}
     without, with_captions = (
-        jax.jit(MultitaskImages(image_size=8, captions=captions).make_views)(index, key) for captions in (False, True)
+        MultitaskImages(image_size=8, captions=captions).make_views(index, key) for captions in (False, True)
     )
     assert "tokens" not in without
     np.testing.assert_array_equal(without["views"], with_captions["views"])
+    jax.tree.map(np.testing.assert_array_equal, without["labels"], with_captions["labels"])
 
 
 def test_a_context_too_short_for_the_captions_is_refused():

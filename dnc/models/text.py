@@ -5,12 +5,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from dnc.models.normalization import at_least_float32
-from dnc.models.transformer import Block, BlockSettings, learned_tokens
+from dnc.models.transformer import Block, BlockSettings, apply_blocks, learned_tokens
 from dnc.types import Array, Float, Int
-
-
-def _run(block: Block, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-    return block(x)
 
 
 class TextTransformer(nnx.Module):
@@ -79,7 +75,5 @@ class TextTransformer(nnx.Module):
             )
         x = jnp.take(self.embedding[...], tokens, axis=0) + self.positions[None]
         x = x.astype(self.dtype)
-        run = nnx.remat(_run) if self.remat else _run
-        for block in self.blocks:
-            x = run(block, x)
+        x = apply_blocks(self.blocks, x, remat=self.remat)
         return self.norm(x).astype(at_least_float32(self.dtype))

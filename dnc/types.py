@@ -21,13 +21,15 @@ ArrayLike: TypeAlias = jax.Array | np.ndarray
 class Batch(TypedDict):
     """A training batch. Views of an example are standardised images; labels map a task to class numbers.
 
-    Most objectives take two views. Multi-crop adds smaller local ones. `progress`, for an objective's own schedules, is
+    Most objectives take two views. Multi-crop adds smaller local ones. `tokens` are captions, true of the first view,
+    all with the same number t of tokens. `progress`, for an objective's own schedules, is
     the share of all training steps that lie behind this one, in [0, 1).
     """
 
     views: Float[Array, "v b h w c"]
     local_views: NotRequired[Float[Array, "l b s s c"]]
     labels: Mapping[str, Int[Array, "b"]]
+    tokens: NotRequired[Int[Array, "b t"]]
     progress: NotRequired[Float[Array, ""]]
 
 

@@ -28,15 +28,17 @@ def config_of(path: pathlib.Path):
 def images_of_any_name(monkeypatch):
     """Data sets that are not in the package are taken for black images, whatever their options say."""
 
-    def black(n):
+    def black(n, captions=None):
         images = np.broadcast_to(np.zeros((), np.uint8), (n, 32, 32, 3))
-        return ArrayImages(images, {"label": np.arange(n) % 10}, {"label": [str(c) for c in range(10)]})
+        names = [str(c) for c in range(10)]
+        texts = None if captions is None else n * ["black"]
+        return ArrayImages(images, {"label": np.arange(n) % 10}, {"label": names}, texts)
 
     def instead_of(load):
         @functools.wraps(load)
         def of_any_name(*args, **kwargs):
             inspect.signature(load).bind(*args, **kwargs)
-            return black(50_000), black(10_000)
+            return black(50_000, kwargs.get("captions")), black(10_000)
 
         return of_any_name
 
@@ -47,7 +49,8 @@ def images_of_any_name(monkeypatch):
 def shorten(config):
     """Transformers of two blocks: the other blocks are like them, and take long to trace."""
     with config.unlocked():
-        for section, entry in (("model", "depth"), ("objective", "decoder_depth"), ("objective", "predictor_depth")):
+        depths = [("objective", f"{part}_depth") for part in ("decoder", "predictor", "text")]
+        for section, entry in [("model", "depth"), *depths]:
             if "name" in config.model and (section == "model" or entry in config.objective):
                 config[section][entry] = 2
 

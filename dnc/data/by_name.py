@@ -35,14 +35,17 @@ def folder(
     path_column: str | None = None,
     tasks: Sequence[str] | None = None,
     train_tasks: Sequence[str] | None = None,
+    captions: str | None = None,
     test_per_class: int | None = None,
 ) -> Splits:
     """Image files (see `FolderImages`) in two folders, or of two tables; or one set whose classes are split.
 
     train_tasks: labelings of the training images, where not those of the held-out ones; () trains without labels.
+    captions: the training table's column of captions. Held-out images need none; where their table has that column too,
+      name its labelings in tasks.
     """
     chosen = tasks if train_tasks is None else train_tasks
-    images = FolderImages(train, train_table, path_column=path_column, tasks=chosen)
+    images = FolderImages(train, train_table, path_column=path_column, tasks=chosen, captions=captions)
     if test is None and test_table is None:
         return _split_or_other(images, None, test_per_class)
     known = images.class_names or None

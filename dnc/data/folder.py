@@ -3,6 +3,7 @@
     FolderImages("photos")                                   # photos/cat/..., photos/dog/...: the task "class"
     FolderImages("photos", table="labels.csv")               # a column of paths, every other column is a task
     FolderImages("photos", tasks=())                         # any folder, without labels
+    FolderImages("photos", table="pairs.parquet", captions="text", tasks=())     # images and their captions
 
 **mini-ImageNet** (100 classes of 600 images, 84 x 84) is met in two layouts, and both are read: 100 class folders, and
 one folder of images beside the tables of Ravi and Larochelle (ICLR 2017), `train.csv`, `val.csv` and `test.csv` with
@@ -41,6 +42,7 @@ class FolderImages:
       columns of labels (text or integers).
     path_column: the column of paths; "path", "filename", "file_name", "file" or "image" are found by themselves.
     tasks: the labelings to use, all by default; () for none.
+    captions: the table's column of captions, which then is no labeling; every image must have one.
     class_names: of the training split, for a test split: its labels are numbered alike, and other classes refused.
 
     Classes are numbered in the order of their names, or of their values when all are integers.
@@ -58,17 +60,22 @@ class FolderImages:
         *,
         path_column: str | None = None,
         tasks: Sequence[str] | None = None,
+        captions: str | None = None,
         class_names: Mapping[str, Sequence[str]] | None = None,
     ):
         self.root = pathlib.Path(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"root={os.fspath(root)} is not a folder: give the folder of the images")
+        self.captions: list[str] | None = None
         if table is None:
+            if captions is not None:
+                raise ValueError(f"captions={captions!r} is a column of a table: give the table of the images too")
             self._paths = list_images(self.root)
             columns = {} if tasks == () or tasks == [] else _class_folders(self.root, self._paths, tasks)
         else:
             tables = [table] if isinstance(table, str | os.PathLike) else table
-            self._paths, columns = read_table([pathlib.Path(one) for one in tables], self.root, path_column, tasks)
+            files = [pathlib.Path(one) for one in tables]
+            self._paths, columns, self.captions = read_table(files, self.root, path_column, tasks, captions)
         self.labels: dict[str, np.ndarray] = {}
         self.class_names: dict[str, list[str]] = {}
         for task, values in columns.items():

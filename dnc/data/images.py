@@ -19,6 +19,7 @@ from dnc.data.decode import BrokenImageError, centre_crop, stretched
 from dnc.data.pipeline import available_cores
 from dnc.data.sources import ImageSource
 from dnc.data.subset import Subset
+from dnc.data.tokenizer import CONTEXT_LENGTH, encode
 from dnc.types import Array, Batch, Key
 
 MAX_HELD_OUT_BYTES = 4 * 2**30
@@ -36,8 +37,9 @@ class ImageTraining:
       of the training images, if they are squares of one size.
     canvas: pixels a side; by default `image_size` if all images have one size, else 256/224 of it.
     held_out_examples: as many held-out images, balanced over the classes; by default all.
+    context_length: number of tokens of a caption, where the training images have captions (see dnc.data.tokenizer).
     broken: what to do with files that cannot be read. In training, image i is replaced by the first readable one of
-      i + 1, i + 2, ..., with its label; held-out ones are left out.
+      i + 1, i + 2, ..., with its label and caption; held-out ones are left out.
 
     The training set may have no labels. The labelings that are measured are then those of the held-out set; otherwise
     both must have the same. Raises ValueError, before any image is decoded, where they have not, where a class has no
@@ -50,6 +52,7 @@ class ImageTraining:
     image_size: int | None = None
     canvas: int | None = None
     held_out_examples: int | None = None
+    context_length: int = CONTEXT_LENGTH
     broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
 
     def __post_init__(self) -> None:
@@ -86,7 +89,10 @@ class ImageTraining:
         return self.side if self.train.shape is not None else round(self.side * 256 / 224)
 
     def source(self) -> grain.MapDataset:
-        """Examples: index, image uint8 [c, c, 3], size (height, width) of the original, a label for each labeling."""
+        """Examples: index, image uint8 [c, c, 3], size (height, width) of the original, a label for each labeling.
+
+        With captions also tokens int32 [t].
+        """
         return grain.MapDataset.range(len(self.train)).map(self._example)
 
     def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
@@ -94,7 +100,10 @@ class ImageTraining:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = batch["image"].astype(jnp.float32) / 255.0
         shown = self._views(keys, images, batch["size"])
-        return Batch(**jax.tree.map(standardise, shown), labels=batch["labels"])
+        views = Batch(**jax.tree.map(standardise, shown), labels=batch["labels"])
+        if "tokens" in batch:
+            views["tokens"] = batch["tokens"]
+        return views
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """Centre crops of the test images (see `held_out_examples`), and their labels."""
@@ -130,7 +139,10 @@ class ImageTraining:
                 labels = {task: np.int32(values[row]) for task, values in self.train.labels.items()}
                 picture, size = found
                 image = stretched(picture, self.canvas_side)
-                return {"index": np.int32(index), "image": image, "size": np.array(size, np.int32), "labels": labels}
+                example = {"index": np.int32(index), "image": image, "size": np.array(size, np.int32), "labels": labels}
+                if self.train.captions is not None:
+                    example["tokens"] = encode(self.train.captions[row], self.context_length)
+                return example
         raise BrokenImageError(f"none of the {len(self.train)} training images can be read")
 
     def _read(self, source: ImageSource, row: int, at_least: int) -> tuple[Image.Image, tuple[int, int]] | None:

@@ -25,8 +25,10 @@ import numpy as np
 
 from dnc.data.augment import Shown, Views, standardise
 from dnc.data.balanced import balanced_rows
+from dnc.data.captions import TEMPLATES, caption_table
 from dnc.data.shapes import OUTLINES, signed_distance
 from dnc.data.sources import ArrayImages
+from dnc.data.tokenizer import CONTEXT_LENGTH
 from dnc.types import Array, Batch, Float, Int, Key, UInt8
 
 HUES = {"red": 0.0, "yellow": 50.0, "green": 120.0, "cyan": 182.0, "blue": 230.0, "magenta": 305.0}  # degrees
@@ -159,7 +161,11 @@ def to_uint8(images: Float[Array, "*b h w c"]) -> UInt8[Array, "*b h w c"]:
 
 @dataclasses.dataclass(frozen=True)
 class MultitaskImages:
-    """A training set of `num_examples` pictures (their factors are a function of seed and index), and its views."""
+    """A training set of `num_examples` pictures (their factors are a function of seed and index), and its views.
+
+    captions: whether batches have `tokens` of `context_length`: a caption that names the first view's factors, in one
+      of a few wordings (see dnc.data.captions), drawn anew in every step.
+    """
 
     num_examples: int = 50_000
     image_size: int = 32
@@ -167,6 +173,8 @@ class MultitaskImages:
     views: str = "render"
     keep: float = 1.0
     held_out_renders: int = 4
+    captions: bool = False
+    context_length: int = CONTEXT_LENGTH
     augmentation: Views = dataclasses.field(default_factory=Views)
 
     def __post_init__(self) -> None:
@@ -174,6 +182,8 @@ class MultitaskImages:
             raise ValueError(f"views={self.views!r}: choose 'render' or 'augment'.")
         if not 0.0 < self.keep <= 1.0:
             raise ValueError(f"keep={self.keep}: give a probability above 0, at most 1.")
+        if self.captions:
+            caption_table(FACTORS, self.context_length)  # raises where they do not fit
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -228,7 +238,16 @@ class MultitaskImages:
             shown = Shown(views=images)
         else:
             shown = self.augmentation(keys, self._fixed_render(batch["index"]))
-        return Batch(**jax.tree.map(standardise, shown), labels=factors)
+        views = Batch(**jax.tree.map(standardise, shown), labels=factors)
+        if self.captions:
+            views["tokens"] = self._captions(jax.random.fold_in(key, self.num_examples), batch["index"], factors)
+        return views
+
+    def _captions(self, key: Key[Array, ""], index: Int[Array, "b"], factors: Factors) -> Int[Array, "b t"]:
+        """A caption of each example, looked up among those of all combinations; the wording is drawn by `key`."""
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        wording = jax.vmap(jax.random.randint, (0, None, None, None))(keys, (), 0, len(TEMPLATES))
+        return jnp.asarray(caption_table(FACTORS, self.context_length))[wording, *(factors[name] for name in FACTORS)]
 
     def held_out(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The full factorial of the factors as uint8 pictures [n, s, s, 3] and their labels."""

@@ -36,6 +36,11 @@ class ImageSource(Protocol):
         """Height and width of every image, or None where they are not known to be the same."""
         ...
 
+    @property
+    def captions(self) -> Sequence[str] | None:
+        """A text for each image, or None where there are none."""
+        ...
+
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -60,16 +65,19 @@ class ArrayImages:
 
     Raises ValueError unless images are uint8 [n, h, w, 3], both mappings have the same tasks, and every
     labels[task] is an integer array of shape [n] with values 0..k-1, where k >= 2 is the length of
-    class_names[task].
+    class_names[task], and there are n captions, if any.
     """
 
     # Annotated without shapes: these arrays come from outside, and the checks below say more when they are wrong.
     images: np.ndarray
     labels: Mapping[str, np.ndarray]
     class_names: Mapping[str, Sequence[str]]
+    captions: Sequence[str] | None = None
 
     def __post_init__(self):
         _check_images(self.images)
+        if self.captions is not None and len(self.captions) != len(self.images):
+            raise ValueError(f"{len(self.captions)} captions for {len(self.images)} images: give one for each")
         if set(self.labels) != set(self.class_names):
             raise ValueError(
                 f"labels has the tasks {sorted(self.labels)} but class_names has {sorted(self.class_names)}: "

@@ -28,6 +28,15 @@ class Subset:
         return self.source.shape
 
     @property
+    def captions(self) -> Sequence[str] | None:
+        return self._captions
+
+    @cached_property
+    def _captions(self) -> Sequence[str] | None:
+        texts = self.source.captions
+        return None if texts is None else [texts[int(row)] for row in self.rows]
+
+    @property
     def labels(self) -> Mapping[str, np.ndarray]:
         return self._labels
 

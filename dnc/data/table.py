@@ -1,4 +1,4 @@
-"""Tables of image files and their labels, CSV or Parquet, checked before anything is decoded."""
+"""Tables of image files, their labels and captions, CSV or Parquet, checked before anything is decoded."""
 
 import csv
 import pathlib
@@ -16,13 +16,17 @@ Columns = dict[str, list[str]]  # all values as text; "" where there is none
 
 
 def read_table(
-    tables: Sequence[pathlib.Path], root: pathlib.Path, path_column: str | None, tasks: Sequence[str] | None
-) -> tuple[list[str], Columns]:
-    """The paths, and for each task the class of each image, as text: "7" is another class than "07".
+    tables: Sequence[pathlib.Path],
+    root: pathlib.Path,
+    path_column: str | None,
+    tasks: Sequence[str] | None,
+    captions: str | None = None,
+) -> tuple[list[str], Columns, list[str] | None]:
+    """The paths, for each task the class of each image, as text ("7" is another class than "07"), and the captions.
 
     Raises FileNotFoundError for a table that does not exist, and ValueError, which names the table, the column and the
-    first row, for an unknown column, a missing label, a column of fractions, and a file that is listed twice or not
-    there.
+    first row, for an unknown column, a missing label or caption, a column of fractions, and a file that is listed
+    twice or not there.
     """
     name = ", ".join(map(str, tables))
     columns = _joined([_read(path) for path in tables], name)
@@ -30,15 +34,19 @@ def read_table(
     paths = columns.pop(path_column)
     if not paths:
         raise ValueError(f"table {name} has no rows")
+    texts: list[str] | None = None
+    if captions is not None:
+        texts = [text.strip() for text in columns.pop(_require(name, captions, columns, "captions"))]
     chosen = {task: columns[_require(name, task, columns, "tasks")] for task in (columns if tasks is None else tasks)}
-    for column, values in {path_column: paths, **chosen}.items():
+    read = {path_column: paths, **chosen} | ({} if texts is None else {captions: texts})
+    for column, values in read.items():
         if missing := values.count(""):
             raise ValueError(
                 f"table {name}: {missing} rows have nothing in column {column!r}, the first is row "
                 f"{values.index('') + 1}: fill them in, remove them, or name the columns to use in tasks"
             )
     _check_paths(name, paths, root)
-    return paths, chosen
+    return paths, chosen, texts
 
 
 def _read(path: pathlib.Path) -> Columns:

@@ -47,6 +47,8 @@ class TfdsImages:
     that it lacks, or not exactly one image an example.
     """
 
+    captions = None
+
     def __init__(
         self,
         dataset: str,

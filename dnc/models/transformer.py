@@ -35,6 +35,7 @@ class BlockSettings:
     width: of the tokens. heads: of attention; they divide the width. mlp_ratio: the MLP's hidden width / width.
     activation: "gelu", "gelu_tanh" (SigLIP), "quick_gelu" (CLIP) or "swiglu" (DINOv2 giant).
     qkv_bias: whether queries, keys and values have biases.
+    causal: whether a token attends only to itself and to those before it (CLIP's text).
     layer_scale: first value of LayerScale (Touvron et al. 2021), None for none. epsilon: of LayerNorm (CLIP: 1e-5).
     init: of all matrices, "normal" of standard deviation .02 (DINO, I-JEPA) or "xavier_uniform" (MAE, SigLIP).
     attention: None, "xla" or "cudnn", the implementation of `jax.nn.dot_product_attention`; "cudnn" is the fused kernel
@@ -47,6 +48,7 @@ class BlockSettings:
     mlp_ratio: float = 4.0
     activation: str = "gelu"
     qkv_bias: bool = True
+    causal: bool = False
     layer_scale: float | None = None
     epsilon: float = 1e-6
     init: str = "normal"
@@ -80,7 +82,7 @@ class Attention(nnx.Module):
         self.key = settings.linear(width, width, use_bias=settings.qkv_bias, rngs=rngs)
         self.value = settings.linear(width, width, use_bias=settings.qkv_bias, rngs=rngs)
         self.out = settings.linear(width, width, rngs=rngs)
-        self.heads = settings.heads
+        self.heads, self.causal = settings.heads, settings.causal
         self.implementation: Any = settings.attention  # one of ATTENTIONS
 
     def __call__(
@@ -93,7 +95,9 @@ class Attention(nnx.Module):
         )
         with jax.numpy_dtype_promotion("standard"):  # it computes the weights in float32 whatever the type
             mask = None if seen is None else seen[:, None, None, :]
-            y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=self.implementation)
+            y = jax.nn.dot_product_attention(
+                q, k, v, mask=mask, is_causal=self.causal, implementation=self.implementation
+            )
         return self.out(y.reshape(x.shape))
 
 

@@ -28,6 +28,7 @@ from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
 from dnc.training.step import COMPILED_QUICKLY, Step, make_step
 
+PREPARED = ("image_size", "canvas", "held_out_examples", "context_length")  # entries of config.data
 Config = Any  # a ConfigDict: its entries have no static types
 
 
@@ -106,7 +107,7 @@ def build(config: Config) -> Training:
 def make_data(config: Config) -> TrainingData:
     """config.name chooses the data set, the other entries are its parameters; `reading` is read by `make_reading`.
 
-    The sets of `by_name.SOURCES` also take image_size, canvas, held_out_examples (see `ImageTraining`) and broken.
+    The sets of `by_name.SOURCES` also take the entries of PREPARED (see `ImageTraining`) and broken.
     """
     options = _plain(config)
     options.pop("reading", None)
@@ -117,7 +118,7 @@ def make_data(config: Config) -> TrainingData:
     if name == "multitask":
         _check_known("data", name, options, _parameters(MultitaskImages))
         return MultitaskImages(**options, augmentation=augmentation)
-    prepared = {key: options.pop(key) for key in ("image_size", "canvas", "held_out_examples") if key in options}
+    prepared = {key: options.pop(key) for key in PREPARED if key in options}
     broken = BrokenFiles(options.pop("broken", "skip"))
     _check_known("data", name, options, _parameters(SOURCES[name]))
     return ImageTraining(*SOURCES[name](**options), augmentation, **prepared, broken=broken)

@@ -85,6 +85,8 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
     }
     if "local_views" in batch:
         parts["local_views"] = split(batch["local_views"], 1)
+    if "tokens" in batch:
+        parts["tokens"] = split(batch["tokens"], 0)
     if "progress" in batch:
         parts["progress"] = jnp.broadcast_to(batch["progress"], (count,))
     return parts

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dnc.data.folder import FolderImages
 from dnc.data.sources import ImageSource
-from dnc.data.subset import split
+from dnc.data.subset import Subset, split
 
 
 def write(path: pathlib.Path, level: int, size: tuple[int, int] = (6, 4)) -> None:
@@ -208,3 +208,38 @@ def test_mini_imagenets_hundred_classes_split_within_each(mini):
     np.testing.assert_array_equal(np.bincount(train.labels["label"]), 3)
     np.testing.assert_array_equal(np.bincount(test.labels["label"]), 1)
     assert test.image(0).shape == (84, 84, 3)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_column_of_captions_is_no_labeling(pictures, suffix):
+    captions = ["a red thing", "é", " two words "]
+    columns = {"path": [row[0] for row in ROWS], "color": [row[1] for row in ROWS], "text": captions}
+    table = write_table(pictures / f"table.{suffix}", columns)
+    images = FolderImages(pictures, table=table, captions="text")
+    assert images.captions == ["a red thing", "é", "two words"]
+    assert list(images.labels) == ["color"]
+    assert FolderImages(pictures, table=table, tasks=["color"]).captions is None
+    unlabelled = FolderImages(pictures, table=table, captions="text", tasks=())
+    assert (unlabelled.labels, unlabelled.captions) == ({}, images.captions)
+    assert Subset(images, np.array([2, 0])).captions == ["two words", "a red thing"]
+
+
+@pytest.mark.parametrize(
+    ("captions", "column", "message"),
+    [
+        (["a", "", "c"], "text", "1 rows have nothing in column 'text', the first is row 2"),
+        (["a", "b", "   "], "text", "1 rows have nothing in column 'text', the first is row 3"),
+        (["a", "b", "c"], "txt", r"no column 'txt' \(captions\): did you mean 'text'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_missing_captions_are_refused(pictures, suffix, captions, column, message):
+    values = [text or None for text in captions] if suffix == "parquet" else captions
+    table = write_table(pictures / f"table.{suffix}", {"path": [row[0] for row in ROWS], "text": values})
+    with pytest.raises(ValueError, match=message):
+        FolderImages(pictures, table=table, captions=column)
+
+
+def test_captions_need_a_table(folder):
+    with pytest.raises(ValueError, match="captions='text' is a column of a table: give the table"):
+        FolderImages(folder, captions="text")

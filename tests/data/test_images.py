@@ -17,6 +17,7 @@ from dnc.data.multitask import MultitaskImages
 from dnc.data.pipeline import Reading, TrainingData, batches
 from dnc.data.recipes import choose_views
 from dnc.data.sources import ArrayImages, load_digits
+from dnc.data.tokenizer import decode
 from dnc.feature_files import read_features
 from dnc.training.build import make_data, make_reading
 
@@ -335,3 +336,32 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
     measured = json.loads((tmp_path / "report" / "analysis.json").read_text())
     assert measured["samples"] == 501 - len(broken)
     assert measured["tasks"]["class"]["classes"] == ["cat", "dog", "eel"]
+
+
+def test_captions_become_the_tokens_of_their_images(tmp_path, key):
+    """Also of the image that stands in for a broken one; held-out images need none."""
+    write_photos(tmp_path / "train", 2)
+    write_photos(tmp_path / "test", 2)
+    paths = sorted(path.relative_to(tmp_path / "train").as_posix() for path in (tmp_path / "train").rglob("*.*"))
+    (tmp_path / "train" / paths[1]).write_bytes(b"broken")
+    rows = [f"{path},the picture {number}" for number, path in enumerate(paths)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,text", *rows]))
+    config = dict(
+        name="folder",
+        train=str(tmp_path / "train"),
+        train_table=str(tmp_path / "table.csv"),
+        test=str(tmp_path / "test"),
+        captions="text",
+        train_tasks=(),
+        image_size=8,
+        context_length=16,
+        augmentation=dict(),
+    )
+    data = make_data(ConfigDict(config))
+    tokens = [decode(data.source()[number]["tokens"]) for number in range(3)]
+    assert tokens == ["the picture 0", "the picture 2", "the picture 2"]
+    _, batch = next(batches(data.source(), 4, seed=0))
+    views = jax.jit(data.make_views)(batch, key)
+    np.testing.assert_array_equal(views["tokens"], batch["tokens"])
+    assert views["tokens"].shape == (4, 16)
+    assert "tokens" not in ImageTraining(arrays(), arrays(6), NOTHING).source()[0]

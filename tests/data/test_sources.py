@@ -135,3 +135,11 @@ def test_labels_and_names_must_have_the_same_tasks():
     content = arrays()
     with pytest.raises(ValueError, match="same keys"):
         sources.ArrayImages(content["images"], {"a": content["labels"]}, {"b": ["x", "y", "z"]})
+
+
+def test_there_is_a_caption_for_each_image_or_none():
+    images, labels, names = np.zeros((3, 4, 4, 3), np.uint8), {"class": np.array([0, 1, 0])}, {"class": ["a", "b"]}
+    assert sources.ArrayImages(images, labels, names).captions is None
+    assert sources.ArrayImages(images, labels, names, ["x", "y", "z"]).captions == ["x", "y", "z"]
+    with pytest.raises(ValueError, match="2 captions for 3 images"):
+        sources.ArrayImages(images, labels, names, ["x", "y"])

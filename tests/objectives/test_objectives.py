@@ -7,6 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
+from dnc.data.tokenizer import encode
 from dnc.models import ViT
 from dnc.models.encoder import Encoder
 from dnc.models.resnet import ConvNorm
@@ -14,9 +15,13 @@ from dnc.objectives import OBJECTIVES, Network, Supervised
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import warmup_cosine
 
+TEXT = {"features": 8, "text_width": 8, "text_depth": 1, "text_heads": 2, "context_length": 6}
 SETTINGS = {
+    "clip": TEXT,
+    "siglip": TEXT,
     "simclr": {"widths": (16, 8)},
     "vicreg": {"widths": (16, 8)},
+    "directional": {"widths": (16, 8)},
     "supervised": {"task": "color", "num_classes": 4},
     "mae": {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
     "dino": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "ibot_weight": 1.0, "koleo_weight": 0.1}
@@ -52,8 +57,12 @@ def network_of(name, dtype=jnp.float32):
 
 def batch_of(size):
     key = jax.random.key(7)
-    views = jax.random.normal(key, (2, size, 8, 8, 3))
-    return {"views": views, "labels": {"color": jnp.arange(size) % 4}, "progress": jnp.float32(0.5)}
+    return {
+        "views": jax.random.normal(key, (2, size, 8, 8, 3)),
+        "labels": {"color": jnp.arange(size) % 4},
+        "tokens": jnp.stack([jnp.asarray(encode(f"{number:b}", 6)) for number in range(size)]),
+        "progress": jnp.float32(0.5),
+    }
 
 
 def step_of(objective, graphdef, optimizer):
@@ -80,7 +89,8 @@ def test_functional_steps_lower_the_loss_and_update_running_statistics(name, dty
     step, state = step_of(objective, graphdef, optimizer), optimizer.init(params)
     batch, before, values = batch_of(8), rest, []
     # The gradient of jax's own attention mixes its type with float32.
-    with jax.numpy_dtype_promotion("standard" if name in ENCODERS else "strict"):
+    attends = name in ENCODERS or "text_width" in SETTINGS[name]
+    with jax.numpy_dtype_promotion("standard" if attends else "strict"):
         for _ in range(10):
             params, rest, state, value, metrics = step(params, rest, state, batch)
             values.append(float(value))

@@ -9,8 +9,9 @@ import pytest
 from etils import epath
 from flax import nnx
 
-from configs import supervised_multitask, vicreg_multitask
+from configs import clip_multitask, directional_multitask, siglip_multitask, supervised_multitask, vicreg_multitask
 from dnc import distributed
+from dnc.data.tokenizer import encode
 from dnc.models import resnet
 from dnc.models.encoder import Encoder
 from dnc.objectives import Supervised
@@ -22,9 +23,13 @@ from dnc.training.state import TrainState
 from dnc.training.step import make_step
 from tests.training import tiny
 
+SMALL_TEXT = {"features": 16, "text_width": 16, "text_depth": 1, "context_length": 8}
 OBJECTIVES = {
     "simclr": tiny.get_config().objective.to_dict(),
     "vicreg": vicreg_multitask.get_config().objective.to_dict() | {"widths": (16, 16, 16)},
+    "directional": directional_multitask.get_config().objective.to_dict() | {"widths": (16, 16, 16)},
+    "clip": clip_multitask.get_config().objective.to_dict() | SMALL_TEXT,
+    "siglip": siglip_multitask.get_config().objective.to_dict() | SMALL_TEXT,
     "supervised": supervised_multitask.get_config().objective.to_dict(),
     "mae": dict(name="mae", decoder_width=16, decoder_depth=1, decoder_heads=2),
     "ijepa": dict(name="ijepa", targets=2, predictor_width=16, predictor_depth=1, predictor_heads=2),
@@ -33,14 +38,20 @@ OBJECTIVES = {
     ),
     "dino, sinkhorn": dict(name="dino", prototypes=32, hidden=16, bottleneck=8, centring="sinkhorn"),
 }
+SLOW = ("directional", "siglip")  # made of the parts of others
 SHALLOW = (1, 1)  # stages of blocks: all that matters of a ResNet
 LAYOUTS = {"data=8": (8, 1), "data=4,fsdp=2": (8, 2), "fsdp=8": (8, 8)}
+
+
+def slow(*names):
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(autouse=True, params=[SHALLOW, pytest.param((2, 2, 2, 2), marks=pytest.mark.slow)])
 def stages(monkeypatch, request):
     """The network's depth; and small parameters count as large."""
     monkeypatch.setattr(distributed, "LARGE", 64)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
     monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, request.param))
     return request.param
 
@@ -65,13 +76,24 @@ def double(state):
 
 
 def as_given(batch, _):
-    return {"views": batch["views"].swapaxes(0, 1), "labels": batch["labels"]}
+    return {**batch, "views": batch["views"].swapaxes(0, 1)}
 
 
 def batch_of(index, size=32):
     rng = np.random.default_rng(index)
     views = rng.normal(size=(size, 2, 16, 16, 3)).astype(np.float32)
-    return {"views": views, "labels": {"shape": rng.integers(0, 6, size, dtype=np.int32)}}
+    labels = {"shape": rng.integers(0, 6, size, dtype=np.int32)}
+    tokens = np.stack([encode(str(number), 8) for number in rng.integers(0, 1000, size)])
+    return {"views": views, "labels": labels, "tokens": tokens}
+
+
+def attention(q, k, v, *, is_causal=False, mask=None, implementation):
+    """`jax.nn.dot_product_attention` in the type of its inputs: that one's softmax is float32 whatever they are."""
+    del implementation
+    logits = jnp.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5
+    allowed = jnp.tri(q.shape[1], k.shape[1], dtype=bool) if is_causal else True
+    allowed = allowed if mask is None else allowed & mask
+    return jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf)), v)
 
 
 @functools.cache
@@ -104,10 +126,8 @@ def assert_same_state(actual, expected, tolerance):
         assert error <= tolerance, f"{jax.tree_util.keystr(path)}: {error}"
 
 
-@pytest.mark.parametrize(
-    "layout", ["data=4,fsdp=2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("data=8", "fsdp=8"))]
-)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("layout", ["data=4,fsdp=2", *slow("data=8", "fsdp=8")])
+@pytest.mark.parametrize("name", [*(name for name in OBJECTIVES if name not in SLOW), *slow(*SLOW)])
 def test_layouts_agree(name, layout, stages):
     expected_metrics, expected = after_steps(stages, name, 1, 1)
     metrics, state = after_steps(stages, name, *LAYOUTS[layout])

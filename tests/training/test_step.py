@@ -27,10 +27,13 @@ def test_micro_batches_hold_all_views_of_their_examples():
         "views": jnp.broadcast_to(examples[None, :, None, None, None], (2, 6, 4, 4, 3)),
         "local_views": jnp.broadcast_to(examples[None, :, None, None, None], (5, 6, 2, 2, 3)),
         "labels": {"class": examples},
+        "tokens": jnp.broadcast_to(examples[:, None], (6, 7)),
     }
     parts = step._micro_batches(batch, 2)
     assert parts["views"].shape == (2, 2, 3, 4, 4, 3)
     assert parts["local_views"].shape == (2, 5, 3, 2, 2, 3)
+    assert parts["tokens"].shape == (2, 3, 7)
     for part in range(2):
+        np.testing.assert_array_equal(parts["tokens"][part, :, 0], parts["labels"]["class"][part])
         for name in ("views", "local_views"):
             np.testing.assert_array_equal(parts[name][part, 0, :, 0, 0, 0], parts["labels"]["class"][part])

@@ -1,0 +1,125 @@
+"""Directional collapse as a loss: views of an image differ in no direction that leads to another image."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dnc.models.encoder import Encoder
+from dnc.models.heads import Projector
+from dnc.objectives.base import Batch, Network, at_least_float32
+from dnc.objectives.vicreg import vicreg_terms
+from dnc.types import Array, Float, Key
+
+BOUNDS = ("cantelli", "chebyshev")
+
+
+def directional_ratios(
+    first: Float[Array, "b p"], second: Float[Array, "b p"], epsilon: float = 1e-4
+) -> Float[Array, "b b"]:
+    """Four times the directional CDNV of all ordered pairs of images, the two views of an image taken as a class.
+
+    x_ij = ((z_i - z_i') . (c_i - c_j))^2 / ||c_i - c_j||^4 = 4 W_ij,    c_i = (z_i + z_i') / 2,    x_ii = 0
+
+    A class of n = 2 samples lies (z_i - z_i') / 2 to both sides of its mean, so that its variance, divided by n, along
+    the axis u to another class is ((z_i - z_i') . u)^2 / 4. One product of [2b, p] and [p, b] gives all pairs.
+
+    Squared distances have `epsilon` times their mean added, so that images with the same centre give 0 and a finite
+    gradient, and 1e-12, for a batch with one centre. Otherwise rotating, translating and scaling change nothing.
+    """
+    if first.shape[0] < 2:
+        raise ValueError(f"pairs of images need at least 2 examples in the batch, not {first.shape[0]}")
+    first, second = at_least_float32(first), at_least_float32(second)
+    b = first.shape[0]
+    difference, centres = first - second, (first + second) / 2
+    centres -= jnp.mean(centres, axis=0, keepdims=True)  # far from the origin, products would cancel
+    both = jnp.stack([difference, centres], axis=1)  # side by side: an example stays on its device
+    products = jnp.einsum("isp,jp->isj", both, centres, precision="highest")
+    along = jnp.sum(difference * centres, axis=1)[:, None] - products[:, 0]
+    norms = jnp.sum(centres**2, axis=1)
+    squared = jnp.maximum(norms[:, None] + norms[None, :] - 2 * products[:, 1], 0)
+    mean_squared = 2 * jnp.sum(norms) / (b - 1)  # over ordered pairs of distinct images
+    ratios = (along / (squared + epsilon * mean_squared + 1e-12)) ** 2
+    return jnp.where(jnp.asarray(np.eye(b, dtype=bool)), 0, ratios)
+
+
+def directional_loss(
+    first: Float[Array, "b p"], second: Float[Array, "b p"], bound: str = "cantelli", epsilon: float = 1e-4
+) -> Float[Array, ""]:
+    """Mean over ordered pairs of images of a bound on confusing them, times p/2.
+
+    L = (p/2) 1/(b (b-1)) sum_{i != j} x_ij / (1 + x_ij)    "cantelli"
+    L = (p/2) 1/(b (b-1)) sum_{i != j} x_ij                 "chebyshev"
+
+    With x = 4 W as in `directional_ratios`, the terms are Cantelli's and Chebyshev's bound of the probability that a
+    view of image i, drawn anew, lies nearer to c_j than to c_i, both centres known: `exact_cantelli` and
+    `exact_chebyshev` for infinitely many shots. The first is at most 1, so that a few pairs of nearly equal centres do
+    not drown all others.
+
+    The factor makes weights comparable in all dimensions: where the views of an image have nothing in common, all of
+    them independent N(0, s^2 I), x is 2 / (p - 2) on average.
+    """
+    if bound not in BOUNDS:
+        raise ValueError(f"bound={bound!r} is not known: choose one of {BOUNDS}")
+    ratios = directional_ratios(first, second, epsilon)
+    terms = ratios / (1 + ratios) if bound == "cantelli" else ratios
+    b, p = first.shape
+    return p / 2 * jnp.sum(terms) / (b * (b - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class DirectionalCollapse:
+    """Minimise the directional CDNV between the images of the batch; variance and covariance as in VICReg.
+
+    L = directional_weight directional_loss + variance_weight v + covariance_weight c
+
+    The first term does not ask views to be equal, only not to differ where it could be mistaken for another image. It
+    has no scale, and is 0 where equal views lie on a line: v and c of `vicreg_terms`, which keep all dimensions at unit
+    deviation and uncorrelated, exclude that.
+
+    bound, epsilon: see `directional_loss`. widths, norm, last_bias: the projector, see `Projector`.
+    """
+
+    separable: ClassVar[bool] = False
+    directional_weight: float = 10.0
+    variance_weight: float = 25.0
+    covariance_weight: float = 1.0
+    bound: str = "cantelli"
+    epsilon: float = 1e-4
+    widths: tuple[int, ...] = (2048, 2048, 2048)
+    norm: bool = True
+    last_bias: bool = False
+
+    def __post_init__(self):
+        if self.bound not in BOUNDS:
+            raise ValueError(f"bound={self.bound!r} is not known: choose one of {BOUNDS}")
+        if not self.epsilon > 0:
+            raise ValueError(f"epsilon={self.epsilon} must be positive: equal images have distance 0")
+
+    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
+        head = Projector(
+            encoder.features,
+            self.widths,
+            norm=self.norm,
+            last_bias=self.last_bias,
+            dtype=encoder.dtype,
+            rngs=rngs,
+        )
+        return Network(encoder, head)
+
+    def loss(
+        self, network: Network, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        del key  # deterministic
+        first, second = network(batch["views"], train=True)
+        metrics = vicreg_terms(first, second)
+        metrics["directional"] = directional_loss(first, second, self.bound, self.epsilon)
+        loss = (
+            self.directional_weight * metrics["directional"]
+            + self.variance_weight * metrics["variance"]
+            + self.covariance_weight * metrics["covariance"]
+        )
+        return loss, jax.lax.stop_gradient(metrics)

@@ -4,8 +4,10 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import save_file
 
 from dnc.models.layouts import resnet_parameters
@@ -51,6 +53,31 @@ def test_torchvision_names_equal_pytorch(depth, tmp_path):
     encode = jax.jit(lambda encoder, x: encoder(x, train=False), compiler_options=QUICKLY)
     actual = encode(pretrained.encoder, IMAGES)
     assert_close(actual, torch_resnet.features(state, IMAGES))
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
+def test_gradients_equal_pytorch(depth, train, tmp_path):
+    """PyTorch's gradients are read as if they were a network's tensors, and so have our names and layouts."""
+    pytest.importorskip("torch")
+    state = torch_resnet.random_state(depth, 4)
+    cotangent = np.random.default_rng(2).normal(size=(8, 32 if depth == 18 else 128)).astype(np.float32)
+    images = np.random.default_rng(1).normal(size=(8, 48, 48, 3)).astype(np.float32)
+
+    def read(tensors, name):
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        return nnx.split(load_pretrained(tmp_path / f"{name}.safetensors").encoder, nnx.Param, ...)
+
+    graphdef, params, rest = read(state, "network")
+    _, expected, _ = read(torch_resnet.gradients(state, images, cotangent, train), "gradients")
+
+    def loss(params):
+        return jnp.sum(nnx.merge(graphdef, params, rest, copy=True)(jnp.asarray(images), train=train) * cotangent)
+
+    actual = jax.jit(jax.grad(loss), compiler_options=QUICKLY)(params)
+    for (path, one), two in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        assert np.abs(two).max() > 0
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max(), err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module.pre.", "module.backbone.", "backbone.", "encoder.", "resnet."])

@@ -59,6 +59,12 @@ class ImageTraining:
         self._check_classes()
         if self.side < 1 or self.canvas_side < 1:
             raise ValueError(f"image_size={self.image_size}, canvas={self.canvas}: give 1 or more")
+        sizes = {view.size for view in self.augmentation.global_views} - {None, self.side}
+        if sizes:
+            raise ValueError(
+                f"image_size={self.image_size}, but the augmentation makes views of {sizes.pop()} pixels: set "
+                f"augmentation.size={self.side} too, or leave image_size out"
+            )
         size = len(self._held_out_rows) * self.side**2 * 3
         if size > MAX_HELD_OUT_BYTES:
             raise ValueError(

@@ -118,6 +118,10 @@ def test_held_out_examples_are_balanced_and_always_the_same():
         ({"held_out_examples": 100}, "100 of 12 images"),
         ({"image_size": 0}, "image_size=0"),
         ({"canvas": -3}, "canvas=-3"),
+        (
+            {"image_size": 16, "augmentation": choose_views(recipe="simclr")},
+            r"image_size=16, but the augmentation makes views of 224 pixels: set augmentation\.size=16",
+        ),
         ({"image_size": 30_000}, r"12 held-out images of 30000 px take 30.2 GiB: set data\.held_out_examples"),
     ],
 )

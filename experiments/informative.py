@@ -4,7 +4,7 @@ python -m experiments.informative --output=experiments/results/informative NAME=
 
 Features are L2-normalised. For every labeling: the measured few-shot error and every certificate for m = 1..500, over
 all classes and as the mean over two-class subtasks, and the first m, up to 10^6, at which each certificate lies below
-chance and below 1/2: from there on it says more than a guess. Writes informative.json, .md, .svg and .png.
+chance and below 1/2: from there on it says more than a guess. Writes informative.json, .md and .svg.
 
 Feature files of CIFAR-10, from before training and raw pixels to the best encoder at hand:
 
@@ -70,7 +70,6 @@ def main(argv: Sequence[str]) -> None:
     (folder / "informative.md").write_text(table := "\n".join(_tables(record)) + "\n")
     picture = _figure({name: load.parse_task(one) for name, one in record.items()})
     (folder / "informative.svg").write_text(picture.svg)
-    (folder / "informative.png").write_bytes(picture.png)
     print(table)
 
 

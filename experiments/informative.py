@@ -1,27 +1,43 @@
-"""From how many shots does each certificate say more than a guess? Tables for feature files, and a comparison.
+"""Few-shot error against every certificate, for as many encoders as there are feature files: tables and a figure.
 
 python -m experiments.informative --output=experiments/results/informative NAME=features.npz [NAME=more.npz ...]
 
 Features are L2-normalised. For every labeling: the measured few-shot error and every certificate for m = 1..500, over
 all classes and as the mean over two-class subtasks, and the first m, up to 10^6, at which each certificate lies below
-chance and below 1/2. `experiments/embed_registry_encoders.py` makes feature files of real images.
+chance and below 1/2: from there on it says more than a guess. Writes informative.json, .md and .svg.
+
+Feature files of CIFAR-10, from before training and raw pixels to the best encoder at hand:
+
+embed="python -m experiments.embed_registry_encoders --images=cifar10"
+$embed --encoder=pixels --output=pixels.npz
+$embed --encoder=augnet_resnet50 --output=augnet.npz                 # the published encoders need torch, see there
+$embed --encoder=efficientnet_lite0 --output=efficientnet.npz
+python -m dnc.embed --workdir=runs/simclr_cifar10 --step=0 --output=untrained.npz
+for run in simclr vicreg supervised; do python -m dnc.embed --workdir=runs/${run}_cifar10 --output=$run.npz; done
+python -m experiments.informative --output=experiments/results/informative "raw pixels"=pixels.npz \
+  untrained=untrained.npz SimCLR=simclr.npz VICReg=vicreg.npz AugNet=augnet.npz supervised=supervised.npz \
+  EfficientNet-Lite0=efficientnet.npz
 """
 
 import json
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import app, flags
+from matplotlib.figure import Figure
 
 import dnc
+from dnc.analysis import plain
 from dnc.certificates import available, two_class
 from dnc.feature_files import read_features
 from dnc.geometry.pairs import mean_over_pairs
+from dnc.report import load, shots, style
 from dnc.task_analysis import TaskAnalysis
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for informative.json and informative.md.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _REPEATS = flags.DEFINE_integer("repeats", 50, "Draws of support samples.", lower_bound=1)
 
 SHOTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -35,6 +51,7 @@ SHOWN = (
     "exact_conditional",
     "gaussian",
 )
+REDUNDANT = ("two_class", "exact_joint")  # for two classes it is exact_cantelli
 
 
 def main(argv: Sequence[str]) -> None:
@@ -46,45 +63,52 @@ def main(argv: Sequence[str]) -> None:
         file = read_features(pathlib.Path(path))
         result = dnc.analyze(file.features, file.labels, class_names=file.class_names, normalize=True)
         for task, one in result.tasks.items():
-            record[name if len(result.tasks) == 1 else f"{name}, {task}"] = _measure(one)
+            record[name if len(result.tasks) == 1 else f"{name}, {task}"] = plain(_measure(one))
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "informative.json").write_text(json.dumps(record, indent=1) + "\n")
     (folder / "informative.md").write_text(table := "\n".join(_tables(record)) + "\n")
+    picture = _figure({name: load.parse_task(one) for name, one in record.items()})
+    (folder / "informative.svg").write_text(picture.svg)
     print(table)
 
 
 def _measure(task: TaskAnalysis) -> dict[str, Any]:
+    """As a task's entry of an analysis file, with `first`: from how many shots each certificate is below a limit."""
     task.certificate("exact_conditional", (1,))  # measures the queries, also where that takes long
     measured = tuple(m for m in SHOTS if m < task.counts.min())
     error = task.few_shot_error(measured, repeats=_REPEATS.value)
+    errors = {"mean": error.mean, "std": error.std, "two_class": mean_over_pairs(error.per_pair)}
+    missing = [math.nan] * (len(SHOTS) - len(measured))
     names = [name for name in SHOWN if name in available(task.geometry) or name == "exact_conditional"]
-    chance = {"classes": 1 - 1 / task.num_classes, "two_class": 0.5}
-    bounds, first = {}, {}
-    for name in names:
-        curve = task.certificate(name, SHOTS)
-        long = task.certificate(name, SEARCHED if name != "exact_joint" else SEARCHED[::6])
-        bounds[name] = {
-            "classes": np.asarray(curve.bound).tolist(),
-            "two_class": np.asarray(mean_over_pairs(two_class(curve))).tolist(),
-        }
-        if curve.is_certificate:
-            values = {"classes": long.bound, "two_class": mean_over_pairs(two_class(long))}
-            first[name] = {
-                f"{kind} below {label}": _first(long.shots, np.asarray(values[kind]), long.valid, limit)
-                for kind in values
-                for label, limit in (("chance", chance[kind]), ("1/2", 0.5))
-            }
+    curves = {name: task.certificate(name, SHOTS) for name in names}
     return {
-        "classes": task.num_classes,
-        "directional_cdnv": float(mean_over_pairs(task.directional_cdnv)),
-        "cdnv": float(mean_over_pairs(task.cdnv)),
+        "classes": task.classes,
+        "summary": {"cdnv": mean_over_pairs(task.cdnv), "directional_cdnv": mean_over_pairs(task.directional_cdnv)},
         "shots": SHOTS,
-        "measured_shots": measured,
-        "error": np.asarray(error.mean).tolist(),
-        "error_two_class": np.asarray(mean_over_pairs(error.per_pair)).tolist(),
-        "bounds": bounds,
-        "first": first,
+        "repeats": _REPEATS.value,
+        "error": {name: [*np.asarray(values), *missing] for name, values in errors.items()},
+        "certificates": {
+            name: {
+                "bound": curve.bound,
+                "two_class": mean_over_pairs(two_class(curve)),
+                "is_certificate": curve.is_certificate,
+                "valid": curve.valid,
+            }
+            for name, curve in curves.items()
+        },
+        "first": {name: _informative_from(task, name) for name, curve in curves.items() if curve.is_certificate},
+    }
+
+
+def _informative_from(task: TaskAnalysis, name: str) -> dict[str, int | None]:
+    long = task.certificate(name, SEARCHED if name != "exact_joint" else SEARCHED[::6])
+    values = {"classes": long.bound, "two_class": mean_over_pairs(two_class(long))}
+    chance = {"classes": 1 - 1 / task.num_classes, "two_class": 0.5}
+    return {
+        f"{kind} below {label}": _first(long.shots, np.asarray(values[kind]), long.valid, limit)
+        for kind in values
+        for label, limit in (("chance", chance[kind]), ("1/2", 0.5))
     }
 
 
@@ -93,30 +117,43 @@ def _first(shots: Sequence[int], values: np.ndarray, valid: Any, limit: float) -
     return int(shots[usable[0]]) if usable.size else None
 
 
-def _tables(record: dict[str, Any]) -> list[str]:
+def _tables(record: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, one in record.items():
-        lines += [f"### {name}: {one['classes']} classes", ""]
+        k, summary = len(one["classes"]), one["summary"]
+        lines += [f"### {name}: {k} classes", ""]
         lines += [
-            f"CDNV {one['cdnv']:.3g}, directional CDNV {one['directional_cdnv']:.3g}; L2-normalised features.",
+            f"CDNV {summary['cdnv']:.3g}, directional CDNV {summary['directional_cdnv']:.3g}; L2-normalised features.",
             "",
         ]
-        kinds = [("classes", f"{one['classes']} classes", "error")]
-        kinds += [("two_class", "two-class subtasks, mean", "error_two_class")] if one["classes"] > 2 else []
-        for kind, title, error in kinds:
-            names = [bound for bound in one["bounds"] if kind == "classes" or bound != "exact_joint"]
-            lines += [f"| {title}, m | measured error | " + " | ".join(f"`{bound}`" for bound in names) + " |"]
-            lines += ["|" + "---|" * (len(names) + 2)]
-            for index, m in enumerate(one["shots"]):
-                measured = f"{one[error][index]:.3f}" if index < len(one["measured_shots"]) else ""
-                values = [f"{one['bounds'][bound][kind][index]:.3f}" for bound in names]
-                lines.append(f"| {m} | {measured} | " + " | ".join(values) + " |")
+        columns = [("classes", f"{k} classes", "bound", "mean")]
+        columns += [("two_class", "two-class subtasks, mean", "two_class", "two_class")] if k > 2 else []
+        for kind, title, bound, error in columns:
+            curves = {key: c[bound] for key, c in one["certificates"].items() if (kind, key) != REDUNDANT}
+            lines += [f"| {title}, m | measured error | " + " | ".join(f"`{key}`" for key in curves) + " |"]
+            lines += ["|" + "---|" * (len(curves) + 2)]
+            for m, measured, *values in zip(one["shots"], one["error"][error], *curves.values(), strict=True):
+                cells = ["" if measured is None else f"{measured:.3f}", *(f"{value:.3f}" for value in values)]
+                lines.append(f"| {m} | {' | '.join(cells)} |")
             for limit in ("chance", "1/2"):
-                values = [one["first"].get(bound, {}).get(f"{kind} below {limit}", "") for bound in names]
+                values = [one["first"].get(key, {}).get(f"{kind} below {limit}", "") for key in curves]
                 shown = ["never" if value is None else f"{value}" for value in values]
                 lines.append(f"| first m below {limit} | | " + " | ".join(shown) + " |")
             lines.append("")
     return lines
+
+
+def _figure(tasks: Mapping[str, load.Task]) -> style.Picture:
+    """A row a labeling: all classes on the left, two-class subtasks on the right."""
+    width, height = shots.PANEL
+    with style.theme():
+        figure = Figure(figsize=(2 * width, height * len(tasks)))
+        parts = figure.subfigures(len(tasks), 2, squeeze=False)
+        for row, (name, task) in zip(parts, tasks.items(), strict=True):
+            for part, (kind, title) in zip(row, shots.kinds(task).items(), strict=False):
+                shots.draw(part, task, kind, f"{style.shorten(name, 24)}, {title}")
+        alt = f"Few-shot error and certificates against shots: {', '.join(tasks)}"
+        return style.render(figure, "informative", alt)
 
 
 if __name__ == "__main__":

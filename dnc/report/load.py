@@ -193,7 +193,7 @@ def _analysis(path: Path) -> Analysis:
 
 
 def _parse_analysis(record: Mapping[str, Any]) -> Analysis:
-    tasks = {clean(name): _parse_task(task) for name, task in record["tasks"].items()}
+    tasks = {clean(name): parse_task(task) for name, task in record["tasks"].items()}
     if not tasks:
         raise ValueError("it holds no task")
     axes = {}
@@ -219,7 +219,8 @@ def _parse_analysis(record: Mapping[str, Any]) -> Analysis:
     )
 
 
-def _parse_task(task: Mapping[str, Any]) -> Task:
+def parse_task(task: Mapping[str, Any]) -> Task:
+    """A task's entry of an analysis file."""
     classes = tuple(clean(name) for name in task["classes"])
     k = len(classes)
     shots = _vector(task.get("shots"))

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
 
 from dnc.report import style
 from dnc.report.load import Certificate, Run, Task
@@ -22,6 +23,7 @@ _REMARKS = {  # what is no certificate says so
     "gaussian": "Gaussian prediction",
     "luthra2026_limit": "Luthra 2026, m → ∞",
 }
+PANEL = (4.3, 3.4)  # inches
 _COLOURS = {
     "cdnv": style.PURPLE,
     "luthra2025": style.ORANGE,
@@ -47,10 +49,15 @@ def shots(run: Run) -> dict[str, list[style.Picture]]:
         if not measured.shots.size:
             continue
         before = run.first.tasks.get(task) if run.has_time else None
-        k = len(measured.classes)
-        kinds = [("classes", f"{k} classes")] + ([("two_class", "two-class subtasks")] if k > 2 else [])
-        pictures[task] = [_panel(task, measured, before, kind, title, names[task]) for kind, title in kinds]
+        shown = kinds(measured).items()
+        pictures[task] = [_panel(task, measured, before, kind, title, names[task]) for kind, title in shown]
     return pictures
+
+
+def kinds(task: Task) -> dict[str, str]:
+    """What is drawn of a task, and its title."""
+    k = len(task.classes)
+    return {"classes": f"{k} classes"} | ({"two_class": "two-class subtasks"} if k > 2 else {})
 
 
 def chance(task: Task, kind: str) -> float:
@@ -63,18 +70,25 @@ def bound(certificate: Certificate, kind: str) -> np.ndarray:
 
 
 def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str, name: str) -> style.Picture:
-    m = measured.shots
-    error = measured.error_two_class if kind == "two_class" else measured.error
-    curves = {
-        key: bound(certificate, kind)
-        for key, certificate in measured.certificates.items()
-        if not (key == "exact_joint" and kind == "two_class")  # two classes: the same as exact_cantelli
-    }
+    figure = Figure(figsize=PANEL)
+    draw(figure, measured, kind, f"{style.shorten(task, 24)}, {title}", before)
+    m, error = measured.shots, _error(measured, kind)
+    alt = f"{task}, {title}: nearest-centre error {_list(m, error)}; " + "; ".join(
+        f"{label(key)} {_list(m, values)}" for key, values in _curves(measured, kind).items()
+    )
+    return style.render(figure, f"shots_{name}_{kind}", alt)
+
+
+def draw(figure: FigureBase, measured: Task, kind: str, heading: str, before: Task | None = None) -> None:
+    """Error and bounds against shots, in a figure, or a part of one, of `PANEL` inches.
+
+    kind: "classes", or "two_class" for the mean over two-class subtasks. before: the task at the start of training.
+    """
+    m, error, curves = measured.shots, _error(measured, kind), _curves(measured, kind)
     informative = {key: values for key, values in curves.items() if np.nanmin([np.inf, *values]) < 1}
     absent = ", ".join(label(key) for key in curves if key not in informative)
     subtitle = f"at 1 or above for every m: {absent}" if absent else ""
-    heading = f"{style.shorten(task, 24)}, {title}"
-    figure, axes = style.panel((4.3, 3.4), heading, right=0.69, subtitle=subtitle, left=0.8)
+    axes = style.framed(figure, PANEL, heading, right=0.69, subtitle=subtitle, left=0.8)
     lowest = (style.octaves(error, *informative.values(), least=3) or (-3, 0))[0]
     limits = (min(max(lowest, -14), -2), 0)
     style.plain_log_shots(axes, m)
@@ -87,7 +101,7 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
     labels = [("guessing", chance(measured, kind), style.MUTED)]
     labels += [_draw_bound(axes, key, m, values, measured.certificates[key]) for key, values in informative.items()]
     if before is not None and np.array_equal(before.shots, m):
-        old = before.error_two_class if kind == "two_class" else before.error
+        old = _error(before, kind)
         axes.plot(m, style.positive(old), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
         labels.append(("error at the start", _last(old), style.MUTED))
     _draw_error(axes, m, error, measured.error_std if kind == "classes" else None, 2.0 ** limits[0])
@@ -95,10 +109,19 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
     floor = 2.0 ** limits[0]  # what lies below the axis is labelled at its end
     style.label_ends(axes, [(text, max(end, floor), colour) for text, end, colour in labels], 8.0)
     axes.set_ylabel("error")
-    alt = f"{task}, {title}: nearest-centre error {_list(m, error)}; " + "; ".join(
-        f"{label(key)} {_list(m, values)}" for key, values in curves.items()
-    )
-    return style.render(figure, f"shots_{name}_{kind}", alt)
+
+
+def _error(task: Task, kind: str) -> np.ndarray:
+    return task.error_two_class if kind == "two_class" else task.error
+
+
+def _curves(measured: Task, kind: str) -> dict[str, np.ndarray]:
+    """Every bound that the panel of this kind may show."""
+    return {
+        key: bound(certificate, kind)
+        for key, certificate in measured.certificates.items()
+        if not (key == "exact_joint" and kind == "two_class")  # two classes: the same as exact_cantelli
+    }
 
 
 def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | None, floor: float) -> None:

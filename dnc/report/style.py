@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 INK, MUTED, FAINT, WASH = "#1f2328", "#656d76", "#d6dade", "#f3f4f6"
@@ -82,15 +82,20 @@ def theme() -> Iterator[None]:
 def panel(
     size: tuple[float, float] = HALF, title: str = "", right: float = 0.97, subtitle: str = "", left: float = 0.62
 ) -> tuple[Figure, Axes]:
-    """A figure with one set of axes whose margins are fixed in inches, `right` a fraction for direct labels."""
-    width, height = size
+    """A figure with one set of axes, see `framed`."""
     figure = Figure(figsize=size)
+    return figure, framed(figure, size, title, right, subtitle, left)
+
+
+def framed(figure: FigureBase, size: tuple[float, float], title: str, right: float, subtitle: str, left: float) -> Axes:
+    """Axes in a figure, or a part of one, of `size` inches: fixed margins, `right` a fraction for direct labels."""
+    width, height = size
     lines = textwrap.wrap(subtitle, int(15.5 * width))
     left, bottom, top = left / width, 0.5 / height, 1 - (0.38 + 0.15 * len(lines) + 0.03 * bool(lines)) / height
     axes = figure.add_axes((left, bottom, right - left, top - bottom))
     figure.text(0.02 / width, 1 - 0.2 / height, title, fontsize=9.5)
     figure.text(0.02 / width, 1 - 0.28 / height, "\n".join(lines), fontsize=7.5, color=MUTED, va="top")
-    return figure, axes
+    return axes
 
 
 def render(figure: Figure, name: str, alt: str) -> Picture:

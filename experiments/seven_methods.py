@@ -1,0 +1,300 @@
+"""Which methods collapse directionally? Nine objectives, one encoder, the same minutes each, the multitask images.
+
+python -m experiments.seven_methods --workdir=runs/seven_methods --output=experiments/results/seven_methods --minutes=30
+
+--methods=simclr,mae trains and reports those alone.
+
+Seven published methods, directional collapse as a loss, and supervision of one factor for reference, each as in its
+own config but for the encoder: one small ViT, whose weights are the same for all at step 0 (the methods' own configs
+train a ResNet where they may). Learning rates that were chosen for a ResNet give way to one for this ViT. Minutes are
+spent in steps: how many is set once, from the pace of a few steps of each method measured on this machine, and kept in
+WORKDIR/plan.json; measuring and saving come on top. Complete runs are not trained again, interrupted ones go on.
+--steps=30 instead gives every method as many steps, to try them out.
+
+All numbers come from the runs' measurements of held-out images. Writes seven_methods.json, .md and .svg.
+"""
+
+import importlib
+import json
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from etils import epath
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from ml_collections import ConfigDict
+
+from dnc import distributed
+from dnc.data.multitask import FACTORS
+from dnc.data.pipeline import batches
+from dnc.report import load, style
+from dnc.training import loop
+from dnc.training.build import build
+from dnc.training.writers import write_json
+
+METHODS = {
+    "simclr": "SimCLR",
+    "vicreg": "VICReg",
+    "mae": "MAE",
+    "dino": "DINO",
+    "ijepa": "I-JEPA",
+    "clip": "CLIP",
+    "siglip": "SigLIP",
+    "directional": "directional loss",
+    "supervised": "supervised on shape",
+}
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of one run a method.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
+_METHODS = flags.DEFINE_list("methods", list(METHODS), "Which to train and report.")
+_MINUTES = flags.DEFINE_float("minutes", 30, "Of training, for each method.", lower_bound=0.01)
+_STEPS = flags.DEFINE_integer("steps", None, "Steps of each method, whatever they take.", lower_bound=2)
+
+ENCODER = dict(
+    name="vit",
+    image_size=32,
+    patch_size=4,
+    width=128,
+    depth=4,
+    heads=4,
+    pool="mean",
+    class_token=False,
+    position="sincos2d",
+    dtype="float32",
+    remat=False,
+)
+PEAK = 1e-3  # learning rate of the methods whose own config has one for a ResNet
+SHOT = 10
+BOUNDS = ("luthra2026", "exact_cantelli")
+LEAST_FALL = 8.0  # of directional CDNV, to speak of directional collapse
+PACED = 5  # steps
+GEOMETRY_NOTE = (
+    f"From step 0 to the last. Errors and certificates at {SHOT} shots: all classes / mean over two-class subtasks. "
+    "Interference: the share of the within-class variance along the factor's axes that the other factors explain "
+    "together, at most 1."
+)
+RULE = (
+    f"Directional collapse of a factor, here: its directional CDNV falls at least {LEAST_FALL:g} times, and by more "
+    "than its CDNV, in log. At this budget:"
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
+    workdir = epath.Path(str(_WORKDIR.value))
+    methods = [name for name in METHODS if name in (_METHODS.value or ())]
+    if unknown := set(_METHODS.value or ()) - set(methods):
+        raise app.UsageError(f"--methods: {sorted(unknown)} not known, choose from {','.join(METHODS)}")
+    steps = _steps(methods, workdir)
+    record = {}
+    for name in methods:
+        if not (workdir / name / "report" / "index.html").exists():
+            loop.train_and_evaluate(_config(name, steps[name]), workdir / name)
+        record[name] = measured(pathlib.Path(workdir / name))
+    folder = pathlib.Path(str(_OUTPUT.value))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "seven_methods.json").write_text(json.dumps({"encoder": ENCODER, "runs": record}, indent=1) + "\n")
+    (folder / "seven_methods.md").write_text(text := "\n".join(tables(record)) + "\n")
+    (folder / "seven_methods.svg").write_text(figure(record).svg)
+    print(text)
+
+
+def _config(name: str, steps: int) -> ConfigDict:
+    """The method's config with the common encoder, pictures and duration."""
+    config: Any = importlib.import_module(f"configs.{name}_multitask").get_config()
+    if config.model.get("name") != "vit":
+        config.schedule.peak = PEAK
+    config.model = ENCODER
+    config.data.num_examples = 12_800
+    config.schedule.warmup = dict(steps=steps // 10)
+    config.train.duration = dict(steps=steps)
+    return config
+
+
+def _steps(methods: Sequence[str], workdir: epath.Path) -> dict[str, int]:
+    """How many fit into the minutes; what was planned before stays, so that a run that goes on keeps its config."""
+    if _STEPS.value:
+        return dict.fromkeys(methods, _STEPS.value)
+    path, minutes = workdir / "plan.json", float(_MINUTES.value or 0)
+    plan = json.loads(path.read_text()) if path.exists() else {"minutes": minutes, "seconds_per_step": {}, "steps": {}}
+    if plan["minutes"] != minutes:
+        raise app.UsageError(f"--minutes={minutes:g}: {path} was made for {plan['minutes']:g}; give another --workdir")
+    for name in methods:
+        if name not in plan["steps"]:
+            seconds = _seconds_per_step(_config(name, steps=1000))
+            plan["seconds_per_step"][name] = seconds
+            plan["steps"][name] = max(2, round(60 * minutes / seconds))
+            write_json(path, plan)
+            print(f"{name}: {seconds:.3f} s a step, {plan['steps'][name]} steps in {minutes:g} min", flush=True)
+    return plan["steps"]
+
+
+def _seconds_per_step(config: Any) -> float:
+    """The median over a few steps, reading included, compilation not."""
+    training, mesh = build(config), distributed.make_mesh()
+    graphdef, _ = training.abstract(mesh)
+    state, step, size = training.init(mesh), training.step(graphdef), config.train.batch_size
+    examples = batches(training.data.source(), size, config.seed, reading=training.reading)
+    seconds = []
+    for _ in range(1 + PACED):
+        started = time.perf_counter()
+        _, batch = next(examples)
+        state, metrics = step(state, distributed.shard_batch(mesh, batch))
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:]))
+
+
+def measured(workdir: pathlib.Path) -> dict[str, Any]:
+    """A complete run's numbers: what was spent, and every factor's geometry and errors at the start and the end."""
+    run = load.load(workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    batch_size = config["train"]["batch_size"]
+    return {
+        "steps": run.last.step,
+        "examples": (run.last.step or 0) * batch_size,
+        "minutes": training_minutes(workdir / "timing.jsonl"),
+        "parameters of the loss": config["objective"],
+        "factors": {
+            factor: {
+                "cdnv": [one.tasks[factor].mean_cdnv for one in (run.first, run.last)],
+                "directional_cdnv": [one.tasks[factor].mean_directional_cdnv for one in (run.first, run.last)],
+                "ten_shots": _errors(run.last.tasks[factor]),
+                "interference": run.last.interference[factor],
+            }
+            for factor in FACTORS
+        },
+        "cosines": {
+            f"{first}, {second}": {"median": one.cosine["median"], "bound": one.bound["median"]}
+            for (first, second), one in run.last.axes.items()
+        },
+    }
+
+
+def training_minutes(timing: pathlib.Path) -> float:
+    """Of steps and of waiting for input; not of measuring and saving."""
+    minutes, before = 0.0, 0
+    for line in map(json.loads, timing.read_text().splitlines()):
+        per_step = line["input_seconds_per_step"] + line["step_seconds_per_step"]
+        minutes, before = minutes + (line["step"] - before) * per_step / 60, line["step"]
+    return minutes
+
+
+def _errors(task: load.Task) -> dict[str, dict[str, float]]:
+    """At ten shots, over all classes and as the mean over two-class subtasks."""
+    at = int(np.flatnonzero(task.shots == SHOT)[0])
+    found = {"error": {"classes": float(task.error[at]), "two_class": float(task.error_two_class[at])}}
+    for name in BOUNDS:
+        bound = task.certificates[name]
+        found[name] = {"classes": float(bound.bound[at]), "two_class": float(bound.two_class[at])}
+    return found
+
+
+def _fall(one: Mapping[str, Any], measure: str) -> float:
+    start, end = one[measure]
+    return start / end
+
+
+def collapses(one: Mapping[str, Any]) -> bool:
+    """Directional CDNV falls by `LEAST_FALL` or more, and by more than CDNV, in log."""
+    fall = _fall(one, "directional_cdnv")
+    return fall >= LEAST_FALL and fall > _fall(one, "cdnv")
+
+
+def tables(record: Mapping[str, Any]) -> list[str]:
+    vit = f"ViT, width {ENCODER['width']}, depth {ENCODER['depth']}, patches of {ENCODER['patch_size']} pixels"
+    heading = f"One encoder for all: {vit}. Results of ResNets are those of each config."
+    return [heading, "", *_spent(record), "", *_geometry(record), "", *_cosines(record), "", *_statements(record)]
+
+
+def _spent(record: Mapping[str, Any]) -> list[str]:
+    lines = ["| method | steps | examples seen | minutes of training |", "|---|---|---|---|"]
+    for name, run in record.items():
+        lines.append(f"| {METHODS[name]} | {run['steps']:,} | {run['examples']:,} | {run['minutes']:.1f} |")
+    return lines
+
+
+def _geometry(record: Mapping[str, Any]) -> list[str]:
+    columns = ["method", "factor", "directional CDNV", "CDNV", f"{SHOT}-shot error"]
+    columns += [*(f"`{bound}`" for bound in BOUNDS), "interference"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for name, run in record.items():
+        for factor, one in run["factors"].items():
+            cells = [METHODS[name], factor]
+            for measure in ("directional_cdnv", "cdnv"):
+                cells.append("{:.3g} -> {:.3g}".format(*one[measure]))
+            for values in one["ten_shots"].values():
+                cells.append(f"{values['classes']:.3f} / {values['two_class']:.3f}")
+            cells.append(f"{sum(one['interference'].values()):.3f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"From step 0 to the last. Errors and certificates at {SHOT} shots: all classes / mean over two-class",
+    ]
+    lines += ["subtasks. Interference: the share of the within-class variance along the factor's axes that the other"]
+    lines += ["factors explain together, at most 1."]
+    return lines
+
+
+def _cosines(record: Mapping[str, Any]) -> list[str]:
+    pairs = list(next(iter(record.values()))["cosines"])
+    lines = [f"| median abs(cos) of axes (bound) | {' | '.join(pairs)} |", "|" + "---|" * (len(pairs) + 1)]
+    for name, run in record.items():
+        cells = (f"{run['cosines'][pair]['median']:.3f} ({run['cosines'][pair]['bound']:.2f})" for pair in pairs)
+        lines.append(f"| {METHODS[name]} | {' | '.join(cells)} |")
+    return lines
+
+
+def _statements(record: Mapping[str, Any]) -> list[str]:
+    lines = [RULE, ""]
+    for name, run in record.items():
+        factors = run["factors"]
+        told = {
+            factor: f"{factor} ({_fall(one, 'directional_cdnv'):.3g}x to {one['directional_cdnv'][1]:.3g}, "
+            f"CDNV {_fall(one, 'cdnv'):.3g}x)"
+            for factor, one in factors.items()
+        }
+        yes = [told[factor] for factor, one in factors.items() if collapses(one)]
+        no = [told[factor] for factor, one in factors.items() if not collapses(one)]
+        parts = ([f"collapses directionally in {', '.join(yes)}"] if yes else []) + (
+            [f"does not in {', '.join(no)}"] if no else []
+        )
+        lines.append(f"- {METHODS[name]} {'; '.join(parts)}.")
+    return lines
+
+
+def figure(record: Mapping[str, Any]) -> style.Picture:
+    """A panel a factor, a row a method: from the hollow mark at step 0 to the full one at the end."""
+    rows = {name: -index for index, name in enumerate(record)}
+    measures = (("directional_cdnv", "directional CDNV", style.BLUE, 0.14), ("cdnv", "CDNV", style.VERMILLION, -0.14))
+    with style.theme():
+        drawing = Figure(figsize=(9.6, 1.0 + 0.34 * len(rows)), layout="constrained")
+        panels = drawing.subplots(1, len(FACTORS), sharey=True)
+        for factor, axes in zip(FACTORS, panels, strict=True):
+            for measure, label, colour, shift in measures:
+                for name, y in rows.items():
+                    values = record[name]["factors"][factor][measure]
+                    axes.plot(values, [y + shift] * 2, color=colour, linewidth=1.4)
+                    axes.plot(values[0], y + shift, "o", color=colour, markerfacecolor="white", markersize=3.5)
+                    is_named = factor == "color" and y == 0
+                    axes.plot(values[1], y + shift, "o", color=colour, markersize=4, label=label if is_named else None)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_title(factor, fontsize=9.5, loc="left")
+            axes.grid(axis="x", color=style.FAINT, linewidth=0.5)
+            axes.set_axisbelow(True)
+        panels[0].set_yticks(list(rows.values()), [METHODS[name] for name in rows])
+        drawing.legend(loc="outside lower right", ncols=2, frameon=False)
+        alt = "Directional CDNV and CDNV of every factor before and after training, by method"
+        return style.render(drawing, "seven_methods", alt)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,56 @@
+"""What the comparison of methods says of runs, on made-up measurements."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from dnc.data.multitask import FACTORS
+from experiments import seven_methods
+from tests.report import synthetic
+
+
+@pytest.fixture
+def record(tmp_path):
+    runs = {}
+    for name in ("simclr", "supervised"):
+        workdir = synthetic.workdir(tmp_path / name)
+        synthetic.save(workdir / "config.json", {"train": {"batch_size": 128}, "objective": {"name": name}})
+        lines = [
+            {"step": 500, "input_seconds_per_step": 0.01, "step_seconds_per_step": 0.09, "measurement_seconds": 99.0},
+            {"step": 1500, "input_seconds_per_step": 0.0, "step_seconds_per_step": 0.07},
+        ]
+        (workdir / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        runs[name] = seven_methods.measured(workdir)
+    return runs
+
+
+def test_what_was_spent(record):
+    assert record["simclr"]["steps"] == 1500
+    assert record["simclr"]["examples"] == 1500 * 128
+    assert record["simclr"]["minutes"] == pytest.approx((500 * 0.1 + 1000 * 0.07) / 60)
+
+
+@pytest.mark.parametrize(
+    ("directional", "cdnv", "expected"),
+    [((0.8, 0.1), (4.0, 2.0), True), ((0.8, 0.11), (4.0, 3.0), False), ((0.8, 0.05), (4.0, 0.2), False)],
+    ids=["eight times", "less than eight", "CDNV falls more"],
+)
+def test_directional_collapse_is_a_fall_by_eight_and_by_more_than_cdnvs(directional, cdnv, expected):
+    assert seven_methods.collapses({"directional_cdnv": directional, "cdnv": cdnv}) is expected
+
+
+def test_the_tables_hold_what_was_measured(record):
+    last = synthetic.analysis(step=1500)["tasks"]["shape"]
+    at = last["shots"].index(10)
+    shape = record["simclr"]["factors"]["shape"]
+    assert shape["ten_shots"]["error"]["classes"] == last["error"]["mean"][at]
+    assert shape["ten_shots"]["exact_cantelli"]["two_class"] == last["certificates"]["exact_cantelli"]["two_class"][at]
+    text = "\n".join(seven_methods.tables(record))
+    assert f"{last['error']['mean'][at]:.3f} / {last['error']['two_class'][at]:.3f}" in text
+    assert "- SimCLR collapses directionally in " in text
+
+
+def test_the_figure_names_every_factor_and_method(record):
+    ElementTree.fromstring(svg := seven_methods.figure(record).svg)
+    assert all(name in svg for name in (*FACTORS, "SimCLR", "supervised", "directional CDNV"))

@@ -262,9 +262,8 @@ def _statements(record: Mapping[str, Any]) -> list[str]:
         }
         yes = [told[factor] for factor, one in factors.items() if collapses(one)]
         no = [told[factor] for factor, one in factors.items() if not collapses(one)]
-        parts = ([f"collapses directionally in {', '.join(yes)}"] if yes else []) + (
-            [f"does not in {', '.join(no)}"] if no else []
-        )
+        parts = [f"collapses directionally in {', '.join(yes)}"] if yes else []
+        parts += [f"does not collapse directionally in {', '.join(no)}"] if no else []
         lines.append(f"- {METHODS[name]} {'; '.join(parts)}.")
     return lines
 

@@ -1,10 +1,10 @@
 """Few-shot error against every certificate, for as many encoders as there are feature files: tables and a figure.
 
-python -m experiments.informative --output=experiments/results/informative NAME=features.npz [NAME=more.npz ...]
+python -m experiments.certificates --output=experiments/results/certificates NAME=features.npz [NAME=more.npz ...]
 
 Features are L2-normalised. For every labeling: the measured few-shot error and every certificate for m = 1..500, over
 all classes and as the mean over two-class subtasks, and the first m, up to 10^6, at which each certificate lies below
-chance and below 1/2: from there on it says more than a guess. Writes informative.json, .md and .svg.
+chance and below 1/2: from there on it says more than a guess. Writes certificates.json, .md and .svg.
 
 Feature files of CIFAR-10, from before training and raw pixels to the best encoder at hand:
 
@@ -14,7 +14,7 @@ $embed --encoder=augnet_resnet50 --output=augnet.npz                 # the publi
 $embed --encoder=efficientnet_lite0 --output=efficientnet.npz
 python -m dnc.embed --workdir=runs/simclr_cifar10 --step=0 --output=untrained.npz
 for run in simclr vicreg supervised; do python -m dnc.embed --workdir=runs/${run}_cifar10 --output=$run.npz; done
-python -m experiments.informative --output=experiments/results/informative "raw pixels"=pixels.npz \
+python -m experiments.certificates --output=experiments/results/certificates "raw pixels"=pixels.npz \
   untrained=untrained.npz SimCLR=simclr.npz VICReg=vicreg.npz AugNet=augnet.npz supervised=supervised.npz \
   EfficientNet-Lite0=efficientnet.npz
 """
@@ -66,10 +66,10 @@ def main(argv: Sequence[str]) -> None:
             record[name if len(result.tasks) == 1 else f"{name}, {task}"] = plain(_measure(one))
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "informative.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / "informative.md").write_text(table := "\n".join(_tables(record)) + "\n")
+    (folder / "certificates.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "certificates.md").write_text(table := "\n".join(_tables(record)) + "\n")
     picture = _figure({name: load.parse_task(one) for name, one in record.items()})
-    (folder / "informative.svg").write_text(picture.svg)
+    (folder / "certificates.svg").write_text(picture.svg)
     print(table)
 
 
@@ -153,7 +153,7 @@ def _figure(tasks: Mapping[str, load.Task]) -> style.Picture:
             for part, (kind, title) in zip(row, shots.kinds(task).items(), strict=False):
                 shots.draw(part, task, kind, f"{style.shorten(name, 24)}, {title}")
         alt = f"Few-shot error and certificates against shots: {', '.join(tasks)}"
-        return style.render(figure, "informative", alt)
+        return style.render(figure, "certificates", alt)
 
 
 if __name__ == "__main__":

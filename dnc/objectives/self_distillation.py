@@ -70,7 +70,8 @@ def sinkhorn_knopp(
     exp(logits / temperature), then as often as `iterations`: each prototype's column divided by its sum over samples,
     each sample's row divided by its sum. Only rows that `where` marks count; computed on logarithms.
     """
-    rows = None if where is None else where[:, None]
+    # Where no row counts all do: finite numbers, whose gradient is 0 after a mask, as that of nan would not be.
+    rows = None if where is None else (where | ~jnp.any(where))[:, None]
 
     def divide(_: Int[Array, ""] | int, log_q: Float[Array, "n k"]) -> Float[Array, "n k"]:
         log_q = log_q - jax.nn.logsumexp(log_q, axis=0, keepdims=True, where=rows)

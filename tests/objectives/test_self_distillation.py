@@ -93,6 +93,19 @@ def test_sinkhorn_knopp_is_the_algorithm(iterations):
     assert np.all(np.isfinite(some))
 
 
+def test_without_any_masked_patch_loss_and_gradient_are_zero():
+    """Not nan: a small batch may draw no image to mask."""
+    logits, none = jnp.arange(12.0).reshape(4, 3) % 5, jnp.zeros(4, bool)
+
+    def loss(student):
+        teacher = sd.sinkhorn_knopp(logits, 0.1, where=none)
+        return sd.patch_cross_entropy(student, teacher.reshape(2, 2, 3), 0.1, none.reshape(2, 2))
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(logits.reshape(2, 2, 3))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
 def test_sinkhorn_knopp_survives_sharp_temperatures():
     logits = jnp.array([[1.0, -1.0], [1.0, -0.999], [0.9, -1.0]])
     actual = sd.sinkhorn_knopp(logits, 1e-3)

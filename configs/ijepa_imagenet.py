@@ -2,9 +2,8 @@
 
 python -m dnc.train --config=configs/ijepa_imagenet.py --workdir=runs/ijepa_imagenet --multihost
 
-Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared with TFDS as ArrayRecord. Linear probe
-as published, not measured by us: 79.3%. Unlike the authors, who start at a rate of 2e-4, the warm-up starts at 0, and
-no residual branch is scaled down at the start.
+Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared with TFDS as ArrayRecord. Unlike the
+authors, who start at a rate of 2e-4, the warm-up starts at 0, and no residual branch is scaled down at the start.
 """
 
 from ml_collections import ConfigDict

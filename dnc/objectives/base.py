@@ -1,5 +1,6 @@
 """What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
 
+from collections.abc import Collection
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -16,11 +17,19 @@ def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
-def vision_transformer(encoder: Encoder, objective: str) -> ViT:
-    """The encoder of an objective that needs its patches; raises ValueError where there are none."""
+def vision_transformer(encoder: Encoder, objective: str, pools: Collection[str] = ("cls", "map", "mean")) -> ViT:
+    """The encoder of an objective that needs its patches; raises ValueError where there are none.
+
+    pools: those whose features the objective trains. With another the network would learn, and what evaluation reads
+    of it would be a token or an attention that nothing has trained; so it is refused too.
+    """
     if not isinstance(encoder, ViT):
         raise ValueError(
             f"{objective} works on patches, {type(encoder).__name__} has none: set config.model.name='vit'"
+        )
+    if encoder.pool not in pools:
+        raise ValueError(
+            f"{objective} does not train the feature of pool={encoder.pool!r}: set config.model.pool to one of {pools}"
         )
     return encoder
 

@@ -21,10 +21,11 @@ SIZES = 1000  # how many values the number that chooses a block's size takes
 
 
 def block_sizes(grid: tuple[int, int], scale: tuple[float, float], aspect: tuple[float, float]) -> np.ndarray:
-    """Height and width, int [SIZES, 2], of a block for u = 1/(2 SIZES), 3/(2 SIZES), ... , as in the authors' code.
+    """Height and width, int [SIZES, 2], of a block for u = 1/(2 SIZES), 3/(2 SIZES), ...
 
-    One number u gives both the scale, scale[0] + u (scale[1] - scale[0]), and in the same way the aspect a = h/w:
-    h = round(sqrt(p a)) and w = round(sqrt(p / a)) of p = int(scale * patches), neither larger than the grid.
+    As in the authors' code one number u gives both the scale, scale[0] + u (scale[1] - scale[0]), and in the same way
+    the aspect a = h/w: h = round(sqrt(p a)) and w = round(sqrt(p / a)) of p = int(scale * patches). Neither is larger
+    than the grid; in the authors' code both are smaller, so that of 14 x 14 patches a context has at most 13 x 13.
     """
     sizes = []
     for u in (np.arange(SIZES) + 0.5) / SIZES:
@@ -61,7 +62,8 @@ def sample_blocks(
 
     - Arrays have the largest size that a draw can need, and flags, where the authors cut every context to the fewest
       patches that an image of the batch (on its device) has, in order of rows: here each keeps all, on any devices.
-    - Places reach the last row and column, which the authors' exclusive upper limits leave out.
+    - Blocks may be as large as the grid and reach its last row and column, which the authors' exclusive upper limits
+      leave out: there, no block ever holds one of their patches.
     - A context of at most 10 patches is not drawn again. At the authors' settings, 14 x 14 or 16 x 16 patches, no draw
       leaves fewer than 9.
 
@@ -132,8 +134,8 @@ class IJEPANetwork(nnx.Module):
 class IJEPA:
     """Predict the target encoder's tokens of four blocks from the rest of the image (Assran et al. 2023).
 
-    Takes the first view of every example. The encoder is a ViT; the paper's has position="sincos2d", pool="mean" and
-    class_token=False. The target encoder is a `teacher` of the encoder; its tokens are standardised each.
+    Takes the first view of every example. The encoder is a ViT with pool="mean"; the paper's has class_token=False and
+    position="sincos2d". The target encoder is a `teacher` of the encoder; its tokens are standardised each.
 
     momentum: of the teacher, at the start and at the end of training, linear between.
     targets, target_scale, target_aspect, context_scale: see `sample_blocks`.
@@ -160,7 +162,7 @@ class IJEPA:
                 raise ValueError(f"{name}={(low, high)}: give (low, high), 0 < low <= high, scales at most 1")
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> IJEPANetwork:
-        vit = vision_transformer(encoder, "I-JEPA")
+        vit = vision_transformer(encoder, "I-JEPA", pools=("mean",))
         predictor = Predictor(
             vit.features,
             self.predictor_width,

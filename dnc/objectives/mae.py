@@ -50,8 +50,8 @@ class MAENetwork(nnx.Module):
 class MAE:
     """Encode a random quarter of the patches and predict the pixels of the others (He et al. 2022).
 
-    Takes the first view of every example. The encoder is a ViT; the paper's has position="sincos2d" and
-    init="xavier_uniform".
+    Takes the first view of every example. The encoder is a ViT with pool="cls" or "mean"; the paper's has
+    position="sincos2d" and init="xavier_uniform".
 
     mask_ratio: share of the patches that are hidden; of n, int(n (1 - mask_ratio)) stay visible.
     normalize_target: predict pixels normalised within their patch, see `patch_targets`.
@@ -70,7 +70,7 @@ class MAE:
             raise ValueError(f"mask_ratio={self.mask_ratio} must be in (0, 1): some patches are seen, some predicted")
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> MAENetwork:
-        vit = vision_transformer(encoder, "MAE")
+        vit = vision_transformer(encoder, "MAE", pools=("cls", "mean"))
         decoder = MAEDecoder(
             vit.features,
             vit.embed.in_features,

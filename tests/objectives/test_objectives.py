@@ -48,11 +48,14 @@ class TinyEncoder(Encoder):
         return nnx.relu(self.block(images.astype(self.dtype), train=train)).mean(axis=(1, 2), dtype=jnp.float32)
 
 
+def encoder_of(name, dtype, rngs):
+    return ViT(**ENCODERS[name], dtype=dtype, rngs=rngs) if name in ENCODERS else TinyEncoder(dtype, rngs)
+
+
 def network_of(name, dtype=jnp.float32):
     rngs = nnx.Rngs(params=jax.random.key(0, impl="rbg"))  # compiles faster on CPU than threefry
     objective = OBJECTIVES[name](**SETTINGS[name])
-    encoder = ViT(**ENCODERS[name], dtype=dtype, rngs=rngs) if name in ENCODERS else TinyEncoder(dtype, rngs)
-    return objective, objective.network(encoder, rngs=rngs)
+    return objective, objective.network(encoder_of(name, dtype, rngs), rngs=rngs)
 
 
 def batch_of(size):
@@ -148,6 +151,13 @@ def test_supervised_needs_its_task_among_the_labels():
     assert isinstance(network, Network)
     with pytest.raises(ValueError, match=r"task='shape' has no labels in the batch: choose one of \['color'\]"):
         Supervised(task="shape", num_classes=4).loss(network, batch_of(4), jax.random.key(0))
+
+
+@pytest.mark.parametrize(("name", "pool"), [("mae", "map"), ("ijepa", "map"), ("ijepa", "cls")])
+def test_a_feature_that_the_objective_does_not_train_is_refused(name, pool):
+    encoder = nnx.eval_shape(lambda: ViT(**TINY_VIT | {"pool": pool}, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=f"does not train the feature of pool='{pool}': set config.model.pool to one"):
+        OBJECTIVES[name](**SETTINGS[name]).network(encoder, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))

@@ -61,7 +61,10 @@ def config_of(name, **train):
     config.objective = OBJECTIVES[name]
     if config.objective.name in ("mae", "ijepa", "dino"):
         config.model = dict(name="vit", image_size=16, patch_size=4, width=16, depth=1, heads=2, dtype="float32")
-        config.model.mask_token = config.objective.name == "dino"
+        if config.objective.name == "dino":
+            config.model.mask_token = True
+        if config.objective.name == "ijepa":
+            config.model.update(class_token=False, pool="mean")
     config.optimizer = dict(name="lars", weight_decay=1e-4, momentum=0.9, trust_coefficient=0.02, clip=True)
     config.train.update(batch_size=32, **train)
     return config

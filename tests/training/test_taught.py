@@ -32,7 +32,10 @@ def config_of(name):
     config.model = dict(
         name="vit", image_size=16, patch_size=4, width=16, depth=1, heads=2, dtype="float32", remat=False
     )
-    config.model.mask_token = name == "dino"
+    if name == "dino":
+        config.model.mask_token = True
+    if name == "ijepa":
+        config.model.update(class_token=False, pool="mean")
     config.optimizer = dict(name="adamw", weight_decay=0.04, weight_decay_end=0.4, clip_norm=3.0)
     config.train.duration.steps = STEPS
     return config.lock()

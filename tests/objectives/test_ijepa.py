@@ -10,7 +10,7 @@ from flax import nnx
 from jax.test_util import check_grads
 
 from dnc.objectives import IJEPA, ijepa
-from tests.objectives.test_objectives import batch_of, network_of
+from tests.objectives.test_objectives import SETTINGS, batch_of, network_of
 
 CHOICES = dict(target_scale=(0.15, 0.2), target_aspect=(0.75, 1.5), context_scale=(0.85, 1.0))
 
@@ -102,25 +102,33 @@ def test_targets_are_standardised_as_by_torch():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+loss_of = nnx.jit(IJEPA(**SETTINGS["ijepa"]).loss)
+
+
 def test_the_loss_is_that_of_each_block_without_any_filling():
     """The objective end to end against one image and one block at a time, in arrays of just the right size."""
-    objective, network = network_of("ijepa")
+    network = network_of("ijepa")[1]
     batch, key = batch_of(2), jax.random.key(3)
     images = batch["views"][0]
     blocks = ijepa.sample_blocks(jax.random.split(key)[0], 2, (4, 4), targets=2)
     tokens = np.asarray(jax.jit(lambda x: network.encoder.tokens(x).patches)(images), np.float64)
     tokens = (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
+
+    @jax.jit
+    def prediction(image, keep, target):
+        all_of = [jnp.ones((1, len(x)), bool) for x in (keep, target)]
+        context = network.student.tokens(image[None], keep=keep[None]).patches
+        return network.predictor(context, keep[None], all_of[0], target[None], all_of[1], (4, 4))[0]
+
+    context, seen, targets, wanted = map(np.asarray, blocks)
     errors = []
     for i in range(2):
-        keep = blocks.context[i][blocks.seen[i]][None]
-        context = network.student.tokens(images[i : i + 1], keep=keep).patches
         for t in range(2):
-            target = blocks.targets[i, t][blocks.wanted[i, t]][None]
-            counts = [jnp.ones(x.shape, bool) for x in (keep, target)]
-            predicted = network.predictor(context, keep, counts[0], target, counts[1], (4, 4))
-            errors.append(smooth_l1(np.asarray(predicted[0]) - tokens[i, np.asarray(target[0])]))
-    assert not np.all(blocks.seen)
-    actual, metrics = nnx.jit(objective.loss)(network, batch, key)
+            target = targets[i, t][wanted[i, t]]
+            predicted = prediction(images[i], context[i][seen[i]], target)
+            errors.append(smooth_l1(np.asarray(predicted) - tokens[i, target]))
+    assert not np.all(seen)
+    actual, metrics = loss_of(network, batch, key)
     np.testing.assert_allclose(actual, np.mean(np.concatenate(errors)), rtol=1e-5)
     np.testing.assert_allclose(metrics["target_std"], tokens.std(axis=(0, 1)).mean(), rtol=1e-4)
 
@@ -143,11 +151,10 @@ def test_pixels_of_the_targets_reach_the_loss_through_the_teacher_alone():
 
 
 def test_a_collapsed_teacher_shows_in_the_metrics():
-    objective, network = network_of("ijepa")
-    batch = {**batch_of(4), "views": jnp.zeros((1, 4, 8, 8, 3))}
-    _, metrics = nnx.jit(objective.loss)(network, batch, jax.random.key(0))
+    network, batch = network_of("ijepa")[1], batch_of(2)
+    _, metrics = loss_of(network, {**batch, "views": jnp.zeros_like(batch["views"])}, jax.random.key(0))
     assert metrics["feature_std"] < 1e-6
-    _, metrics = nnx.jit(objective.loss)(network, batch_of(4), jax.random.key(0))
+    _, metrics = loss_of(network, batch, jax.random.key(0))
     assert metrics["feature_std"] > 1e-2
     assert metrics["target_std"] > 1e-2
 

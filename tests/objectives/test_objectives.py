@@ -78,14 +78,21 @@ def step_of(objective, graphdef, optimizer):
     def step(params, rest, state, batch):
         (value, (metrics, rest)), grads = jax.value_and_grad(loss, has_aux=True)(params, rest, batch)
         updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), rest, state, value, metrics
+        moved = [jnp.any(gradient != 0) for gradient in jax.tree.leaves(grads)]
+        return optax.apply_updates(params, updates), rest, state, value, metrics, moved
 
     return step
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_functional_steps_lower_the_loss_and_update_running_statistics(name, dtype):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, jnp.float32) for name in sorted(OBJECTIVES)),
+        *((name, jnp.bfloat16) for name in sorted(OBJECTIVES) if name not in ("mae", "ijepa")),
+        *(pytest.param(name, jnp.bfloat16, marks=pytest.mark.slow) for name in ("mae", "ijepa")),
+    ],
+)
+def test_functional_steps_lower_the_loss_move_every_parameter_and_update_running_statistics(name, dtype):
     objective, network = network_of(name, dtype)
     graphdef, params, rest = nnx.split(network, nnx.Param, ...)
     optimizer = make_optimizer("adamw", warmup_cosine(1e-2, 2, 20), weight_decay=1e-4, clip_norm=3.0)
@@ -95,26 +102,14 @@ def test_functional_steps_lower_the_loss_and_update_running_statistics(name, dty
     attends = name in ENCODERS or "text_width" in SETTINGS[name]
     with jax.numpy_dtype_promotion("standard" if attends else "strict"):
         for _ in range(10):
-            params, rest, state, value, metrics = step(params, rest, state, batch)
+            params, rest, state, value, metrics, moved = step(params, rest, state, batch)
             values.append(float(value))
+            assert values[1:] or all(moved)  # every parameter has a gradient
     assert np.all(np.isfinite(values))
     assert values[-1] < values[0]
     assert all(m.shape == () and m.dtype == jnp.float32 and np.isfinite(m) for m in metrics.values())
     assert {x.dtype for x in jax.tree.leaves((params, rest))} == {jnp.dtype("float32")}
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, rest)))
-
-
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_every_parameter_has_a_gradient(name):
-    objective, network = network_of(name)
-    graphdef, params, rest = nnx.split(network, nnx.Param, ...)
-
-    @jax.jit
-    @jax.grad
-    def gradient(params):
-        return objective.loss(nnx.merge(graphdef, params, rest, copy=True), batch_of(8), jax.random.key(0))[0]
-
-    assert all(bool(jnp.any(g != 0)) for g in jax.tree.leaves(gradient(params)))
 
 
 def test_the_original_network_is_untouched_by_a_functional_call():

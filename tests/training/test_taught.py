@@ -54,7 +54,7 @@ def assert_same_bits(actual, expected):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two), err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ["dino", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mae", "ijepa"))])
 def test_a_resumed_state_ends_in_the_same_bits(name, tmp_path):
     training, mesh = build(config_of(name)), one_device()
     graphdef, like = training.abstract(mesh)

@@ -74,8 +74,8 @@ def mesh_of(devices, fsdp):
     return distributed.make_mesh(fsdp, jax.devices()[:devices])
 
 
-def double(state):
-    return jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, state)
+def double(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, tree)
 
 
 def as_given(batch, _):
@@ -114,7 +114,7 @@ def after_steps(stages, name, devices, fsdp, count=5):
         state, seen = double(training.init(mesh)), []
         step = make_step(graphdef, training.objective, training.optimizer, as_given, root_key(config), count)
         for index in range(count):
-            state, metrics = step(state, distributed.shard_batch(mesh, batch_of(index)))
+            state, metrics = step(state, distributed.shard_batch(mesh, double(batch_of(index))))
             seen.append((float(metrics["loss"]), float(metrics["gradient_norm"])))
     return np.array(seen), state
 

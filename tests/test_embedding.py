@@ -37,7 +37,7 @@ class Partly(ArrayImages):
 
 def images(n=N, broken=()):
     pixels = np.random.default_rng(0).integers(0, 256, (n, 4, 4, 3), np.uint8)
-    return Partly(pixels, {"class": np.arange(n) % 3}, {"class": ["a", "b", "c"]}, broken)
+    return Partly(pixels, {"class": np.arange(n) % 3}, {"class": ["a", "b", "c"]}, broken=broken)
 
 
 def encoder(scale=1.0, name="one"):

@@ -6,8 +6,10 @@ from xml.etree import ElementTree
 import pytest
 
 from dnc.data.multitask import FACTORS
-from experiments import seven_methods
+from tests.experiments.scripts import imported
 from tests.report import synthetic
+
+seven_methods = imported("seven_methods")
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from dnc.data.packages import package
-from experiments import embed_registry_encoders as registry
+from tests.experiments.scripts import imported
 from tests.models import torch_resnet
+
+registry = imported("embed_registry_encoders")
 
 
 @pytest.mark.slow

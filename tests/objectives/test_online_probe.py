@@ -57,7 +57,7 @@ def trained(name, optimizer, online, accumulate=1, steps=4):
     [
         ("simclr", "adamw, clipped"),
         ("vicreg", "lars"),
-        ("ijepa", "adamw, clipped"),
+        pytest.param("ijepa", "adamw, clipped", marks=pytest.mark.slow),
         pytest.param("dino", "adamw, clipped", marks=pytest.mark.slow),
     ],
 )

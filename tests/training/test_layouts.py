@@ -38,7 +38,14 @@ OBJECTIVES = {
     ),
     "dino, sinkhorn": dict(name="dino", prototypes=32, hidden=16, bottleneck=8, centring="sinkhorn"),
 }
-SLOW = ("directional", "siglip", "mae", "ijepa", "dino, sinkhorn")  # made of the parts of others, or long to compile
+SLOW = (
+    "clip",
+    "directional",
+    "siglip",
+    "mae",
+    "ijepa",
+    "dino, sinkhorn",
+)  # made of the parts of others, or long to compile
 SHALLOW = (1, 1)  # stages of blocks: all that matters of a ResNet
 LAYOUTS = {"data=8": (8, 1), "data=4,fsdp=2": (8, 2), "fsdp=8": (8, 8)}
 

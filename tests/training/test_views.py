@@ -40,6 +40,7 @@ def test_more_images_than_there_are_is_refused():
         views_of(1, images=65)
 
 
+@pytest.mark.slow
 def test_a_run_measures_lidar(tmp_path):
     config = tiny.get_config().unlock()
     config.train.duration.steps = 3

@@ -38,7 +38,7 @@ from experiments.benchmarks.timing import asked
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for whole_step.json and whole_step.md.", required=True)
 _LIGHTLY = flags.DEFINE_string("lightly_python", None, "A Python with torch, torchvision and lightly.", required=True)
 
-SIZE, BATCH, STEPS, ROUNDS = 32, 64, 12, 3
+SIZE, BATCH, STEPS, ROUNDS = 32, 64, 5, 3
 
 
 def main(argv: Sequence[str]) -> None:

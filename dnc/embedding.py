@@ -202,11 +202,12 @@ def embed(
 def _claim(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
     """The lead records what the folder is for; all check that it is for the same."""
     path = folder / RECORD
+    foreign = not path.exists() and folder.exists() and any(folder.iterdir())
+    if distributed.any_process(distributed.is_lead() and foreign):  # else the others would wait for the lead
+        raise ValueError(
+            f"output={folder} holds other files: choose a new or empty folder, or a name that ends in .npz"
+        )
     if distributed.is_lead() and not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(
-                f"output={folder} holds other files: choose a new or empty folder, or a name that ends in .npz"
-            )
         folder.mkdir(parents=True, exist_ok=True)
         scratch = folder / f".{RECORD}"
         scratch.write_text(json.dumps(record, indent=1) + "\n")

@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config = simclr_cifar10_cpu.get_config()
     config.data.dataset = "packaged_images/fashion_mnist"
     config.data.augmentation.update(crop_scale=(0.3, 1.0), jitter=(0.4, 0.4, 0.0, 0.0), gray=0.0, blur=0.0)
+    config.train.duration = dict(epochs=6)
     return config

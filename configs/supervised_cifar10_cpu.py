@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config = simclr_cifar10_cpu.get_config()
     config.data.augmentation = dict(recipe="mae", size=None)  # one view: a crop and a flip
     config.objective = dict(name="supervised", task="label", num_classes=10)
+    config.train.duration = dict(epochs=6)
     return config

@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config = vicreg_cifar10_cpu.get_config()
     config.data.dataset = "packaged_images/fashion_mnist"
     config.data.augmentation.update(jitter=(0.4, 0.4, 0.0, 0.0), gray=0.0)
+    config.train.duration = dict(epochs=6)
     return config

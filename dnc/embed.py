@@ -81,7 +81,7 @@ def _of_run(mesh: Any) -> tuple[Any, Any, str]:
     from dnc.training.embedding import checkpoint_encoder, load_run
 
     workdir = epath.Path(str(_WORKDIR.value))
-    training = load_run(workdir)
+    training = load_run(workdir, images=_IMAGES.value is None)
     encoder = checkpoint_encoder(training, workdir, mesh, _STEP.value)
     remark = f"step {encoder.identity['step']}"
     if training.config.measure.normalize:

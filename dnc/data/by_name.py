@@ -115,7 +115,7 @@ def open_images(name: str, root: str | None = None, labeled: bool = True) -> Ima
     if not path.exists():
         raise FileNotFoundError(f"images={name!r} is neither a folder nor a file, nor does it begin with tfds:")
     if path.suffix == ".npz":
-        return load_npz(path)
+        return load_npz(path, labeled=labeled)
     return FolderImages(path.parent if root is None else root, path, tasks=tasks)
 
 

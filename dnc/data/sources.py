@@ -132,13 +132,13 @@ def load_digits(resolution: int = 32, test_per_class: int = 60) -> dict[str, Arr
     }
 
 
-def load_npz(path: str | os.PathLike[str]) -> ArrayImages:
+def load_npz(path: str | os.PathLike[str], *, labeled: bool = True) -> ArrayImages:
     """Images and labels from one .npz file, read without pickle.
 
     Arrays of the file: `images` uint8, [n, h, w, 3] or gray [n, h, w] (repeated over three channels);
     `labels` [n] for a single task, which is then named "class", or `labels_NAME` [n] for each of several;
     optionally `class_names` or `class_names_NAME`, arrays of strings [k]. Without names, a class is called by its
-    number and k is the largest label + 1.
+    number and k is the largest label + 1. labeled: whether to take the labels; if not, they may be missing.
 
     Raises FileNotFoundError, or ValueError with the path and what to change.
     """
@@ -148,10 +148,11 @@ def load_npz(path: str | os.PathLike[str]) -> ArrayImages:
     images = arrays["images"]
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=-1)
-    labels = _by_task(arrays, "labels")
-    if not labels:
+    labels = _by_task(arrays, "labels") if labeled else {}
+    if labeled and not labels:
         raise ValueError(f"{path} has no array 'labels' or 'labels_NAME', only {sorted(arrays)}: add one per task")
-    class_names = {task: [str(name) for name in names] for task, names in _by_task(arrays, "class_names").items()}
+    named = _by_task(arrays, "class_names") if labeled else {}
+    class_names = {task: [str(name) for name in names] for task, names in named.items()}
     for task in labels.keys() - class_names.keys():
         class_names[task] = _numbered_names(task, labels[task])
     try:

@@ -75,9 +75,12 @@ class Training:
         return TrainState.create(network, self.optimizer)
 
 
-def build(config: Config) -> Training:
-    """Reads the config; raises ValueError or TypeError that name the entry where one does not fit."""
-    data = make_data(config.data)
+def build(config: Config, data: TrainingData | None = None) -> Training:
+    """Reads the config; raises ValueError or TypeError that name the entry where one does not fit.
+
+    data: to use instead of what config.data names.
+    """
+    data = make_data(config.data) if data is None else data
     objective = with_probe(make_objective(config.objective), config.get("probe"), data)
     if config.train.accumulate > 1 and not objective.separable:
         raise ValueError(

@@ -17,6 +17,7 @@ from PIL import Image
 from dnc import distributed
 from dnc.data.augment import standardise
 from dnc.data.decode import centre_crop
+from dnc.data.recorded import RecordedData
 from dnc.data.sources import ImageSource
 from dnc.embedding import ImageEncoder, features_of
 from dnc.training.build import Training, build
@@ -84,13 +85,21 @@ def make_view_embedder(training: Training, graphdef: nnx.GraphDef, mesh: Mesh, i
     return lambda params, rest: np.asarray(embed_views(params, rest, batch), np.float32)
 
 
-def load_run(workdir: epath.Path) -> Training:
-    """What the config in a run's folder names. Raises FileNotFoundError or ValueError where there is none that fits."""
+def load_run(workdir: epath.Path, *, images: bool = True) -> Training:
+    """What the config in a run's folder names. Raises FileNotFoundError or ValueError where there is none that fits.
+
+    images: whether those of the run are needed. Without them nothing but the folder is opened, so that an encoder can
+      be used where it was not trained.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"workdir={workdir} has no config.json: give the --workdir of a run of dnc.train.")
     try:
-        return build(ConfigDict(json.loads(path.read_text())))
+        config = ConfigDict(json.loads(path.read_text()))
+        recorded = workdir / "data.json"
+        if images or not recorded.exists():
+            return build(config)
+        return build(config, RecordedData(**json.loads(recorded.read_text())))
     except (AttributeError, KeyError) as error:
         raise ValueError(f"{path} lacks an entry ({error}): the run is of another version of dnc") from error
 

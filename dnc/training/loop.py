@@ -40,7 +40,7 @@ def log_spaced_steps(total: int) -> list[int]:
 def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | None = None) -> Analysis:
     """Runs a config to its end, or on to its end if `workdir` holds an interrupted run of the same config.
 
-    Leaves in workdir: config.json, environment.json, metrics.jsonl, timing.jsonl, tensorboard/, checkpoints/,
+    Leaves in workdir: config.json, data.json, environment.json, metrics.jsonl, timing.jsonl, tensorboard/, checkpoints/,
     measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; where measure.train_examples asks for them, of
     training images in measurements/train/), images/ and report/index.html. Returns the last measurement.
 
@@ -91,7 +91,7 @@ def run(
     started = time.perf_counter()
     measured = log_spaced_steps(training.total_steps)
     with ExitStack() as held:
-        _claim(workdir, training.config, held)
+        _claim(workdir, training, held)
         interruption = held.enter_context(Interruption(stop_after))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=measured)
         held.callback(checkpoints.close)
@@ -103,14 +103,14 @@ def run(
     return last
 
 
-def _claim(workdir: epath.Path, config: Config, held: ExitStack) -> None:
+def _claim(workdir: epath.Path, training: Training, held: ExitStack) -> None:
     """The lead takes the folder; where that fails, no process stays behind waiting for it."""
     refusal = None
     if distributed.is_lead():
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             held.enter_context(claimed(workdir))
-            record_run(workdir, config)
+            record_run(workdir, training)
         except OSError as error:
             refusal = error
     if distributed.any_process(refusal is not None):

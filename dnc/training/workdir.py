@@ -1,5 +1,6 @@
 """A run's folder: one run of one config at a time, and what it records of itself."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -9,7 +10,8 @@ from typing import Any
 
 from etils import epath
 
-from dnc.training.build import Config
+from dnc.data.recorded import record
+from dnc.training.build import Config, Training
 from dnc.training.writers import environment, write_json
 
 
@@ -32,10 +34,12 @@ def claimed(workdir: epath.Path) -> Iterator[None]:
         yield
 
 
-def record_run(workdir: epath.Path, config: Config) -> None:
-    """Writes config.json, once, and environment.json."""
+def record_run(workdir: epath.Path, training: Training) -> None:
+    """Writes config.json and data.json, once, and environment.json."""
     if not (workdir / "config.json").exists():
-        write_json(workdir / "config.json", json.loads(config.to_json()))
+        write_json(workdir / "config.json", json.loads(training.config.to_json()))
+    if not (workdir / "data.json").exists():
+        write_json(workdir / "data.json", dataclasses.asdict(record(training.data)))
     write_json(workdir / "environment.json", environment())
 
 

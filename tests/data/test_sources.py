@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from sklearn import datasets
 
-from dnc.data import sources
+from dnc.data import by_name, sources
 
 
 def arrays(n: int = 6) -> dict[str, np.ndarray]:
@@ -64,6 +64,17 @@ def test_npz_with_one_task_and_no_names(tmp_path):
     np.testing.assert_array_equal(loaded.images, arrays()["images"])
     np.testing.assert_array_equal(loaded.labels["class"], arrays()["labels"])
     assert loaded.class_names == {"class": ["0", "1", "2"]}
+
+
+def test_npz_without_labels_is_taken_where_they_are_not_wanted(tmp_path):
+    np.savez(tmp_path / "labeled.npz", **arrays(), class_names=np.array(["a", "b", "c"]))
+    np.savez(tmp_path / "plain.npz", images=arrays()["images"])
+    for name in ("labeled.npz", "plain.npz"):
+        loaded = by_name.open_images(str(tmp_path / name), labeled=False)
+        assert len(loaded) == 6
+        assert loaded.labels == {} == loaded.class_names
+    with pytest.raises(ValueError, match="add one per task"):
+        by_name.open_images(str(tmp_path / "plain.npz"))
 
 
 def test_npz_with_several_named_tasks(tmp_path):

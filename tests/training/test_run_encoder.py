@@ -1,0 +1,65 @@
+"""The encoder of a run, where the run's images are and where they are not."""
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from dnc import distributed
+from dnc.data.sources import ArrayImages
+from dnc.training.build import build
+from dnc.training.checkpoint import Checkpoints
+from dnc.training.embedding import checkpoint_encoder, load_run
+from dnc.training.workdir import record_run
+from tests.training import tiny
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder, whose step 0 is saved; then its images go."""
+    rng = np.random.default_rng(0)
+    images = tmp_path / "set.npz"
+    np.savez(images, images=rng.integers(0, 256, (20, 16, 16, 3), np.uint8), labels=np.arange(20) % 2)
+    config = tiny.get_config().unlock()
+    config.data = dict(name="npz", train=str(images), test_per_class=3, augmentation=dict())
+    config.train.batch_size = 4
+    config.probe = dict(online=True)
+    training = build(config)
+    workdir = epath.Path(tmp_path) / "run"
+    workdir.mkdir()
+    record_run(workdir, training)
+    mesh = distributed.make_mesh(devices=jax.devices()[:1])
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints.save(0, training.init(mesh), {"pending": []})
+    checkpoints.close()
+    return workdir, images, mesh
+
+
+def test_a_checkpoint_embeds_other_images_where_its_own_are_gone(run):
+    workdir, images, mesh = run
+    source = ArrayImages(np.full((1, 24, 20, 3), 90, np.uint8), {}, {})
+    features = []
+    for trained_here in (True, False):
+        encoder = checkpoint_encoder(load_run(workdir, images=trained_here), workdir, mesh)
+        features.append(np.asarray(encoder.encode(encoder.prepare(source, 0)[None])))
+        images.unlink(missing_ok=True)
+    assert features[0].shape == (1, 32)
+    np.testing.assert_array_equal(*features)
+    with pytest.raises(FileNotFoundError, match=r"set\.npz"):
+        load_run(workdir)
+
+
+def test_what_is_recorded_of_the_data_has_no_images(run):
+    workdir, *_ = run
+    recorded, whole = load_run(workdir, images=False), load_run(workdir)
+    assert recorded.total_steps == whole.total_steps
+    assert recorded.data.class_names == whole.data.class_names
+    for look in (recorded.data.held_out, recorded.data.held_out_images, lambda: recorded.data.source()[0]):
+        with pytest.raises(FileNotFoundError, match="not the images"):
+            look()
+
+
+def test_a_folder_without_the_record_opens_its_images(run):
+    workdir, *_ = run
+    (workdir / "data.json").unlink()
+    assert len(load_run(workdir, images=False).data.held_out()[0]) == 6

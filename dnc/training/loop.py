@@ -40,9 +40,9 @@ def log_spaced_steps(total: int) -> list[int]:
 def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | None = None) -> Analysis:
     """Runs a config to its end, or on to its end if `workdir` holds an interrupted run of the same config.
 
-    Leaves in workdir: config.json, data.json, environment.json, metrics.jsonl, timing.jsonl, tensorboard/, checkpoints/,
-    measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; where measure.train_examples asks for them, of
-    training images in measurements/train/), images/ and report/index.html. Returns the last measurement.
+    Leaves in workdir: config.json, data.json and environment.json, metrics.jsonl, timing.jsonl and tensorboard/,
+    checkpoints/, measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; where measure.train_examples asks
+    for them, of training images in measurements/train/), images/ and report/index.html. Returns the last measurement.
 
     Raises:
       ValueError, before any work: a config that does not fit itself, the devices, or the workdir's earlier config.

@@ -1,6 +1,6 @@
 """What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -77,11 +77,19 @@ class Objective(Protocol):
 
 
 class Network(nnx.Module):
-    """An encoder and one head on its features."""
+    """An encoder and one head on its features; widths, norm, last_bias: the head, see `Projector`."""
 
-    def __init__(self, encoder: Encoder, head: Projector):
+    def __init__(
+        self,
+        encoder: Encoder,
+        widths: Sequence[int],
+        *,
+        norm: bool = False,
+        last_bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
         self.encoder = encoder
-        self.head = head
+        self.head = Projector(encoder.features, widths, norm=norm, last_bias=last_bias, dtype=encoder.dtype, rngs=rngs)
 
     def __call__(self, views: Float[Array, "v b h w c"], *, train: bool) -> Float[Array, "v b p"]:
         """The head's output for every view, all views in one pass: normalisation sees them as one batch."""

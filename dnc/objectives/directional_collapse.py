@@ -9,7 +9,6 @@ import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.models.heads import Projector
 from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.objectives.vicreg import vicreg_terms
 from dnc.types import Array, Float, Key
@@ -100,15 +99,7 @@ class DirectionalCollapse:
             raise ValueError(f"epsilon={self.epsilon} must be positive: equal images have distance 0")
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        head = Projector(
-            encoder.features,
-            self.widths,
-            norm=self.norm,
-            last_bias=self.last_bias,
-            dtype=encoder.dtype,
-            rngs=rngs,
-        )
-        return Network(encoder, head)
+        return Network(encoder, self.widths, norm=self.norm, last_bias=self.last_bias, rngs=rngs)
 
     def loss(
         self, network: Network, batch: Batch, key: Key[Array, ""]

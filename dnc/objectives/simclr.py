@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.models.heads import Projector, normalize
+from dnc.models.heads import normalize
 from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.types import Array, Float, Key
 
@@ -99,15 +99,7 @@ class SimCLR:
             raise ValueError(f"temperature={self.temperature} must be positive")
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        head = Projector(
-            encoder.features,
-            self.widths,
-            norm=self.norm,
-            last_bias=self.last_bias,
-            dtype=encoder.dtype,
-            rngs=rngs,
-        )
-        return Network(encoder, head)
+        return Network(encoder, self.widths, norm=self.norm, last_bias=self.last_bias, rngs=rngs)
 
     def loss(
         self, network: Network, batch: Batch, key: Key[Array, ""]

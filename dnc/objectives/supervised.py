@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.models.heads import Projector
 from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.types import Array, Float, Int, Key
 
@@ -42,7 +41,7 @@ class Supervised:
             raise ValueError(f"label_smoothing={self.label_smoothing} must be in [0, 1)")
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        return Network(encoder, Projector(encoder.features, (self.num_classes,), dtype=encoder.dtype, rngs=rngs))
+        return Network(encoder, (self.num_classes,), rngs=rngs)
 
     def loss(
         self, network: Network, batch: Batch, key: Key[Array, ""]

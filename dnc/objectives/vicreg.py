@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.models.heads import Projector
 from dnc.objectives.base import Batch, Network, at_least_float32
 from dnc.types import Array, Float, Key
 
@@ -84,15 +83,7 @@ class VICReg:
     last_bias: bool = False
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        head = Projector(
-            encoder.features,
-            self.widths,
-            norm=self.norm,
-            last_bias=self.last_bias,
-            dtype=encoder.dtype,
-            rngs=rngs,
-        )
-        return Network(encoder, head)
+        return Network(encoder, self.widths, norm=self.norm, last_bias=self.last_bias, rngs=rngs)
 
     def loss(
         self, network: Network, batch: Batch, key: Key[Array, ""]

@@ -1,4 +1,4 @@
-"""Supervised training on Fashion-MNIST: the network and the length of `simclr_fashion_mnist_cpu.py`, for comparison.
+"""Supervised training on Fashion-MNIST: the network of `simclr_fashion_mnist_cpu.py`, for comparison.
 
 make data
 python -m dnc.train --config=configs/supervised_fashion_mnist_cpu.py --workdir=runs/supervised_fashion_mnist_cpu

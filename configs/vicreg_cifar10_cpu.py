@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config = simclr_cifar10_cpu.get_config()
     config.data.augmentation = dict(recipe="vicreg_cifar")
     config.objective = dict(name="vicreg", widths=(512, 512, 512))
+    config.train.duration = dict(epochs=8)
     return config

@@ -15,25 +15,44 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 BATCH = PartitionSpec(("data", "fsdp"))
+PATIENCE = 86_400  # seconds that a device of a core waits for the others; 40 by default, less than some steps take
 LARGE = 2**16  # elements from which a parameter is split over `fsdp`
 
 
-def initialize(multihost: bool = False) -> None:
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def initialize(multihost: bool = False, batch_size: int | None = None) -> None:
     """Joins the other processes of this run; to be called before anything touches a device.
 
     On a Cloud TPU pod slice this happens by itself. Elsewhere `multihost` asks for it: SLURM and Open MPI are
     recognised, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
+
+    A process alone, on CPUs, makes a device of each core, as many as divide `batch_size`: devices that share a batch
+    finish sooner than XLA's threads that share each operation. JAX_NUM_CPU_DEVICES=1 asks for one.
     """
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     on_pod = "," in hosts and " " not in hosts  # off a TPU, libtpu puts a sentence there
     if not (multihost or on_pod) or jax.distributed.is_initialized():
+        _devices_of_cores(batch_size)
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     count, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
     jax.distributed.initialize(
         num_processes=None if count is None else int(count), process_id=None if index is None else int(index)
     )
+
+
+def _devices_of_cores(batch_size: int | None) -> None:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jax.config.values["jax_num_cpu_devices"] >= 0 or "host_platform_device_count" in flags:
+        return
+    counts = range(1, available_cores() + 1)
+    jax.config.update("jax_num_cpu_devices", max(n for n in counts if batch_size is None or batch_size % n == 0))
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE}".strip()
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:

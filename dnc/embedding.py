@@ -22,7 +22,6 @@ from tqdm import tqdm
 from dnc import distributed
 from dnc.data.broken import BrokenFiles
 from dnc.data.decode import BrokenImageError
-from dnc.data.pipeline import available_cores
 from dnc.data.sources import ImageSource
 from dnc.models.pretrained import Pretrained
 from dnc.types import Array, Float, UInt8
@@ -104,7 +103,7 @@ def features_of(
         kept.append(block[shown])
         progress(len(block))
 
-    with ThreadPoolExecutor(available_cores()) as pool:
+    with ThreadPoolExecutor(distributed.available_cores()) as pool:
         waiting: tuple[np.ndarray, Array, Array] | None = None
         for start in range(0, len(rows), batch_size):
             block = np.asarray(rows[start : start + batch_size])

@@ -45,8 +45,9 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
     from dnc.training import interruption, loop
     from dnc.training.window import NonFiniteLossError
 
+    train = _CONFIG.value.train
     try:
-        distributed.initialize(_MULTIHOST.value)
+        distributed.initialize(_MULTIHOST.value, train.batch_size // train.accumulate)
         mesh = distributed.make_mesh(_FSDP.value)
         training = loop.prepare(_CONFIG.value, workdir, mesh)
     except (OSError, TypeError, ValueError) as error:

@@ -16,10 +16,10 @@ from dnc.data.augment import Augmentation, Views, standardise
 from dnc.data.balanced import balanced_rows
 from dnc.data.broken import BrokenFiles
 from dnc.data.decode import BrokenImageError, centre_crop, stretched
-from dnc.data.pipeline import available_cores
 from dnc.data.sources import ImageSource
 from dnc.data.subset import Subset
 from dnc.data.tokenizer import CONTEXT_LENGTH, encode
+from dnc.distributed import available_cores
 from dnc.types import Array, Batch, Key
 
 MAX_HELD_OUT_BYTES = 4 * 2**30

@@ -1,7 +1,6 @@
 """Training batches in an order that is a function of the seed and the step alone, read by all cores."""
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from dnc.data.sources import ImageSource
+from dnc.distributed import available_cores
 from dnc.types import Array, Batch, Key
 
 
@@ -47,11 +47,6 @@ class TrainingData(Protocol):
     def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """As many images of the training set, prepared as `held_out`'s are: always the same, balanced over classes."""
         ...
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)

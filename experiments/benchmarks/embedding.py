@@ -3,12 +3,11 @@
 python -m experiments.benchmarks.embedding --output=experiments/results/benchmarks     # 2 minutes; dnc[dev]
 
 transformers writes a random ViT-B/16 for 224 pixels; both read it, and take the class token of the same prepared
-images, in float32 and with the same threads. Features must agree before anything is timed. Rounds alternate in one
+images, in float32 and on the same cores. Features must agree before anything is timed. Rounds alternate in one
 process; medians count.
 """
 
 import json
-import os
 import pathlib
 import platform
 import tempfile
@@ -17,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from absl import app, flags
@@ -40,15 +38,18 @@ SIDE = 224
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(distributed.available_cores())
+    distributed.initialize()
     theirs: Any = ViTModel(ViTConfig(image_size=SIDE), add_pooling_layer=False).eval()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
         ViTImageProcessor().save_pretrained(folder)
         pretrained = dnc.load_pretrained(folder)
-    encoder = published_encoder(pretrained, distributed.make_mesh())
+    mesh = distributed.make_mesh()
+    encoder = published_encoder(pretrained, mesh)
     pictures = [Image.fromarray(pixels) for pixels in photographs(SIDE, _BATCH.value)]
-    images = jnp.asarray(np.stack([pretrained.preprocessing.image(picture) for picture in pictures]))
+    prepared = np.stack([pretrained.preprocessing.image(picture) for picture in pictures])
+    images = distributed.shard_batch(mesh, prepared)
     standardised = np.array(pretrained.preprocessing.standardise(images)).transpose(0, 3, 1, 2)
     pixels = torch.from_numpy(np.ascontiguousarray(standardised))
 

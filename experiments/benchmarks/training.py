@@ -2,13 +2,13 @@
 
 python -m experiments.benchmarks.training --output=experiments/results/benchmarks     # minutes; PyTorch is in dnc[dev]
 
-The two alternate in one process, float32, AdamW, the same number of threads. The JAX step is the one that `dnc.train`
-runs, with its metrics. PyTorch runs eagerly, with its faster memory format for convolutions on CPU (channels last).
+The two alternate in one process, float32, AdamW, on the same cores. The JAX step is the one that `dnc.train` runs, with
+its metrics and, on CPUs, a device for each core. PyTorch runs eagerly, with its faster memory format for convolutions
+on CPU (channels last).
 """
 
 import dataclasses
 import json
-import os
 import pathlib
 import platform
 import time
@@ -16,15 +16,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
 from absl import app, flags
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from torch import nn
 from transformers import ViTConfig, ViTModel
 
+from dnc import distributed
 from dnc.models import Encoder, ResNet, ViT
 from dnc.objectives import OBJECTIVES
 from dnc.training.state import TrainState
@@ -79,7 +80,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     chosen = {name: case for name, case in CASES.items() if not _ONLY.value or any(o in name for o in _ONLY.value)}
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(distributed.available_cores())
+    distributed.initialize()
     rows = {}
     for name, case in chosen.items():
         views = np.random.default_rng(0).standard_normal((2, case.examples, case.size, case.size, 3), np.float32)
@@ -111,7 +113,10 @@ def jax_side(case: Case, views: np.ndarray) -> tuple[Callable[[], Any], int]:
     optimizer = optax.adamw(1e-3)
     rngs = nnx.Rngs(0)
     graphdef, state = TrainState.create(objective.network(case.jax_encoder(rngs), rngs=rngs), optimizer)
-    batch = {"views": jnp.asarray(views), "labels": {}}
+    mesh = distributed.make_mesh()
+    state = jax.device_put(state, distributed.replicated(mesh))
+    by_example = NamedSharding(mesh, PartitionSpec(None, *distributed.BATCH))
+    batch = {"views": jax.device_put(views, by_example), "labels": {}}
     step = make_step(graphdef, objective, optimizer, lambda batch, key: batch, jax.random.key(0), 1)
     size = sum(x.size for x in jax.tree.leaves(state.params))
 

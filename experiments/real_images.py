@@ -152,8 +152,8 @@ def _figures(path: pathlib.Path, folder: pathlib.Path) -> None:
     run, task = load.load(path), str(_TASK.value)
     folder.mkdir(parents=True, exist_ok=True)
     with style.theme():
-        over = [*over_time.collapse(run), *over_time.variance(run)]
-        pictures = [*(picture for picture in over if picture.name.endswith(f"_{task}")), *shots.shots(run)[task]]
+        variance = [picture for picture in over_time.variance(run) if picture.name.endswith(f"_{task}")]
+        pictures = [*over_time.collapse(run), *variance, *shots.shots(run)[task]]
     for picture in pictures:
         (folder / f"{path.name}_{picture.name}.svg").write_text(picture.svg)
 

@@ -95,6 +95,7 @@ def main(argv: Sequence[str]) -> None:
     methods = [name for name in METHODS if name in (_METHODS.value or ())]
     if unknown := set(_METHODS.value or ()) - set(methods):
         raise app.UsageError(f"--methods: {sorted(unknown)} not known, choose from {','.join(METHODS)}")
+    distributed.initialize()
     steps = _steps(methods, workdir)
     record = {}
     for name in methods:

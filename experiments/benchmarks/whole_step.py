@@ -44,6 +44,7 @@ SIZE, BATCH, STEPS, ROUNDS = 32, 64, 5, 3
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    distributed.initialize(batch_size=BATCH)
     images = np.tile(photographs(SIZE), (8, 1, 1, 1))
     with ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -79,6 +80,7 @@ def ours(images: np.ndarray) -> Callable[[], float]:
     objective = make_objective(config.objective)
     optimizer = make_optimizer("adamw", 1e-3, weight_decay=1e-4)
     graphdef, state = TrainState.create(objective.network(make_encoder(config.model)(rngs=rngs), rngs=rngs), optimizer)
+    state = jax.device_put(state, distributed.replicated(mesh))
     step = make_step(graphdef, objective, optimizer, data.make_views, root_key(config), 1000)
     examples = batches(data.source(), BATCH, seed=0)
 

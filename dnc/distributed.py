@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 BATCH = PartitionSpec(("data", "fsdp"))
+MOST_ON_CPU = 8  # devices: each holds the parameters, and all share the cores
 PATIENCE = 86_400  # seconds that a device of a core waits for the others; 40 by default, less than some steps take
 LARGE = 2**16  # elements from which a parameter is split over `fsdp`
 
@@ -31,8 +32,8 @@ def initialize(multihost: bool = False, batch_size: int | None = None) -> None:
     recognised, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
 
-    A process alone, on CPUs, makes a device of each core, as many as divide `batch_size`: devices that share a batch
-    finish sooner than XLA's threads that share each operation. JAX_NUM_CPU_DEVICES=1 asks for one.
+    A process alone, on CPUs, makes a device of each core, up to eight and as many as divide `batch_size`: devices that
+    share a batch finish sooner than XLA's threads that share each operation. JAX_NUM_CPU_DEVICES=1 asks for one.
     """
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     on_pod = "," in hosts and " " not in hosts  # off a TPU, libtpu puts a sentence there
@@ -50,7 +51,7 @@ def _devices_of_cores(batch_size: int | None) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if jax.config.values["jax_num_cpu_devices"] >= 0 or "host_platform_device_count" in flags:
         return
-    counts = range(1, available_cores() + 1)
+    counts = range(1, min(available_cores(), MOST_ON_CPU) + 1)
     jax.config.update("jax_num_cpu_devices", max(n for n in counts if batch_size is None or batch_size % n == 0))
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE}".strip()
 

@@ -1,11 +1,14 @@
-"""A whole SimCLR step, from images in memory to updated parameters, against lightly (PyTorch).
+"""A whole SimCLR step, from images in memory to updated parameters, against lightly and stable-pretraining.
 
-python -m experiments.benchmarks.whole_step --lightly_python=PATH --output=experiments/results/benchmarks   # 5 minutes
+python -m experiments.benchmarks.whole_step --lightly_python=PATH --stable_pretraining_python=PATH \
+  --output=experiments/results/benchmarks    # 8 minutes
 
-PATH is a Python with torch, torchvision and lightly 1.6, which are no dependencies of this project. Both train a
-ResNet-18 (3 x 3 stem, width 64) with SimCLR's views of 64 images of 32 pixels, NT-Xent, AdamW, float32: we as
-`dnc.train` does, reading, views and update; they with lightly's SimCLRTransform in a DataLoader of 2 workers, its
-projection head and its loss, in channels-last format. Rounds alternate; medians count.
+The first PATH is a Python with torch, torchvision and lightly 1.6, the second one with stable-pretraining[jax] 0.1.8,
+neither a dependency of this project; without its flag a program is left out. All train a ResNet-18 (3 x 3 stem, width
+64) with SimCLR's views of 64 images of 32 pixels, NT-Xent, AdamW, float32: we as `dnc.train` does, reading, views and
+update; lightly with its SimCLRTransform in a DataLoader of 2 workers, its projection head and its loss, in
+channels-last format; stable-pretraining with its trainer for JAX and the views that it makes there, which are simpler.
+Rounds alternate; medians count.
 """
 
 import json
@@ -16,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import jax
@@ -36,7 +40,10 @@ from experiments.benchmarks.photographs import photographs
 from experiments.benchmarks.timing import asked
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for whole_step.json and whole_step.md.", required=True)
-_LIGHTLY = flags.DEFINE_string("lightly_python", None, "A Python with torch, torchvision and lightly.", required=True)
+_OTHERS = {
+    "lightly": flags.DEFINE_string("lightly_python", None, "A Python with torch, torchvision and lightly."),
+    "stable_pretraining": flags.DEFINE_string("stable_pretraining_python", None, "One with stable-pretraining[jax]."),
+}
 
 SIZE, BATCH, STEPS, ROUNDS = 32, 64, 5, 3
 
@@ -49,9 +56,12 @@ def main(argv: Sequence[str]) -> None:
     with ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         np.save(folder / "images.npy", images)
-        script = pathlib.Path(__file__).with_name("whole_step_lightly.py")
-        ask = stack.enter_context(asked(str(_LIGHTLY.value), script, folder / "images.npy", BATCH, STEPS))
-        programs: dict[str, Callable[[], float]] = {"dnc": ours(images), "lightly": lambda: ask("round")}
+        programs: dict[str, Callable[[], float]] = {"dnc": ours(images)}
+        for name, python in _OTHERS.items():
+            if python.value:
+                script = pathlib.Path(__file__).with_name(f"whole_step_{name}.py")
+                ask = stack.enter_context(asked(python.value, script, folder / "images.npy", BATCH, STEPS))
+                programs[name] = partial(ask, "round")
         for program in programs.values():
             program()  # compiles, and starts workers
         rates = [{name: program() for name, program in programs.items()} for _ in range(ROUNDS)]
@@ -62,8 +72,8 @@ def main(argv: Sequence[str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "whole_step.json").write_text(json.dumps(record, indent=1) + "\n")
     lines = [f"{machine}, {record['date']}; ResNet-18, {SIZE} px, {BATCH} examples a step.", ""]
-    lines += ["| program | examples a second | rate, in lightly's |", "|---|---|---|"]
-    lines += [f"| {name} | {rate:.1f} | {rate / medians['lightly']:.2f} |" for name, rate in medians.items()]
+    lines += ["| program | examples a second | dnc : program |", "|---|---|---|"]
+    lines += [f"| {name} | {rate:.1f} | {medians['dnc'] / rate:.2f} |" for name, rate in medians.items()]
     (output / "whole_step.md").write_text(table := "\n".join(lines) + "\n")
     print(table)
 

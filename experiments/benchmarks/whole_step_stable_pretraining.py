@@ -6,6 +6,7 @@ Every line read asks for a round and is answered by examples a second. Its two v
 they change brightness and contrast, and neither saturation, hue nor sharpness. Its trainer waits for each step's loss.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from flax import nnx
 
 
 def main(path: str, batch: int, steps: int) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # its log goes to stdout
     images, rng = np.load(path), np.random.default_rng(0)
 
     def rounds() -> Iterator[dict[str, np.ndarray]]:
@@ -25,7 +28,7 @@ def main(path: str, batch: int, steps: int) -> None:
             for _ in range(steps):
                 rows = rng.integers(0, len(images), batch)
                 yield {"image": images[rows].astype(np.float32) / 255.0}
-            print(steps * batch / (time.perf_counter() - started), flush=True)
+            print(steps * batch / (time.perf_counter() - started), file=answers, flush=True)
 
     rngs = nnx.Rngs(0)
     model = spj.SimCLR(

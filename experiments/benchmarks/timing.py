@@ -1,5 +1,6 @@
 """Times of functions that run in turn, so that a machine whose speed drifts is fair to all."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,8 @@ def alternating(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> list
 def asked(python: str, script: Any, *arguments: Any) -> Iterator[Callable[[str], float]]:
     """A script in a process of another interpreter: each line that it is told is answered by a number."""
     command = [python, *map(str, (script, *arguments))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    on_cpu = os.environ | {"JAX_PLATFORMS": "cpu"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=on_cpu, text=True) as process:
         told, answered = process.stdin, process.stdout
         assert told is not None
         assert answered is not None

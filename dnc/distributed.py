@@ -7,6 +7,7 @@ already global, and XLA inserts what has to be exchanged.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -25,20 +26,24 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def initialize(multihost: bool = False, batch_size: int | None = None) -> None:
+def initialize(multihost: bool = False, batch_size: int | None = None, fsdp: int = 1) -> None:
     """Joins the other processes of this run; to be called before anything touches a device.
 
     On a Cloud TPU pod slice this happens by itself. Elsewhere `multihost` asks for it: SLURM and Open MPI are
     recognised, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
 
-    A process alone, on CPUs, makes a device of each core, up to eight and as many as divide `batch_size`: devices that
-    share a batch finish sooner than XLA's threads that share each operation. JAX_NUM_CPU_DEVICES=1 asks for one.
+    A process alone, on CPUs, makes a device of each core it may use, up to eight, as many as divide `batch_size` and
+    `fsdp` divides; each holds the parameters. On 2 cores a SimCLR step of a ResNet-18 is then 1.2 to 1.3 times as fast
+    as on one device, whose operations XLA's threads share. JAX_NUM_CPU_DEVICES=1 asks for one. Containers that limit
+    CPU time without pinning cores are not recognised.
     """
+    if jax.distributed.is_initialized():
+        return
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     on_pod = "," in hosts and " " not in hosts  # off a TPU, libtpu puts a sentence there
-    if not (multihost or on_pod) or jax.distributed.is_initialized():
-        _devices_of_cores(batch_size)
+    if not (multihost or on_pod):
+        _devices_of_cores(batch_size, fsdp)
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     count, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
@@ -47,13 +52,17 @@ def initialize(multihost: bool = False, batch_size: int | None = None) -> None:
     )
 
 
-def _devices_of_cores(batch_size: int | None) -> None:
+def _devices_of_cores(batch_size: int | None, fsdp: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
+    patience = "--xla_cpu_collective_call_terminate_timeout_seconds"
+    if patience not in flags and (not flags or flags.startswith("-")):  # else the name of a file of flags
+        os.environ["XLA_FLAGS"] = f"{flags} {patience}={PATIENCE}".strip()
     if jax.config.values["jax_num_cpu_devices"] >= 0 or "host_platform_device_count" in flags:
         return
     counts = range(1, min(available_cores(), MOST_ON_CPU) + 1)
-    jax.config.update("jax_num_cpu_devices", max(n for n in counts if batch_size is None or batch_size % n == 0))
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE}".strip()
+    fitting = [n for n in counts if n % max(fsdp, 1) == 0 and (batch_size is None or batch_size % n == 0)]
+    with suppress(RuntimeError):  # a device is in use already
+        jax.config.update("jax_num_cpu_devices", max(fitting, default=1))
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -108,6 +117,8 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
 
 def check_divisible(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
     """Raises ValueError unless every micro-batch of the global batch splits evenly over the mesh."""
+    if accumulate < 1:
+        raise ValueError(f"accumulate={accumulate}: give the number of micro-batches, 1 or more")
     parts = mesh.size * accumulate
     if batch_size <= 0 or batch_size % parts:
         pieces = f"{mesh.size} devices" + (f" x {accumulate} micro-batches" if accumulate > 1 else "")

@@ -31,7 +31,7 @@ _IMAGES = flags.DEFINE_string(
     "tfds:NAME:SPLIT. By default the run's held-out images.",
 )
 _ROOT = flags.DEFINE_string("root", None, "Folder that a table's paths start from; by default the table's own.")
-_LABELS = flags.DEFINE_bool("labels", True, "Take the images' labels, where they have some.")
+_LABELS = flags.DEFINE_bool("labels", True, "Take the images' labels; --nolabels leaves them out.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write, or a folder of shards.", required=True)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored features.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 50_000, "Images a shard; an interruption loses at most one.")

@@ -47,7 +47,7 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
 
     train = _CONFIG.value.train
     try:
-        distributed.initialize(_MULTIHOST.value, train.batch_size // train.accumulate)
+        distributed.initialize(_MULTIHOST.value, train.batch_size // max(train.accumulate, 1), _FSDP.value)
         mesh = distributed.make_mesh(_FSDP.value)
         training = loop.prepare(_CONFIG.value, workdir, mesh)
     except (OSError, TypeError, ValueError) as error:

@@ -93,9 +93,11 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
     workdir = epath.Path(str(_WORKDIR.value))
     methods = [name for name in METHODS if name in (_METHODS.value or ())]
-    if unknown := set(_METHODS.value or ()) - set(methods):
+    unknown = set(_METHODS.value or ()) - set(methods)
+    if unknown or not methods:
         raise app.UsageError(f"--methods: {sorted(unknown)} not known, choose from {','.join(METHODS)}")
-    distributed.initialize()
+    example: Any = _config(methods[0], steps=2)
+    distributed.initialize(batch_size=example.train.batch_size)
     steps = _steps(methods, workdir)
     record = {}
     for name in methods:

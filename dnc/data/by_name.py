@@ -99,7 +99,7 @@ def open_images(name: str, root: str | None = None, labeled: bool = True) -> Ima
 
     name: a folder of image files (one folder a class, or none), a CSV or Parquet table of files below `root` (by
       default the table's own folder), an .npz file, or tfds:NAME:SPLIT, a prepared TFDS data set.
-    labeled: whether to take labels where there are some.
+    labeled: whether to take labels, where there are some; an .npz file must have some.
 
     Raises FileNotFoundError or ValueError, which says what to change.
     """

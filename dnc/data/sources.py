@@ -150,7 +150,10 @@ def load_npz(path: str | os.PathLike[str], *, labeled: bool = True) -> ArrayImag
         images = np.repeat(images[..., None], 3, axis=-1)
     labels = _by_task(arrays, "labels") if labeled else {}
     if labeled and not labels:
-        raise ValueError(f"{path} has no array 'labels' or 'labels_NAME', only {sorted(arrays)}: add one per task")
+        raise ValueError(
+            f"{path} has no array 'labels' or 'labels_NAME', only {sorted(arrays)}: add one per task, or leave labels "
+            "out (dnc.embed --nolabels)"
+        )
     named = _by_task(arrays, "class_names") if labeled else {}
     class_names = {task: [str(name) for name in names] for task, names in named.items()}
     for task in labels.keys() - class_names.keys():

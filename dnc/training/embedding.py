@@ -89,7 +89,7 @@ def load_run(workdir: epath.Path, *, images: bool = True) -> Training:
     """What the config in a run's folder names. Raises FileNotFoundError or ValueError where there is none that fits.
 
     images: whether those of the run are needed. Without them nothing but the folder is opened, so that an encoder can
-      be used where it was not trained.
+      be used where it was not trained; a folder without data.json, of an earlier version, needs them all the same.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -100,8 +100,8 @@ def load_run(workdir: epath.Path, *, images: bool = True) -> Training:
         if images or not recorded.exists():
             return build(config)
         return build(config, RecordedData(**json.loads(recorded.read_text())))
-    except (AttributeError, KeyError) as error:
-        raise ValueError(f"{path} lacks an entry ({error}): the run is of another version of dnc") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{workdir} lacks an entry ({error}): the run is of another version of dnc") from error
 
 
 def checkpoint_encoder(training: Training, workdir: epath.Path, mesh: Mesh, step: int | None = None) -> ImageEncoder:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     torch.set_num_threads(distributed.available_cores())
-    distributed.initialize()
+    distributed.initialize(batch_size=_BATCH.value)
     theirs: Any = ViTModel(ViTConfig(image_size=SIDE), add_pooling_layer=False).eval()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)

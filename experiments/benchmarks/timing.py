@@ -28,8 +28,8 @@ def alternating(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> list
 def asked(python: str, script: Any, *arguments: Any) -> Iterator[Callable[[str], float]]:
     """A script in a process of another interpreter: each line that it is told is answered by a number."""
     command = [python, *map(str, (script, *arguments))]
-    on_cpu = os.environ | {"JAX_PLATFORMS": "cpu"}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=on_cpu, text=True) as process:
+    theirs = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=theirs, text=True) as process:
         told, answered = process.stdin, process.stdout
         assert told is not None
         assert answered is not None

@@ -9,6 +9,7 @@ on CPU (channels last).
 
 import dataclasses
 import json
+import math
 import pathlib
 import platform
 import time
@@ -81,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     chosen = {name: case for name, case in CASES.items() if not _ONLY.value or any(o in name for o in _ONLY.value)}
     torch.set_num_threads(distributed.available_cores())
-    distributed.initialize()
+    distributed.initialize(batch_size=math.gcd(*(case.examples for case in chosen.values())))
     rows = {}
     for name, case in chosen.items():
         views = np.random.default_rng(0).standard_normal((2, case.examples, case.size, case.size, 3), np.float32)

@@ -1,6 +1,6 @@
 """A whole SimCLR step, from images in memory to updated parameters, against lightly and stable-pretraining.
 
-python -m experiments.benchmarks.whole_step --lightly_python=PATH --stable_pretraining_python=PATH \
+JAX_PLATFORMS=cpu python -m experiments.benchmarks.whole_step --lightly_python=PATH --stable_pretraining_python=PATH \
   --output=experiments/results/benchmarks    # 8 minutes
 
 The first PATH is a Python with torch, torchvision and lightly 1.6, the second one with stable-pretraining[jax] 0.1.8,

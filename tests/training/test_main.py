@@ -31,6 +31,7 @@ def test_a_missing_or_surplus_argument_is_explained(flags):
     ("flag", "message"),
     [
         ("--config.train.batch_size=100000", "larger than"),
+        ("--config.train.accumulate=0", "accumulate=0: give the number of micro-batches, 1 or more"),
         (
             "--config.objective.name=supervised",
             "config.objective sets .*temperature.*, which 'supervised' does not take",

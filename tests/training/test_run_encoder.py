@@ -23,6 +23,7 @@ def run(tmp_path):
     config = tiny.get_config().unlock()
     config.data = dict(name="npz", train=str(images), test_per_class=3, augmentation=dict())
     config.train.batch_size = 4
+    config.train.duration = dict(epochs=2)
     config.probe = dict(online=True)
     training = build(config)
     workdir = epath.Path(tmp_path) / "run"
@@ -54,7 +55,10 @@ def test_what_is_recorded_of_the_data_has_no_images(run):
     recorded, whole = load_run(workdir, images=False), load_run(workdir)
     assert recorded.total_steps == whole.total_steps
     assert recorded.data.class_names == whole.data.class_names
-    for look in (recorded.data.held_out, recorded.data.held_out_images, lambda: recorded.data.source()[0]):
+    assert whole.total_steps == 2 * (14 // 4)
+    data = recorded.data
+    looks = (lambda: data.source()[0], lambda: data.make_views({}, jax.random.key(0)), lambda: data.training_images(1))
+    for look in (data.held_out, data.held_out_images, *looks):
         with pytest.raises(FileNotFoundError, match="not the images"):
             look()
 

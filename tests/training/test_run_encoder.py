@@ -1,5 +1,8 @@
 """The encoder of a run, where the run's images are and where they are not."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -48,6 +51,21 @@ def test_a_checkpoint_embeds_other_images_where_its_own_are_gone(run):
     np.testing.assert_array_equal(*features)
     with pytest.raises(FileNotFoundError, match=r"set\.npz"):
         load_run(workdir)
+
+
+def test_the_command_needs_only_the_folder(run, tmp_path):
+    workdir, images, _ = run
+    images.unlink()
+    np.savez(tmp_path / "other.npz", images=np.zeros((5, 20, 16, 3), np.uint8))
+    output = tmp_path / "features.npz"
+    command = [sys.executable, "-m", "dnc.embed", f"--workdir={workdir}", f"--images={tmp_path / 'other.npz'}"]
+    subprocess.run([*command, "--nolabels", f"--output={output}"], check=True, capture_output=True)
+    with np.load(output) as written:
+        assert set(written) == {"features", "ids"}
+        assert written["features"].shape == (5, 32)
+    refused = subprocess.run([*command, f"--output={output}.2"], check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "--nolabels" in refused.stderr.splitlines()[-1]
 
 
 def test_what_is_recorded_of_the_data_has_no_images(run):

@@ -6,8 +6,8 @@ SimCLR and VICReg with ResNet-50 at 224 pixels, 32 images a chip, bfloat16, and 
 ImageNet-21k sized features. Every program is compiled for every slice; memory, operations and collectives are the
 compiled program's, times are rooflines. Continues where it stopped; writes scaling.json, scaling.md and scaling.svg.
 
-The newer generation is v5p: libtpu 0.0.42.1 crashes on the SimCLR step for v6e:8x8 (endless recursion in a compiler
-pass, three times of three).
+The newer generation is v5p: libtpu 0.0.42.1 crashes on the SimCLR step for v6e:8x8 (a compiler pass recurses until it
+overflows, three times of three).
 """
 
 import dataclasses

@@ -34,9 +34,9 @@ def initialize(multihost: bool = False, batch_size: int | None = None, fsdp: int
     JAX_PROCESS_ID.
 
     A process alone, on CPUs, makes a device of each core it may use, up to eight, as many as divide `batch_size` and
-    `fsdp` divides; each holds the parameters. On 2 cores a SimCLR step of a ResNet-18 is then 1.2 to 1.3 times as fast
-    as on one device, whose operations XLA's threads share. JAX_NUM_CPU_DEVICES=1 asks for one. Containers that limit
-    CPU time without pinning cores are not recognised.
+    `fsdp` divides; each holds the parameters. On 2 cores a SimCLR step of a ResNet-18 of width 64 is then 1.2 times
+    as fast as on one device, whose operations XLA's threads share. JAX_NUM_CPU_DEVICES=1 asks for one. Containers that
+    limit CPU time without pinning cores are not recognised.
     """
     if jax.distributed.is_initialized():
         return

@@ -1,15 +1,15 @@
-"""Which methods collapse directionally? Nine objectives, one encoder, the same minutes each, the multitask images.
+"""Which methods collapse directionally? Nine objectives, two small encoders, the same minutes each, one set of images.
 
-python -m experiments.seven_methods --workdir=runs/seven_methods --output=experiments/results/seven_methods --minutes=30
+python -m experiments.seven_methods --workdir=runs/seven_methods --output=experiments/results/seven_methods --minutes=18
 
 --methods=simclr,mae trains and reports those alone.
 
 Seven published methods, directional collapse as a loss, and supervision of one factor for reference, each as in its
-own config but for the encoder: one small ViT, whose weights are the same for all at step 0 (the methods' own configs
-train a ResNet where they may). Learning rates that were chosen for a ResNet give way to one for this ViT. Minutes are
-spent in steps: how many is set once, from the pace of a few steps of each method measured on this machine, and kept in
-WORKDIR/plan.json; measuring and saving come on top. Complete runs are not trained again, interrupted ones go on.
---steps=30 instead gives every method as many steps, to try them out.
+own config but for size and duration: methods that train a ResNet there share one ResNet, the same weights at step 0;
+the others a ViT, with the class token and positions each method needs. Minutes are spent in steps: how
+many is set once, from the pace of a few steps of each method measured on this machine, and kept in WORKDIR/plan.json;
+measuring and saving come on top. Complete runs are not trained again, interrupted ones go on. --steps=30 instead gives
+every method as many steps, to try them out.
 
 All numbers come from the runs' measurements of held-out images. Writes seven_methods.json, .md and .svg.
 """
@@ -54,20 +54,9 @@ _METHODS = flags.DEFINE_list("methods", list(METHODS), "Which to train and repor
 _MINUTES = flags.DEFINE_float("minutes", 30, "Of training, for each method.", lower_bound=0.01)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of each method, whatever they take.", lower_bound=2)
 
-ENCODER = dict(
-    name="vit",
-    image_size=32,
-    patch_size=4,
-    width=128,
-    depth=4,
-    heads=4,
-    pool="mean",
-    class_token=False,
-    position="sincos2d",
-    dtype="float32",
-    remat=False,
-)
-PEAK = 1e-3  # learning rate of the methods whose own config has one for a ResNet
+RESNET_WIDTH = 16
+VIT = dict(width=96, depth=4, heads=3)
+HALF_AS_WIDE = ("decoder_width", "predictor_width")  # as the ViT
 SHOT = 10
 BOUNDS = ("luthra2026", "exact_cantelli")
 LEAST_FALL = 8.0  # of directional CDNV, to speak of directional collapse
@@ -106,18 +95,20 @@ def main(argv: Sequence[str]) -> None:
         record[name] = measured(pathlib.Path(workdir / name))
     folder = pathlib.Path(str(_OUTPUT.value))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "seven_methods.json").write_text(json.dumps({"encoder": ENCODER, "runs": record}, indent=1) + "\n")
+    (folder / "seven_methods.json").write_text(json.dumps({"runs": record}, indent=1) + "\n")
     (folder / "seven_methods.md").write_text(text := "\n".join(tables(record)) + "\n")
     (folder / "seven_methods.svg").write_text(figure(record).svg)
     print(text)
 
 
 def _config(name: str, steps: int) -> ConfigDict:
-    """The method's config with the common encoder, pictures and duration."""
+    """The method's config with the common sizes, pictures and duration."""
     config: Any = importlib.import_module(f"configs.{name}_multitask").get_config()
-    if config.model.get("name") != "vit":
-        config.schedule.peak = PEAK
-    config.model = ENCODER
+    if config.model.get("name") == "vit":
+        config.model.update(VIT)
+        config.objective.update({width: VIT["width"] // 2 for width in HALF_AS_WIDE if width in config.objective})
+    else:
+        config.model.width = RESNET_WIDTH
     config.data.num_examples = 12_800
     config.schedule.warmup = dict(steps=steps // 10)
     config.train.duration = dict(steps=steps)
@@ -164,6 +155,7 @@ def measured(workdir: pathlib.Path) -> dict[str, Any]:
     config = json.loads((workdir / "config.json").read_text())
     batch_size = config["train"]["batch_size"]
     return {
+        "encoder": config["model"],
         "steps": run.last.step,
         "examples": (run.last.step or 0) * batch_size,
         "minutes": training_minutes(workdir / "timing.jsonl"),
@@ -215,16 +207,21 @@ def collapses(one: Mapping[str, Any]) -> bool:
 
 
 def tables(record: Mapping[str, Any]) -> list[str]:
-    vit = f"ViT, width {ENCODER['width']}, depth {ENCODER['depth']}, patches of {ENCODER['patch_size']} pixels"
-    heading = f"One encoder for all: {vit}. Results of ResNets are those of each config."
-    return [heading, "", *_spent(record), "", *_geometry(record), "", *_cosines(record), "", *_statements(record)]
+    return [*_spent(record), "", *_geometry(record), "", *_cosines(record), "", *_statements(record)]
 
 
 def _spent(record: Mapping[str, Any]) -> list[str]:
-    lines = ["| method | steps | examples seen | minutes of training |", "|---|---|---|---|"]
+    lines = ["| method | encoder | steps | examples seen | minutes of training |", "|---|---|---|---|---|"]
     for name, run in record.items():
-        lines.append(f"| {METHODS[name]} | {run['steps']:,} | {run['examples']:,} | {run['minutes']:.1f} |")
+        encoder = _encoder(run["encoder"])
+        lines.append(f"| {METHODS[name]} | {encoder} | {run['steps']:,} | {run['examples']:,} | {run['minutes']:.1f} |")
     return lines
+
+
+def _encoder(model: Mapping[str, Any]) -> str:
+    if model.get("name") == "vit":
+        return f"ViT, {model['depth']} blocks of width {model['width']}, patches of {model['patch_size']} pixels"
+    return f"ResNet-{model['depth']} of width {model['width']}"
 
 
 def _geometry(record: Mapping[str, Any]) -> list[str]:

@@ -11,13 +11,17 @@ from tests.report import synthetic
 
 seven_methods = imported("seven_methods")
 
+MODELS = {"simclr": {"depth": 18, "width": 16}, "mae": {"name": "vit", "depth": 4, "width": 96, "patch_size": 4}}
+
 
 @pytest.fixture
 def record(tmp_path):
     runs = {}
-    for name in ("simclr", "supervised"):
+    for name, model in MODELS.items():
         workdir = synthetic.workdir(tmp_path / name)
-        synthetic.save(workdir / "config.json", {"train": {"batch_size": 128}, "objective": {"name": name}})
+        synthetic.save(
+            workdir / "config.json", {"train": {"batch_size": 128}, "objective": {"name": name}, "model": model}
+        )
         lines = [
             {"step": 500, "input_seconds_per_step": 0.01, "step_seconds_per_step": 0.09, "measurement_seconds": 99.0},
             {"step": 1500, "input_seconds_per_step": 0.0, "step_seconds_per_step": 0.07},
@@ -58,6 +62,12 @@ def test_the_tables_hold_what_was_measured(record):
     assert "- SimCLR collapses directionally in " in text
 
 
+def test_the_tables_name_each_methods_encoder(record):
+    text = "\n".join(seven_methods.tables(record))
+    assert "| SimCLR | ResNet-18 of width 16 |" in text
+    assert "| MAE | ViT, 4 blocks of width 96, patches of 4 pixels |" in text
+
+
 def test_the_figure_names_every_factor_and_method(record):
     ElementTree.fromstring(svg := seven_methods.figure(record).svg)
-    assert all(name in svg for name in (*FACTORS, "SimCLR", "supervised", "directional CDNV"))
+    assert all(name in svg for name in (*FACTORS, "SimCLR", "MAE", "directional CDNV"))

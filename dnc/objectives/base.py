@@ -4,12 +4,13 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
 from dnc.models.vit import ViT
-from dnc.types import Array, Batch, Float, Key
+from dnc.types import Array, Batch, Bool, Float, Key
 
 
 def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -53,6 +54,16 @@ def side_by_side(views: Float[Array, "v b *shape"]) -> Float[Array, "b*v *shape"
 def by_view(outputs: Float[Array, "n *shape"], v: int) -> Float[Array, "v b *shape"]:
     """The inverse of `side_by_side`."""
     return outputs.reshape(-1, v, *outputs.shape[1:]).swapaxes(0, 1)
+
+
+def same_image(b: int, views: int = 1) -> Bool[Array, "n n"]:
+    """Which rows and columns of a matrix of all pairs belong to one image, of b whose views lie side by side.
+
+    Images are numbered by a constant, which every device holds: numbers made on the devices would be split over them
+    and gathered again. The matrix itself is not one: of a batch of 32,768 it would be 1 GB in the program.
+    """
+    image = jnp.asarray(np.arange(b * views, dtype=np.int32) // views)
+    return image[:, None] == image[None, :]
 
 
 @runtime_checkable

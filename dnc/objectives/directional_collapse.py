@@ -5,11 +5,10 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.objectives.base import Batch, Network, at_least_float32
+from dnc.objectives.base import Batch, Network, at_least_float32, same_image
 from dnc.objectives.vicreg import vicreg_terms
 from dnc.types import Array, Float, Key
 
@@ -42,7 +41,7 @@ def directional_ratios(
     squared = jnp.maximum(norms[:, None] + norms[None, :] - 2 * products[:, 1], 0)
     mean_squared = 2 * jnp.sum(norms) / (b - 1)  # over ordered pairs of distinct images
     ratios = (along / (squared + epsilon * mean_squared + 1e-12)) ** 2
-    return jnp.where(jnp.asarray(np.eye(b, dtype=bool)), 0, ratios)
+    return jnp.where(same_image(b), 0, ratios)
 
 
 def directional_loss(

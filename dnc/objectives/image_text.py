@@ -6,13 +6,12 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.normalization import at_least_float32 as exact_type
 from dnc.models.text import TextTransformer
-from dnc.objectives.base import Batch, at_least_float32
+from dnc.objectives.base import Batch, at_least_float32, same_image
 from dnc.objectives.simclr import normalize
 from dnc.types import Array, Bool, Float, Int
 
@@ -22,8 +21,7 @@ def cosines(images: Float[Array, "b p"], texts: Float[Array, "b p"]) -> tuple[Fl
     if images.shape[0] < 2:
         raise ValueError(f"a contrastive loss needs at least 2 examples in the batch, not {images.shape[0]}")
     first, second = normalize(at_least_float32(images)), normalize(at_least_float32(texts))
-    pairs = jnp.asarray(np.eye(images.shape[0], dtype=bool))  # a constant, which every device holds
-    return jnp.dot(first, second.T, precision="highest"), pairs
+    return jnp.dot(first, second.T, precision="highest"), same_image(images.shape[0])
 
 
 def matching_metrics(images: Float[Array, "b p"], texts: Float[Array, "b p"]) -> dict[str, Float[Array, ""]]:

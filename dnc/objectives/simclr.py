@@ -5,12 +5,11 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from dnc.models.encoder import Encoder
 from dnc.models.heads import normalize
-from dnc.objectives.base import Batch, Network, at_least_float32
+from dnc.objectives.base import Batch, Network, at_least_float32, same_image
 from dnc.types import Array, Float, Key
 
 
@@ -28,9 +27,7 @@ def similarities(
     anchors = z.reshape(-1, z.shape[-1])
     # "highest": the product is bfloat16 by default on accelerators, and temperature 0.1 multiplies its error by ten
     pairwise = jnp.dot(anchors, anchors.T, precision="highest")
-    # A constant, which every device holds: numbers made on the devices would be split over them and gathered again.
-    example = jnp.asarray(np.arange(len(anchors), dtype=np.int32) // 2)
-    return jnp.repeat(positive, 2), jnp.where(example[:, None] == example[None, :], -jnp.inf, pairwise)
+    return jnp.repeat(positive, 2), jnp.where(same_image(first.shape[0], views=2), -jnp.inf, pairwise)
 
 
 def nt_xent(

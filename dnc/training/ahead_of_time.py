@@ -140,7 +140,7 @@ def compiled_program(name: str, lowered: jax.stages.Lowered, chips: int) -> Prog
 
 _COLLECTIVE = re.compile(
     r"= (?P<result>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
-    r"(?P<start>-start)?\("
+    r"(?P<start>-start)?\((?:.*?channel_id=(?P<channel>\d+))?"
 )
 _ARRAY = re.compile(r"([a-z]+)(\d*)[a-z\d]*\[([\d,]*)\]")
 
@@ -148,10 +148,15 @@ _ARRAY = re.compile(r"([a-z]+)(\d*)[a-z\d]*\[([\d,]*)\]")
 def collectives(program: str) -> dict[str, tuple[int, int]]:
     """Kind -> (count, bytes of the results) of the collectives in the text of a compiled program.
 
-    The start of an asynchronous gather or permutation names its input too: the largest array is the result.
+    The start of an asynchronous gather or permutation names its input too: the largest array is the result. One that
+    the compiler hides behind several computations stands in each of them, on one channel, and counts once.
     """
     found: dict[str, tuple[int, int]] = {}
+    channels: set[str] = set()
     for match in _COLLECTIVE.finditer(program):
+        if match["channel"] in channels:
+            continue
+        channels |= {match["channel"]} - {None}
         sizes = [_bytes(*array.groups()) for array in _ARRAY.finditer(match["result"])]
         whole = match["kind"] in ("all-reduce", "all-to-all") or not match["start"]
         count, size = found.get(match["kind"], (0, 0))

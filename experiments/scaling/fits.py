@@ -1,9 +1,10 @@
-"""Does every ImageNet config fit into a TPU slice? Its training step, compiled for the slice on this machine.
+"""Does every published recipe fit into a TPU slice? Its training step, compiled for the slice on this machine.
 
 JAX_PLATFORMS=cpu python -m experiments.scaling.fits --output=experiments/results/scaling     # needs dnc[tpu]
 
-Black images stand for ImageNet: the program does not depend on them. Memory, operations and collectives are those of
-the compiled step, per chip; times are rooflines. Continues where it stopped; writes fits.json and fits.md.
+Black images stand for ImageNet and for pairs of images and captions: the program does not depend on them. Memory,
+operations and collectives are those of the compiled step, per chip; times are rooflines. Continues where it stopped;
+writes fits.json and fits.md.
 """
 
 import importlib
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 from absl import app, flags
 from jax.sharding import Mesh
+from PIL import Image
 
 from dnc.training import ahead_of_time
 from dnc.training.build import build
@@ -24,7 +26,8 @@ from dnc.training.build import build
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of fits.json and fits.md.", required=True)
 _SLICE = flags.DEFINE_string("slice", "v5e:16x16", "TPUs to compile for.")
 
-CONFIGS = ("simclr", "vicreg", "mae", "dino", "ijepa")
+IMAGENET = ("simclr_imagenet", "vicreg_imagenet", "mae_imagenet", "dino_imagenet", "ijepa_imagenet")
+PAIRS = ("clip_pairs", "siglip_pairs")
 IMAGES, SIDE, CANVAS = 8192, 224, 256
 
 
@@ -37,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "fits.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    for name in CONFIGS:
+    for name in IMAGENET + PAIRS:
         if any(row["config"] == name and row["slice"] == _SLICE.value for row in rows):
             continue
         program, batch_size = _compiled(name, mesh)
@@ -59,15 +62,36 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _compiled(name: str, mesh: Mesh) -> tuple[ahead_of_time.Program, int]:
-    config: Any = importlib.import_module(f"configs.{name}_imagenet").get_config()
+    config: Any = importlib.import_module(f"configs.{name}").get_config()
     with tempfile.TemporaryDirectory() as folder:
-        black = pathlib.Path(folder) / "black.npz"  # one pixel each: stretched to the canvas when they are read
-        np.savez(black, images=np.zeros((IMAGES, 1, 1, 3), np.uint8), labels=np.arange(IMAGES) % 2)
-        augmentation = config.data.augmentation
-        config.data = dict(
-            name="npz", train=str(black), test_per_class=8, image_size=SIDE, canvas=CANVAS, augmentation=augmentation
-        )
+        data = _pairs(pathlib.Path(folder), config.train.batch_size) if name in PAIRS else _images(pathlib.Path(folder))
+        config.data = {**config.data, **data} if name in PAIRS else {**data, "augmentation": config.data.augmentation}
         return ahead_of_time.step_program(build(config), mesh), config.train.batch_size
+
+
+def _images(folder: pathlib.Path) -> dict[str, Any]:
+    """An ImageNet of black images: one pixel each, stretched to the canvas when they are read."""
+    np.savez(folder / "black.npz", images=np.zeros((IMAGES, 1, 1, 3), np.uint8), labels=np.arange(IMAGES) % 2)
+    return dict(name="npz", train=str(folder / "black.npz"), test_per_class=8, image_size=SIDE, canvas=CANVAS)
+
+
+def _pairs(folder: pathlib.Path, count: int) -> dict[str, Any]:
+    """So many pairs of a black image and a caption, files that are links to one, and two classes to measure on."""
+    Image.new("RGB", (1, 1)).save(black := folder / "black.png")
+    files = {"train": [f"{i}.png" for i in range(count)]}
+    files |= {f"test/{name}": [f"{i}.png" for i in range(8)] for name in ("one", "other")}
+    for place, names in files.items():
+        (folder / place).mkdir(parents=True)
+        for name in names:
+            (folder / place / name).symlink_to(black)
+    rows = ["path,caption", *(f"{name},black" for name in files["train"])]
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n")
+    return dict(
+        train=str(folder / "train"),
+        train_table=str(folder / "captions.csv"),
+        test=str(folder / "test"),
+        held_out_examples=None,
+    )
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
@@ -77,8 +101,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         kinds = ", ".join(f"{kind} {size:,.1f}" for kind, size in row["collectives_mb"].items())
         numbers = [f"{row['batch_size']:,}", f"{row['memory_gb']:.2f}", f"{row['chip_gb']:.0f}", f"{row['gflop']:,.1f}"]
         lines.append(
-            f"| `{row['config']}_imagenet` | {row['slice']} | {' | '.join(numbers)} | {kinds} | "
-            f"{row['estimate_ms']:,.1f} |"
+            f"| `{row['config']}` | {row['slice']} | {' | '.join(numbers)} | {kinds} | {row['estimate_ms']:,.1f} |"
         )
     return "\n".join([*lines, "", "The compiled training step, per chip; the estimate is a roofline.", ""])
 

@@ -31,6 +31,13 @@ def test_collectives_are_counted_by_kind_with_the_bytes_of_their_results():
     }
 
 
+def test_a_collective_in_pieces_behind_several_computations_counts_once():
+    piece = "  %ag.{} = f32[32,2]{{1,0}} all-gather(%y), channel_id={}, dimensions={{0}}\n"
+    assert collectives("".join(piece.format(i, channel) for i, channel in enumerate((1, 1, 1, 12)))) == {
+        "all-gather": (2, 2 * 4 * 32 * 2)
+    }
+
+
 def test_a_ring_sends_twice_for_a_sum_and_once_for_a_gather():
     program = Program(
         "p", 4, 0, 0, 1e12, 1e9, {"all-reduce": (1, 100), "all-gather": (1, 40), "reduce-scatter": (1, 10)}

@@ -10,6 +10,7 @@ each reads its share of the images.
 """
 
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +45,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     if bool(_WORKDIR.value) == bool(_PRETRAINED.value):
         raise app.UsageError("give --workdir, the folder of a run of dnc.train, or --pretrained: one of the two")
+    if _WORKDIR.value and (_FEATURES.present or _PRECISION.present):
+        raise app.UsageError("--features and --precision are of a published encoder, not of a run")
     if _PRETRAINED.value and not _IMAGES.value:
         raise app.UsageError("--images is missing: what to embed")
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
@@ -63,17 +66,27 @@ def main(argv: Sequence[str]) -> None:
             own if source is None else source,
             output,
             mesh,
-            title=_IMAGES.value or "the run's held-out images",
+            title=_title(),
             dtype=_DTYPE.value,
             shard_size=_SHARD_SIZE.value,
             broken=BrokenFiles(_BROKEN.value),
         )
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on after the last whole shard", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     if distributed.is_lead():
         print(f"{output}: {made.readable:,} features of dimension {made.dimension} from {remark}")
         if made.readable < made.images:
-            print(f"{made.images - made.readable} of {made.images} images could not be read: see above.")
+            print(f"{made.images - made.readable} of {made.images} images could not be read and are left out.")
+
+
+def _title() -> str:
+    """The images, as features are recorded to be of them."""
+    if not _IMAGES.value:
+        return "the run's held-out images"
+    return f"{_IMAGES.value} below {_ROOT.value}" if _ROOT.value else str(_IMAGES.value)
 
 
 def _of_run(mesh: Any) -> tuple[Any, Any, str]:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,6 +30,7 @@ from dnc.types import Array, Float, UInt8
 AT_ONCE = 576  # images, over all devices
 RECORD = "embedding.json"  # beside the shards: what they are the features of
 DTYPES = ("float32", "float16")
+OTHER_FILES = (".csv", ".npy", ".parquet", ".safetensors")
 
 Fetch = Callable[[int], UInt8[np.ndarray, "h w 3"] | None]
 Encode = Callable[[UInt8[Array, "b h w 3"]], Float[Array, "b d"]]
@@ -63,7 +65,12 @@ def published_encoder(pretrained: Pretrained, mesh: Mesh) -> ImageEncoder:
         return encoder(pretrained.preprocessing.standardise(images), train=False)
 
     precision = str(jnp.dtype(pretrained.encoder.dtype))
-    identity = {"pretrained": pretrained.name, "features": pretrained.features, "precision": precision}
+    identity = {
+        "pretrained": pretrained.name,
+        "files": _digest(map(_of_file, pretrained.files)),
+        "features": pretrained.features,
+        "precision": precision,
+    }
     return ImageEncoder(prepare, functools.partial(encode, state), pretrained.preprocessing.size, identity)
 
 
@@ -159,6 +166,8 @@ def embed(
         raise ValueError(f"dtype={dtype!r}: choose {' or '.join(DTYPES)}")
     if shard_size < 1:
         raise ValueError(f"shard_size={shard_size}: give 1 or more")
+    if output.suffix in OTHER_FILES:
+        raise ValueError(f"output={output}: features are written to a file that ends in .npz, or to a folder of shards")
     ledger = BrokenFiles() if broken is None else broken
 
     def fetch(row: int) -> np.ndarray | None:
@@ -172,7 +181,8 @@ def embed(
     starts = range(0, len(source), shard_size)
     files = [folder / f"features-{index:05d}-of-{len(starts):05d}.npz" for index in range(len(starts))]
     identity = dict(encoder.identity)
-    _claim(folder, dict(encoder=identity, images=title, count=len(source), dtype=dtype, shard_size=shard_size))
+    record = dict(encoder=identity, images=title, count=len(source), names_and_labels=_contents(source))
+    _claim(folder, record | dict(dtype=dtype, shard_size=shard_size))
 
     shapes = []
     with tqdm(total=len(source), unit=" images", disable=None) as bar:
@@ -190,6 +200,8 @@ def embed(
             shapes.append(shape)
             distributed.wait_for_all(file.name)
     if not sum(n for n, _ in shapes):
+        if distributed.is_lead():
+            shutil.rmtree(folder)
         raise ValueError(f"none of the {len(source)} images of {title} can be read")
     if folder != output:
         _join(files, output)
@@ -216,6 +228,22 @@ def _claim(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
     if differing := [key for key, value in record.items() if theirs.get(key) != value]:
         changes = "; ".join(f"{key} was {theirs.get(key)} and is now {record[key]}" for key in differing)
         raise ValueError(f"output={folder} holds other features: {changes}. Choose a new --output.")
+
+
+def _contents(source: ImageSource) -> str:
+    """A digest of the images' names, labels and class names; not of their pixels."""
+    names = [source.name(row) for row in range(len(source))]
+    labels = {task: [np.asarray(source.labels[task]).tolist(), *names] for task, names in source.class_names.items()}
+    return _digest([json.dumps([names, labels]).encode()])
+
+
+def _of_file(path: pathlib.Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def _shape(file: pathlib.Path) -> tuple[int, ...] | None:

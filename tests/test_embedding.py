@@ -17,7 +17,7 @@ from dnc import distributed
 from dnc.data.broken import BrokenFiles
 from dnc.data.decode import BrokenImageError
 from dnc.data.sources import ArrayImages
-from dnc.embedding import AT_ONCE, ImageEncoder, embed
+from dnc.embedding import AT_ONCE, ImageEncoder, embed, published_encoder
 from dnc.feature_files import read_features
 
 N = 700  # more than one batch
@@ -38,6 +38,10 @@ class Partly(ArrayImages):
 def images(n=N, broken=()):
     pixels = np.random.default_rng(0).integers(0, 256, (n, 4, 4, 3), np.uint8)
     return Partly(pixels, {"class": np.arange(n) % 3}, {"class": ["a", "b", "c"]}, broken=broken)
+
+
+def relabelled(source):
+    return dataclasses.replace(source, labels={"class": np.roll(source.labels["class"], 1)})
 
 
 def encoder(scale=1.0, name="one"):
@@ -109,9 +113,11 @@ def test_part_of_the_shards_is_not_analyzed(tmp_path):
     [
         (dict(made=encoder(name="two")[0]), "encoder was {'name': 'one'} and is now {'name': 'two'}"),
         (dict(source=images(8)), "count was 700 and is now 8"),
+        (dict(source=relabelled(images())), "names_and_labels was"),
+        (dict(source=dataclasses.replace(images(), labels={}, class_names={})), "names_and_labels was"),
         (dict(dtype="float16"), "dtype was float32 and is now float16"),
     ],
-    ids=["encoder", "images", "dtype"],
+    ids=["encoder", "images", "labels", "no labels", "dtype"],
 )
 def test_features_of_something_else_are_not_continued(tmp_path, changes, message):
     run(tmp_path / "out")
@@ -140,8 +146,14 @@ def test_broken_images_are_left_out_and_named_once(tmp_path, capsys):
     assert len(named) == 3
     with pytest.raises(BrokenImageError, match="image 0"):
         run(tmp_path / "y.npz", source, broken=BrokenFiles("raise"))
+
+
+@pytest.mark.parametrize("name", ["z", "z.npz"])
+def test_images_that_cannot_be_read_can_be_repaired(tmp_path, name):
     with pytest.raises(ValueError, match="none of the 3 images of toy can be read"):
-        run(tmp_path / "z", images(3, broken=(0, 1, 2)))
+        run(tmp_path / name, images(3, broken=(0, 1, 2)))
+    assert list(tmp_path.iterdir()) == []
+    assert run(tmp_path / name, images(3)).readable == 3
 
 
 def test_float16_is_rounded_and_refused_where_it_overflows(tmp_path):
@@ -155,13 +167,32 @@ def test_float16_is_rounded_and_refused_where_it_overflows(tmp_path):
 
 def test_the_record_says_what_the_features_are_of(tmp_path):
     run(tmp_path / "out", shard_size=300)
-    assert json.loads((tmp_path / "out" / "embedding.json").read_text()) == {
+    record = json.loads((tmp_path / "out" / "embedding.json").read_text())
+    assert re.fullmatch("[0-9a-f]{16}", record.pop("names_and_labels"))
+    assert record == {
         "encoder": {"name": "one"},
         "images": "toy",
         "count": N,
         "dtype": "float32",
         "shard_size": 300,
     }
+
+
+def test_the_weights_are_part_of_what_is_recorded(tmp_path):
+    """Other weights, or another preparation, in the folder of the same name: no shard of theirs is mixed in."""
+    mesh = distributed.make_mesh(devices=jax.devices()[:1])
+
+    def identity():
+        return dict(published_encoder(dnc.load_pretrained(tmp_path), mesh).identity)
+
+    random_dinov2(tmp_path)
+    first = identity()
+    assert first == identity()
+    settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings | {"crop_size": 14}))
+    prepared_otherwise = identity()
+    random_dinov2(tmp_path)
+    assert len({one["files"] for one in (first, prepared_otherwise, identity())}) == 3
 
 
 @pytest.mark.parametrize(("option", "value"), [("dtype", "int8"), ("shard_size", 0)])
@@ -171,15 +202,22 @@ def test_options_are_checked_first(tmp_path, option, value):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_published_encoder_embeds_with_its_own_preparation(tmp_path):
-    """Random weights that transformers wrote; odd-sized images; the command line."""
+def test_a_file_that_is_not_npz_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"x\.npy: features are written to a file that ends in \.npz, or to a folder"):
+        run(tmp_path / "x.npy")
+
+
+def random_dinov2(folder):
     from transformers import Dinov2Config, Dinov2Model
 
-    Dinov2Model(Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(
-        tmp_path / "x"
-    )
+    Dinov2Model(Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(folder)
     settings = dict(image_processor_type="BitImageProcessor", size={"shortest_edge": 32}, crop_size=28)
-    (tmp_path / "x/preprocessor_config.json").write_text(json.dumps(settings))
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+
+
+def test_a_published_encoder_embeds_with_its_own_preparation(tmp_path):
+    """Random weights that transformers wrote; odd-sized images; the command line."""
+    random_dinov2(tmp_path / "x")
     rng = np.random.default_rng(0)
     for index in range(6):
         folder = tmp_path / "photos" / "ab"[index % 2]

@@ -129,7 +129,7 @@ def _class_folders(root: pathlib.Path, paths: Sequence[str], tasks: Sequence[str
     if loose:
         raise ValueError(
             f"root={root} holds {len(loose)} images, the first is {loose[0]}, beside {len(paths) - len(loose)} in "
-            "folders: move them into class folders, or give tasks=() to use all without labels"
+            "folders: move them into class folders, or give tasks=() (--nolabels) to use all without labels"
         )
     classes = [path.split("/", 1)[0] for path in paths]
     folders = {x.name for x in root.iterdir() if x.is_dir() and not x.name.startswith(".")}
@@ -138,7 +138,7 @@ def _class_folders(root: pathlib.Path, paths: Sequence[str], tasks: Sequence[str
     if len(set(classes)) == 1:
         raise ValueError(
             f"root={root} has the one class folder {classes[0]!r}, and collapse is measured between two or more: give "
-            f"root={root / classes[0]}, or tasks=() to use the images without labels"
+            f"{root / classes[0]}, or tasks=() (--nolabels), to use the images without labels"
         )
     return {"class": classes}
 

@@ -63,7 +63,7 @@ class ImageTraining:
         if sizes:
             raise ValueError(
                 f"image_size={self.image_size}, but the augmentation makes views of {sizes.pop()} pixels: set "
-                f"augmentation.size={self.side} too, or leave image_size out"
+                f"augmentation.size={self.side} in the config file too, or leave image_size out"
             )
         size = len(self._held_out_rows) * self.side**2 * 3
         if size > MAX_HELD_OUT_BYTES:
@@ -115,6 +115,10 @@ class ImageTraining:
         """Centre crops of the test images (see `held_out_examples`), and their labels."""
         return self._centre_crops(self.test, self._held_out_rows)
 
+    def held_out_labels(self) -> Mapping[str, np.ndarray]:
+        """The labels of `held_out`, broken images included; none is decoded."""
+        return {task: np.asarray(values)[self._held_out_rows] for task, values in self.test.labels.items()}
+
     def held_out_images(self) -> ImageSource:
         """The test images of `held_out`, uncut."""
         return Subset(self.test, self._held_out_rows)
@@ -136,7 +140,10 @@ class ImageTraining:
     @cached_property
     def _held_out_rows(self) -> np.ndarray:
         n = len(self.test)
-        return balanced_rows(self.test.labels, n, n if self.held_out_examples is None else self.held_out_examples)
+        count = n if self.held_out_examples is None else self.held_out_examples
+        if not 1 <= count <= n:
+            raise ValueError(f"data.held_out_examples={count}: there are {n} held-out images, give at most {n} or None")
+        return balanced_rows(self.test.labels, n, count)
 
     def _example(self, index: int) -> dict[str, Any]:
         for row in ((index + skipped) % len(self.train) for skipped in range(len(self.train))):

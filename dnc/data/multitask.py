@@ -251,7 +251,7 @@ class MultitaskImages:
 
     def held_out(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The full factorial of the factors as uint8 pictures [n, s, s, 3] and their labels."""
-        factors = factorial(self.held_out_renders)
+        factors = self.held_out_labels()
         labels = {name: jnp.asarray(values) for name, values in factors.items()}
         total = len(factors["color"])
         keys = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), self.num_examples), total)
@@ -263,6 +263,10 @@ class MultitaskImages:
             for block in (slice(start, start + cells) for start in range(0, total, cells))
         ]
         return np.concatenate(images), factors
+
+    def held_out_labels(self) -> dict[str, np.ndarray]:
+        """The labels of `held_out`."""
+        return factorial(self.held_out_renders)
 
     def held_out_images(self) -> ArrayImages:
         """The same as a source."""

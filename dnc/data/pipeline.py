@@ -40,6 +40,10 @@ class TrainingData(Protocol):
         """Evaluation images, uint8 [n, h, w, 3], and labels [n] for each labeling."""
         ...
 
+    def held_out_labels(self) -> Mapping[str, np.ndarray]:
+        """The labels of `held_out`, without an image being read."""
+        ...
+
     def held_out_images(self) -> ImageSource:
         """The evaluation images as they come, before anything is cut or resized."""
         ...

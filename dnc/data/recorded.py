@@ -29,6 +29,9 @@ class RecordedData:
     def held_out(self) -> NoReturn:
         self._absent()
 
+    def held_out_labels(self) -> NoReturn:
+        self._absent()
+
     def held_out_images(self) -> NoReturn:
         self._absent()
 

@@ -89,7 +89,10 @@ def _path_column(name: str, columns: Mapping[str, list[str]], given: str | None)
     found = [column for column in PATH_COLUMNS if column in columns]
     if len(found) != 1:
         which = f"several that may hold the paths ({', '.join(found)})" if found else "none called like a path"
-        raise ValueError(f"table {name} has the columns {', '.join(columns)}, {which}: name it in path_column")
+        raise ValueError(
+            f"table {name} has the columns {', '.join(columns)}, {which}: call it "
+            f"{' or '.join(PATH_COLUMNS[:2])}, or name it in path_column"
+        )
     return found[0]
 
 

@@ -101,7 +101,9 @@ def architecture(
     settings = {**vit_settings(family, config), **FAMILIES[family].features[features]}
     parameters = vit_parameters(tensors, settings.get("class_token", True))
     if features == "projected":
-        settings["projection"] = parameters["projection.kernel"].shape[1] if "projection.kernel" in parameters else 1
+        if "projection.kernel" not in parameters:
+            raise ValueError("features='projected': this checkpoint has no projection, choose features='pooled'")
+        settings["projection"] = parameters["projection.kernel"].shape[1]
     encoder = nnx.eval_shape(lambda: ViT(**settings, dtype=dtype, rngs=nnx.Rngs(0)))
     return Architecture(encoder, parameters, _matches(VIT_IGNORED), family, features)
 

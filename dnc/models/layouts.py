@@ -127,7 +127,10 @@ def _prefix(anchor: str, tensors: Mapping[str, Tensor]) -> str:
     """What stands before the names of the one encoder among the tensors."""
     found = {m[1] or "" for name in tensors if (m := re.fullmatch(rf"(.*\.)?{anchor}", name))}
     if not found:
-        raise ValueError(f"no tensor has the name {anchor.replace(chr(92), '')}: this is no encoder of a known layout")
+        raise ValueError(
+            f"no tensor has the name {anchor.replace(chr(92), '')}: this is no encoder of a known layout. Without "
+            "config.json beside them, weights are taken for a ResNet's: copy the checkpoint's config.json too"
+        )
     if len(found) > 1:
         raise ValueError(f"the file holds {len(found)} encoders, {sorted(found)}: keep the tensors of one")
     return found.pop()

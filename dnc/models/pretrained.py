@@ -22,6 +22,10 @@ from dnc.models.preprocessing import Preprocessing
 from dnc.models.tensors import Tensor, filled, read_tensors
 
 DOWNLOADED = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+PICKLES = (
+    "pickled weights (.bin, .pth) are not read: convert them once with PyTorch, `model.save_pretrained(folder)` of "
+    "transformers or `safetensors.torch.save_file(state_dict, path)`"
+)
 SIMCLR = dict(resample=3, image_mean=(0.0,) * 3, image_std=(1.0,) * 3)
 
 
@@ -30,7 +34,7 @@ class Pretrained:
     """A published encoder, how its authors prepare images for it, and which of its features it gives.
 
     encoder: standardised images [b, h, w, c] to float32 [b, d]. features: see `load_pretrained`.
-    family: model_type of the Hub without "_vision_model". name: what was asked for.
+    family: model_type of the Hub without "_vision_model". name: what was asked for. files: all that was read.
     """
 
     encoder: Encoder
@@ -38,6 +42,7 @@ class Pretrained:
     features: str
     family: str
     name: str
+    files: Sequence[pathlib.Path]
 
 
 def load_pretrained(
@@ -78,13 +83,19 @@ def load_pretrained(
     path = pathlib.Path(name).expanduser()
     if not path.exists():
         path = _downloaded(name)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(f"{path} is no .safetensors file, and {PICKLES}")
     folder = path.parent if path.is_file() else path
-    tensors = read_tensors([path] if path.is_file() else _weights(folder))
-    config = _json(folder / "config.json")
-    found = architecture(config, tensors, features, dtype)
-    prepare = _preprocessing(folder, found.family, config or {}, tensors)
-    encoder = filled(found.encoder, found.parameters, found.ignored, shardings)
-    return Pretrained(encoder, prepare, found.features, found.family, name)
+    weights = [path] if path.is_file() else _weights(folder)
+    tensors, config = read_tensors(weights), _json(folder / "config.json")
+    try:
+        found = architecture(config, tensors, features, dtype)
+        prepare = _preprocessing(folder, found.family, config or {}, tensors)
+        encoder = filled(found.encoder, found.parameters, found.ignored, shardings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    settings = [folder / name for name in ("config.json", "preprocessor_config.json") if (folder / name).exists()]
+    return Pretrained(encoder, prepare, found.features, found.family, name, [*weights, *settings])
 
 
 def _downloaded(name: str) -> pathlib.Path:
@@ -111,10 +122,7 @@ def _weights(folder: pathlib.Path) -> Sequence[pathlib.Path]:
     if folder / "model.safetensors" in files:
         return [folder / "model.safetensors"]
     if not files:
-        raise FileNotFoundError(
-            f"{folder} holds no .safetensors file, and pickled weights (.bin, .pth) are not read: convert them once "
-            "with PyTorch, `model.save_pretrained(folder, safe_serialization=True)` or `safetensors.torch.save_file`"
-        )
+        raise FileNotFoundError(f"{folder} holds no .safetensors file, and {PICKLES}")
     if len(files) > 1:
         raise ValueError(f"{folder} holds {[file.name for file in files]}: pass the path of one")
     return files

@@ -103,14 +103,24 @@ class ImageText:
         )
         return ImageTextNetwork(encoder, text, self.features, scale=self.scale, bias=self.biased, rngs=rngs)
 
-    def embeddings(
-        self, network: ImageTextNetwork, batch: Batch
-    ) -> tuple[Float[Array, "b p"], Float[Array, "b p"], dict[str, Float[Array, ""]]]:
-        """Projections of the first views and of the captions, and metrics of them. Labels are not looked at."""
-        if "tokens" not in batch:
+    def captions(self, batch: Batch) -> Int[Array, "b t"]:
+        """The batch's captions as tokens; raises ValueError where there are none, or of another length."""
+        tokens = batch.get("tokens")
+        if tokens is None:
             raise ValueError(
                 "the batch has no captions (tokens): set data.captions, to True for the multitask images, to the "
                 "caption column of a table of image files"
             )
-        images, texts = network(batch["views"][0], batch["tokens"], train=True)
+        if tokens.shape[1] != self.context_length:
+            raise ValueError(
+                f"captions have {tokens.shape[1]} tokens and the text Transformer {self.context_length} positions: set "
+                "data.context_length and objective.context_length to the same"
+            )
+        return tokens
+
+    def embeddings(
+        self, network: ImageTextNetwork, batch: Batch
+    ) -> tuple[Float[Array, "b p"], Float[Array, "b p"], dict[str, Float[Array, ""]]]:
+        """Projections of the first views and of the captions, and metrics of them. Labels are not looked at."""
+        images, texts = network(batch["views"][0], self.captions(batch), train=True)
         return images, texts, jax.lax.stop_gradient(matching_metrics(images, texts))

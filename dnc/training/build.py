@@ -145,7 +145,7 @@ def make_encoder(config: Config) -> Callable[..., Encoder]:
         raise ValueError(f"model.name={name!r} is not known: {hint(name, MODELS)}")
     _check_known("model", name, options, _parameters(MODELS[name].__init__) - {"self", "rngs"})
     sizes = PRESETS.get(name, {})
-    return partial(MODELS[name], **sizes | options | {"dtype": jnp.dtype(options["dtype"])})
+    return partial(MODELS[name], **sizes | options | {"dtype": jnp.dtype(options.get("dtype", "float32"))})
 
 
 def make_objective(config: Config) -> Objective:

@@ -19,6 +19,7 @@ from dnc.analysis import Analysis, analyze
 from dnc.data.contact_sheet import save_contact_sheet
 from dnc.data.pipeline import Reading, batches
 from dnc.objectives import OnlineProbe
+from dnc.objectives.image_text import ImageText
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
@@ -68,6 +69,9 @@ def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Training:
         raise ValueError(
             f"measure.train_examples={config.measure.train_examples}: the training images have no labels; set it to 0"
         )
+    if isinstance(training.objective, OnlineProbe) and example.get("labels") == {}:
+        raise ValueError("probe.online=True learns from labels, and the training images have none: set it to False")
+    _check_shots(training)
     distributed.check_divisible(mesh, config.train.batch_size, config.train.accumulate)
     refuse_other_config(workdir, config)
     _check_views(training)
@@ -279,11 +283,28 @@ class _Run:
         return analysis
 
 
+def _check_shots(training: Training) -> None:
+    """Every class needs one held-out image more than there are shots."""
+    most = max(training.config.measure.shots, default=0)
+    for task, labels in training.data.held_out_labels().items():
+        names = training.data.class_names[task]
+        counts = np.bincount(labels, minlength=len(names))
+        if (least := int(counts.min())) <= most:
+            raise ValueError(
+                f"measure.shots={tuple(training.config.measure.shots)}: {most} shots need {most + 1} held-out images "
+                f"of every class, and {names[int(counts.argmin())]!r} of task {task!r} has {least}: give shots of at "
+                f"most {least - 1}, or hold out more images"
+            )
+
+
 def _check_views(training: Training) -> None:
-    """Two views of an example must differ, or the objective is trivial."""
-    size, once = training.config.train.batch_size, Reading(prefetch=1)
+    """Two views of an example must differ, or the objective is trivial; captions must be as long as it says."""
+    size, once, key = training.config.train.batch_size, Reading(prefetch=1), root_key(training.config)
     _, batch = next(batches(training.data.source(), size, training.config.seed, reading=once))
-    if float(views_difference(training.data.make_views, batch, root_key(training.config))) == 0.0:
+    objective = training.objective.objective if isinstance(training.objective, OnlineProbe) else training.objective
+    if isinstance(objective, ImageText):
+        objective.captions(jax.eval_shape(training.data.make_views, batch, key))
+    if float(views_difference(training.data.make_views, batch, key)) == 0.0:
         raise ValueError("The two views of every example are the same picture: turn on augmentation or views='render'.")
 
 

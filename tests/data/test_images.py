@@ -115,7 +115,7 @@ def test_held_out_examples_are_balanced_and_always_the_same():
         ({"test": ArrayImages(arrays().images, {}, {})}, "other classes, in class"),
         ({"test": ArrayImages(arrays().images, {"class": np.zeros(12, int)}, {"class": ["0", "1"]})}, "such as '1'"),
         ({"held_out_examples": 1}, "1 classes of task 'class' have no held-out image"),
-        ({"held_out_examples": 100}, "100 of 12 images"),
+        ({"held_out_examples": 100}, "held_out_examples=100: there are 12"),
         ({"image_size": 0}, "image_size=0"),
         ({"canvas": -3}, "canvas=-3"),
         (

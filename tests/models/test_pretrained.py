@@ -228,15 +228,17 @@ def test_unknown_features_are_refused(checkpoint):
 
 def test_a_clip_tower_without_projection_cannot_project(tmp_path):
     save_random("CLIPVisionModel", tmp_path)
-    with pytest.raises(ValueError, match=r"missing: projection\.kernel"):
+    with pytest.raises(ValueError, match=r"this checkpoint has no projection, choose features='pooled'"):
         load_pretrained(tmp_path, features="projected")
 
 
 def test_pickled_weights_are_refused_and_how_to_convert_them_said(checkpoint, tmp_path):
     shutil.copy(checkpoint / "config.json", tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"model\.save_pretrained\(folder, safe_serialization=True\)"):
+    with pytest.raises(FileNotFoundError, match=r"convert them once with PyTorch"):
         load_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin is no \.safetensors file, and pickled weights"):
+        load_pretrained(tmp_path / "pytorch_model.bin")
 
 
 def test_broken_and_missing_files_are_named(changed, tmp_path):

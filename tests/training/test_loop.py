@@ -150,20 +150,47 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, o
 
 
 @pytest.mark.parametrize(
-    ("class_names", "message"),
-    [({}, "held-out images have no labels"), ({"class": ("a", "b")}, "train_examples=9: the training images have no")],
+    ("class_names", "changes", "message"),
+    [
+        ({}, {}, "held-out images have no labels"),
+        ({"class": ("a", "b")}, {"measure.train_examples": 9}, "train_examples=9: the training images have no labels"),
+        ({"class": ("a", "b")}, {"probe.online": True}, "online=True learns from labels, and the training images have"),
+    ],
 )
-def test_collapse_cannot_be_measured_without_labels(class_names, message, tmp_path, monkeypatch, one_device):
+def test_labels_that_are_missing_are_named(class_names, changes, message, tmp_path, monkeypatch, one_device):
     class Unlabelled(MultitaskImages):
         def source(self):
             return [{"index": 0, "labels": {}}]
 
     Unlabelled.class_names = class_names
     config = tiny.get_config()
-    config.measure.train_examples = 9
+    config.update_from_flattened_dict(changes)
     monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(build(config), data=Unlabelled()))
     with pytest.raises(ValueError, match=message):
         loop.prepare(config, epath.Path(tmp_path), one_device)
+
+
+CAPTIONED = {"name": "clip", "text_width": 8, "text_depth": 1, "text_heads": 1}
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        (
+            "measure",
+            {"shots": (1, 1000)},
+            r"1000 shots need 1001 held-out images of every class, and .* 'color'",
+        ),
+        ("objective", CAPTIONED | {"context_length": 32}, "captions have 64 tokens and the text Transformer 32"),
+    ],
+)
+def test_what_only_fails_later_is_refused_at_once(section, changes, message, tmp_path, one_device):
+    config = tiny.get_config().unlock()
+    config.data.captions = True
+    config[section] = changes if section == "objective" else config[section].to_dict() | changes
+    with pytest.raises(ValueError, match=message):
+        loop.train_and_evaluate(config, tmp_path / "run", one_device)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):

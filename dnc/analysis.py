@@ -241,7 +241,7 @@ def analyze(
     for task, values in labelings.items():
         codes, classes = validation.encode_labels(values, named.get(task), _title(task, labels))
         validation.check_same_length(len(array), len(codes), _title(task, labels))
-        validation.check_classes(codes, classes)
+        validation.check_classes(codes, classes, name=_title(task, labels))
         encoded[task] = codes, tuple(classes), _fitting_shots(shots, codes, classes, _title(task, labels))
     if superclasses is not None:
         if len(encoded) > 1:

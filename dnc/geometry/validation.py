@@ -59,15 +59,17 @@ def check_finite(features: np.ndarray) -> None:
         )
 
 
-def check_classes(codes: np.ndarray, names: Sequence[str], minimum: int = 2) -> None:
-    """At least two classes, and at least `minimum` samples in each."""
+def check_classes(codes: np.ndarray, names: Sequence[str], minimum: int = 2, name: str = "labels") -> None:
+    """At least two classes, and at least `minimum` samples in each. name: of the labels, for the error."""
     if len(names) < 2:
-        raise ValueError(f"labels hold one class ({names[0]!r}): collapse needs at least two")
+        raise ValueError(f"{name} hold one class ({names[0]!r}): collapse needs at least two")
     counts = np.bincount(codes, minlength=len(names))
     small = np.flatnonzero(counts < minimum)
     if small.size:
         listed = ", ".join(f"{names[c]!r} has {counts[c]}" for c in small[:5])
-        raise ValueError(f"every class needs at least {minimum} samples: class {listed}; drop it or add samples")
+        raise ValueError(
+            f"{name}: every class needs at least {minimum} samples: class {listed}; drop it or add samples"
+        )
 
 
 def encode_labels(

@@ -2,7 +2,8 @@
 
 python -m dnc.train --config=configs/ijepa_multitask.py --workdir=runs/ijepa_multitask
 
-Not measured. Sized for two CPU cores.
+Not measured at this size; four blocks of width 96 after 686 steps are in docs/results/seven-methods.md. Sized for two
+CPU cores.
 """
 
 from ml_collections import ConfigDict

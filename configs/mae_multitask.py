@@ -2,7 +2,8 @@
 
 python -m dnc.train --config=configs/mae_multitask.py --workdir=runs/mae_multitask
 
-Not measured. Sized for two CPU cores.
+Not measured at this size; four blocks of width 96 after 1,825 steps are in docs/results/seven-methods.md. Sized for two
+CPU cores.
 """
 
 from ml_collections import ConfigDict

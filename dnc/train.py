@@ -64,6 +64,18 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
     return interruption.INTERRUPTED if last is None else 0
 
 
+def _parsed(argv: Sequence[str]) -> list[str]:
+    """The flags, read; ml_collections has no error of its own for an override of what is not there."""
+    try:
+        return app.parse_flags_with_usage(list(argv))
+    except (AttributeError, KeyError) as error:
+        entry = str(error.args[0]).replace("\\n", ". ").replace("\\", "").strip("\"'")  # quoted twice
+        sys.exit(
+            f"error: --config has no entry {entry}: a flag overrides what the config file has; write a new entry into "
+            "the file"
+        )
+
+
 def _steps(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -74,4 +86,4 @@ def _steps(text: str | None) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parsed)

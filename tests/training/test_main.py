@@ -16,8 +16,16 @@ def train(*flags: str) -> subprocess.CompletedProcess:
 
 def test_a_misspelt_key_names_its_neighbour(tmp_path):
     result = train(f"--workdir={tmp_path}", "--config.train.bach_size=8")
-    assert result.returncode != 0
-    assert "batch_size" in result.stderr + result.stdout
+    assert result.returncode == 1
+    assert re.search('error: --config has no entry bach_size.*"batch_size"', result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_entry_that_the_file_lacks_is_one_line(tmp_path):
+    result = train(f"--workdir={tmp_path}", "--config.data.augmentation.size=8")
+    assert result.returncode == 1
+    assert re.search("error: --config has no entry size: .* write a new entry into the file", result.stderr)
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("flags", [[], ["--workdir=x", "surplus"]])

@@ -69,7 +69,7 @@ def _parsed(argv: Sequence[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(list(argv))
     except (AttributeError, KeyError) as error:
-        entry = str(error.args[0]).replace("\\n", ". ").replace("\\", "").replace("'", "")  # quoted twice
+        entry = str(error.args[0]).replace("\\n", ". ").replace("\\", "").replace("'", "").strip('"')  # quoted twice
         sys.exit(
             f"error: --config has no entry {entry}: a flag overrides what the config file has; write a new entry into "
             "the file"

@@ -3,9 +3,10 @@
 python -m dnc.train --config=configs/siglip_pairs.py --workdir=runs/siglip_pairs --multihost \
     --config.data.train=images --config.data.train_table=captions.parquet --config.data.test=imagenet/val
 
-Not run here: it is sized for a TPU pod slice. Data as for `clip_pairs`. As published: the loss, batch, b2, both
-Transformers' sizes, attention pooling, 9 billion pairs. Otherwise: Adam, not Adafactor; captions are 128 bytes at most;
-the loss's bias is that of the batch size (see `dnc.objectives.siglip`).
+Not run here: it is sized for a TPU pod slice. Data as for `clip_pairs`. As published: the loss, the batch, b2, both
+Transformers' sizes and attention pooling. Otherwise: the remaining settings of the optimizer, and the number of steps
+(9 billion pairs), are a choice to start from; captions are 128 bytes at most; the loss's bias is that of the batch size
+(see `dnc.objectives.siglip`).
 """
 
 from ml_collections import ConfigDict

@@ -6,10 +6,10 @@ python -m experiments.seven_methods --workdir=runs/seven_methods --output=experi
 
 Seven published methods, directional collapse as a loss, and supervision of one factor for reference, each as in its
 own config but for size and duration: methods that train a ResNet there share one ResNet, the same weights at step 0;
-the others a ViT, with the class token and positions each method needs. Minutes are spent in steps: how
-many is set once, from the pace of a few steps of each method measured on this machine, and kept in WORKDIR/plan.json;
-measuring and saving come on top. Complete runs are not trained again, interrupted ones go on. --steps=30 instead gives
-every method as many steps, to try them out.
+the others a ViT, with the class token and positions each method needs. Minutes are spent in steps: how many is set
+once, from the pace of a few steps of each method measured on this machine, and kept in WORKDIR/plan.json; measuring and
+saving come on top. Complete runs are not trained again, interrupted ones go on. --steps=30 instead gives every method
+as many steps, to try them out.
 
 All numbers come from the runs' measurements of held-out images. Writes seven_methods.json, .md and .svg.
 """

@@ -64,8 +64,10 @@ def main(argv: Sequence[str]) -> None:
 def _compiled(name: str, mesh: Mesh) -> tuple[ahead_of_time.Program, int]:
     config: Any = importlib.import_module(f"configs.{name}").get_config()
     with tempfile.TemporaryDirectory() as folder:
-        data = _pairs(pathlib.Path(folder), config.train.batch_size) if name in PAIRS else _images(pathlib.Path(folder))
-        config.data = {**config.data, **data} if name in PAIRS else {**data, "augmentation": config.data.augmentation}
+        if name in PAIRS:
+            config.data.update(_pairs(pathlib.Path(folder), config.train.batch_size))
+        else:
+            config.data = _images(pathlib.Path(folder)) | {"augmentation": config.data.augmentation}
         return ahead_of_time.step_program(build(config), mesh), config.train.batch_size
 
 
@@ -90,7 +92,7 @@ def _pairs(folder: pathlib.Path, count: int) -> dict[str, Any]:
         train=str(folder / "train"),
         train_table=str(folder / "captions.csv"),
         test=str(folder / "test"),
-        held_out_examples=None,
+        held_out_examples=16,
     )
 
 

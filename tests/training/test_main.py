@@ -54,6 +54,13 @@ def test_a_config_that_does_not_fit_is_one_line_and_claims_nothing(tmp_path, fla
     assert not (tmp_path / "run").exists()
 
 
+def test_settings_of_a_published_encoder_are_refused_for_a_run(tmp_path):
+    command = [sys.executable, "-m", "dnc.embed", f"--workdir={tmp_path}", "--precision=bfloat16", "--output=x.npz"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode != 0
+    assert "--features and --precision are of a published encoder, not of a run" in result.stdout + result.stderr
+
+
 def test_embedding_a_folder_without_a_run_is_one_line(tmp_path):
     command = [sys.executable, "-m", "dnc.embed", f"--workdir={tmp_path}", f"--output={tmp_path}/features.npz"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

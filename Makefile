@@ -33,7 +33,7 @@ help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -10
 
 quickstart: install
-	$(bin)/python -m dnc.train --config=configs/quickstart.py --workdir=$(WORKDIR)
+	$(bin)/python -m dnc train --config=configs/quickstart.py --workdir=$(WORKDIR)
 
 data: install
 	$(bin)/python -m experiments.prepare_data

@@ -1,6 +1,6 @@
 """CLIP on the multitask images and captions that name their factors: ResNet-18 of width 24, 4 text blocks of width 64.
 
-python -m dnc.train --config=configs/clip_multitask.py --workdir=runs/clip_multitask
+dnc train --config=configs/clip_multitask.py --workdir=runs/clip_multitask
 
 Not measured at this size; width 16 after 1,541 steps is in docs/results/seven-methods.md.
 """

@@ -1,6 +1,6 @@
 """CLIP on a table of images and captions: ViT-B/16 at 224 pixels, batch 32,768 (Radford et al. 2021).
 
-python -m dnc.train --config=configs/clip_pairs.py --workdir=runs/clip_pairs --multihost \
+dnc train --config=configs/clip_pairs.py --workdir=runs/clip_pairs --multihost \
     --config.data.train=images --config.data.train_table=captions.parquet --config.data.test=imagenet/val
 
 Not run here: it is sized for a TPU pod slice. `captions.parquet` has the columns `path` and `caption`; `imagenet/val`

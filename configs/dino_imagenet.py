@@ -1,9 +1,9 @@
 """DINO on ImageNet-1k: ViT-S/16, two views of 224 pixels and eight of 96, batch 512, 100 epochs (Caron et al. 2021).
 
-python -m dnc.train --config=configs/dino_imagenet.py --workdir=runs/dino_imagenet --multihost
+dnc train --config=configs/dino_imagenet.py --workdir=runs/dino_imagenet --multihost
 
 Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared with TFDS as ArrayRecord.
-Nearest-neighbour accuracy as published, not measured by us: 69.3%. The authors clip the gradient of every parameter to
+Nearest-neighbor accuracy as published, not measured by us: 69.3%. The authors clip the gradient of every parameter to
 norm 3 by itself; here the gradient as a whole has at most that norm.
 """
 
@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
         teacher_temperature=(0.04, 0.04),
         momentum=(0.996, 1.0),
         freeze_last_layer=0.01,
-        centring="mean",
+        centering="mean",
     )
     config.optimizer = dict(name="adamw", weight_decay=0.04, weight_decay_end=0.4, clip_norm=3.0)
     config.schedule = dict(peak=1e-3, warmup=dict(epochs=10), end_fraction=1e-3)  # 5e-4 * 512 / 256

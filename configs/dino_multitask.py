@@ -1,6 +1,6 @@
 """DINO on the multitask images: a ViT of width 192 on patches of 4 pixels, two renders as views, no local ones.
 
-python -m dnc.train --config=configs/dino_multitask.py --workdir=runs/dino_multitask
+dnc train --config=configs/dino_multitask.py --workdir=runs/dino_multitask
 
 Not measured at this size; four blocks of width 96 after 563 steps are in docs/results/seven-methods.md. Sized for two
 CPU cores.

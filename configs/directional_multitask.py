@@ -1,6 +1,6 @@
 """Directional collapse as a loss on the multitask images: ResNet-18 of width 16, two renders of the same factors.
 
-python -m dnc.train --config=configs/directional_multitask.py --workdir=runs/directional_multitask
+dnc train --config=configs/directional_multitask.py --workdir=runs/directional_multitask
 
 As `experiments.seven_methods` runs it, 3,005 steps in 22 minutes on one core of an AMD EPYC, other programs beside it,
 2026-11-23. Directional CDNV: color 0.30 -> 0.024, shape 3.1 -> 0.25, size 0.96 -> 0.072, style 3.3 -> 0.15; CDNV:
@@ -9,7 +9,7 @@ time, has lower errors but on shape, which it does not learn (0.49); SimCLR has 
 docs/results/seven-methods.md.
 
 How weight and bound were chosen: 220 steps of a narrower network (width 8) each, one run, on 2 busy cores of an AMD
-EPYC, 2026-11-22; nearest-centre accuracy at 100 shots (color, shape, size, style):
+EPYC, 2026-11-22; nearest-center accuracy at 100 shots (color, shape, size, style):
 
 | | |
 |---|---|

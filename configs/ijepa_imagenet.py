@@ -1,6 +1,6 @@
 """I-JEPA on ImageNet-1k: ViT-H/14 at 224 pixels, batch 2,048, 300 epochs (Assran et al. 2023).
 
-python -m dnc.train --config=configs/ijepa_imagenet.py --workdir=runs/ijepa_imagenet --multihost
+dnc train --config=configs/ijepa_imagenet.py --workdir=runs/ijepa_imagenet --multihost
 
 Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared with TFDS as ArrayRecord. Unlike the
 authors, who start at a rate of 2e-4, the warm-up starts at 0, and no residual branch is scaled down at the start.

@@ -1,6 +1,6 @@
 """I-JEPA on the multitask images: a ViT of width 192 on patches of 4 pixels, a fresh render every step.
 
-python -m dnc.train --config=configs/ijepa_multitask.py --workdir=runs/ijepa_multitask
+dnc train --config=configs/ijepa_multitask.py --workdir=runs/ijepa_multitask
 
 Not measured at this size; four blocks of width 96 after 686 steps are in docs/results/seven-methods.md. Sized for two
 CPU cores.

@@ -1,6 +1,6 @@
 """Masked autoencoder on ImageNet-1k: ViT-B/16 at 224 pixels, batch 4,096, 1,600 epochs (He et al. 2022).
 
-python -m dnc.train --config=configs/mae_imagenet.py --workdir=runs/mae_imagenet --multihost
+dnc train --config=configs/mae_imagenet.py --workdir=runs/mae_imagenet --multihost
 
 Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared with TFDS as ArrayRecord. Linear probe
 as published, not measured by us: 67.8%.

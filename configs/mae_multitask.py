@@ -1,6 +1,6 @@
 """Masked autoencoder on the multitask images: a ViT of width 192 on patches of 4 pixels, a fresh render every step.
 
-python -m dnc.train --config=configs/mae_multitask.py --workdir=runs/mae_multitask
+dnc train --config=configs/mae_multitask.py --workdir=runs/mae_multitask
 
 Not measured at this size; four blocks of width 96 after 1,825 steps are in docs/results/seven-methods.md. Sized for two
 CPU cores.

@@ -1,10 +1,10 @@
 """SimCLR on the multitask images, sized for two CPU cores and a few minutes.
 
-python -m dnc.train --config=configs/quickstart.py --workdir=runs/quickstart
+dnc train --config=configs/quickstart.py --workdir=runs/quickstart
 
 2 cores of an AMD EPYC, 2026-11-22: 6 min 33 s. From step 0 to 1,400, directional CDNV: color 0.287 -> 0.0117, shape
 3.10 -> 0.634, size 1.11 -> 0.021, style 2.56 -> 0.034; CDNV: 12.1 -> 4.8, 155 -> 16, 47 -> 2.2, 132 -> 2.9.
-Nearest-centre accuracy at 10 / 100 shots: color 0.70 / 0.99, shape 0.46 / 0.60, size 0.92 / 0.99, style 0.85 / 0.94. On
+Nearest-center accuracy at 10 / 100 shots: color 0.70 / 0.99, shape 0.46 / 0.60, size 0.92 / 0.99, style 0.85 / 0.94. On
 one device, which rounds otherwise: color 0.74 / 1.00, shape 0.50 / 0.62, size 0.91 / 0.98, style 0.85 / 0.94.
 """
 

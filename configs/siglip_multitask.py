@@ -1,6 +1,6 @@
 """SigLIP on the multitask images and captions that name their factors: ResNet-18 of width 24, as `clip_multitask`.
 
-python -m dnc.train --config=configs/siglip_multitask.py --workdir=runs/siglip_multitask
+dnc train --config=configs/siglip_multitask.py --workdir=runs/siglip_multitask
 
 Not measured at this size; width 16 after 1,516 steps is in docs/results/seven-methods.md.
 """

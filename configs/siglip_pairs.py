@@ -1,6 +1,6 @@
 """SigLIP on a table of images and captions: ViT-B/16 at 224 pixels, batch 32,768 (Zhai et al. 2023).
 
-python -m dnc.train --config=configs/siglip_pairs.py --workdir=runs/siglip_pairs --multihost \
+dnc train --config=configs/siglip_pairs.py --workdir=runs/siglip_pairs --multihost \
     --config.data.train=images --config.data.train_table=captions.parquet --config.data.test=imagenet/val
 
 Not run here: it is sized for a TPU pod slice. Data as for `clip_pairs`. As published: the loss, the batch, b2, both

@@ -1,7 +1,7 @@
 """SimCLR on CIFAR-10: ResNet-18 (3x3 stem), 1,000 epochs, solo-learn's recipe (da Costa et al. 2022).
 
 make data
-python -m dnc.train --config=configs/simclr_cifar10.py --workdir=runs/simclr_cifar10
+dnc train --config=configs/simclr_cifar10.py --workdir=runs/simclr_cifar10
 
 Not run here: it is sized for one GPU or TPU. The recipe's online probe, as published, not measured by us: 90.74% on
 CIFAR-10, 65.78% on CIFAR-100 (`--config.data.dataset=cifar100`, prepared with TFDS).

@@ -1,11 +1,11 @@
 """SimCLR on CIFAR-10, sized for two CPU cores: ResNet-18 of width 16 with a stride-2 stem.
 
 make data
-python -m dnc.train --config=configs/simclr_cifar10_cpu.py --workdir=runs/simclr_cifar10_cpu
+dnc train --config=configs/simclr_cifar10_cpu.py --workdir=runs/simclr_cifar10_cpu
 
 One core of two of an AMD EPYC, other programs beside it, 2026-11-22: 70 minutes of training, in three parts. From step
 0 to 2,340, held-out images: directional CDNV 8.04 -> 0.50 (16 times less), CDNV 65.6 -> 10.2 (6.4 times);
-nearest-centre accuracy at 100 shots 0.39, online linear probe 0.44, and 0.87 on animals against vehicles.
+nearest-center accuracy at 100 shots 0.39, online linear probe 0.44, and 0.87 on animals against vehicles.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,10 @@
 """SimCLR on Fashion-MNIST, sized for two CPU cores: ResNet-18 of width 16 with a stride-2 stem.
 
 make data
-python -m dnc.train --config=configs/simclr_fashion_mnist_cpu.py --workdir=runs/simclr_fashion_mnist_cpu
+dnc train --config=configs/simclr_fashion_mnist_cpu.py --workdir=runs/simclr_fashion_mnist_cpu
 
 One core of two of an AMD EPYC, other programs beside it, 2026-11-22: 24 minutes of training. From step 0 to 1,404,
-held-out images: directional CDNV 0.612 -> 0.100 (6.1 times less), CDNV 4.89 -> 1.66 (2.9 times); nearest-centre
+held-out images: directional CDNV 0.612 -> 0.100 (6.1 times less), CDNV 4.89 -> 1.66 (2.9 times); nearest-center
 accuracy at 100 shots 0.74, online linear probe 0.80.
 """
 

@@ -1,7 +1,7 @@
 """SimCLR on ImageNet-1k: ResNet-50 at 224 pixels, batch 4,096, 100 epochs (Chen et al. 2020).
 
-python -m dnc.train --config=configs/simclr_imagenet.py --workdir=runs/simclr_imagenet --multihost
-python -m dnc.train --config=configs/simclr_imagenet.py --compile_for=v5e:16x16      # what it takes, without a TPU
+dnc train --config=configs/simclr_imagenet.py --workdir=runs/simclr_imagenet --multihost
+dnc train --config=configs/simclr_imagenet.py --compile_for=v5e:16x16      # what it takes, without a TPU
 
 Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared with TFDS as ArrayRecord. Linear probe
 as published, not measured by us: 64.5% after 100 epochs, 69.1% after 1,000.

@@ -1,10 +1,10 @@
 """SimCLR on mini-ImageNet (Vinyals et al. 2016): ResNet-50 at 224 pixels, the set of the paper's training figures.
 
-python -m dnc.train --config=configs/simclr_mini_imagenet.py --workdir=runs/simclr_mini_imagenet \
+dnc train --config=configs/simclr_mini_imagenet.py --workdir=runs/simclr_mini_imagenet \
     --config.data.train=mini_imagenet
 
 Not run here: the set is not in a package registry. `mini_imagenet` is a folder of 100 class folders, 600 images each;
-100 of each class are held out. With tables of files instead: see `dnc.data.by_name.folder`.
+100 of each class are held out. With tables of files instead: see `dnc.data.sources.by_name.folder`.
 """
 
 from ml_collections import ConfigDict

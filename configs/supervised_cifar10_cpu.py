@@ -1,10 +1,10 @@
 """Supervised training on CIFAR-10: the network of `simclr_cifar10_cpu.py`, for comparison.
 
 make data
-python -m dnc.train --config=configs/supervised_cifar10_cpu.py --workdir=runs/supervised_cifar10_cpu
+dnc train --config=configs/supervised_cifar10_cpu.py --workdir=runs/supervised_cifar10_cpu
 
 One core of two of an AMD EPYC, other programs beside it, 2026-11-22: 8 minutes. From step 0 to 780, held-out images:
-directional CDNV 8.04 -> 0.22, CDNV 65.6 -> 2.4; nearest-centre accuracy at 100 shots 0.55, online linear probe 0.59.
+directional CDNV 8.04 -> 0.22, CDNV 65.6 -> 2.4; nearest-center accuracy at 100 shots 0.55, online linear probe 0.59.
 """
 
 from ml_collections import ConfigDict

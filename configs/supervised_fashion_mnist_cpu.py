@@ -1,10 +1,10 @@
 """Supervised training on Fashion-MNIST: the network of `simclr_fashion_mnist_cpu.py`, for comparison.
 
 make data
-python -m dnc.train --config=configs/supervised_fashion_mnist_cpu.py --workdir=runs/supervised_fashion_mnist_cpu
+dnc train --config=configs/supervised_fashion_mnist_cpu.py --workdir=runs/supervised_fashion_mnist_cpu
 
 One core of two of an AMD EPYC, other programs beside it, 2026-11-22: 7 minutes. From step 0 to 936, held-out images:
-directional CDNV 0.612 -> 0.043, CDNV 4.89 -> 0.42; nearest-centre accuracy at 100 shots 0.85, online linear probe 0.87.
+directional CDNV 0.612 -> 0.043, CDNV 4.89 -> 0.42; nearest-center accuracy at 100 shots 0.85, online linear probe 0.87.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,10 @@
 """Supervised training on one factor of the multitask images: the comparison for self-supervised collapse.
 
-python -m dnc.train --config=configs/supervised_multitask.py --workdir=runs/supervised_style \
+dnc train --config=configs/supervised_multitask.py --workdir=runs/supervised_style \
   --config.objective.task=style --config.objective.num_classes=4
 
-2 cores of an AMD EPYC, 2026-11-22, 400 steps in under two minutes: held-out nearest-centre accuracy of the trained
-factor at 100 shots is 1.000 for color, shape and size and 0.983 for style (`experiments.recognise_factors` runs all).
+2 cores of an AMD EPYC, 2026-11-22, 400 steps in under two minutes: held-out nearest-center accuracy of the trained
+factor at 100 shots is 1.000 for color, shape and size and 0.983 for style (`experiments.recognize_factors` runs all).
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """VICReg on CIFAR-10: ResNet-18 (3x3 stem), 1,000 epochs, solo-learn's recipe (da Costa et al. 2022).
 
 make data
-python -m dnc.train --config=configs/vicreg_cifar10.py --workdir=runs/vicreg_cifar10
+dnc train --config=configs/vicreg_cifar10.py --workdir=runs/vicreg_cifar10
 
 Not run here: it is sized for one GPU or TPU. The recipe's online probe, as published, not measured by us: 92.07% on
 CIFAR-10, 68.54% on CIFAR-100. solo-learn adds the two views' variance terms without halving them: its weight of 25 is

@@ -1,10 +1,10 @@
 """VICReg on CIFAR-10, sized for two CPU cores: ResNet-18 of width 16 with a stride-2 stem.
 
 make data
-python -m dnc.train --config=configs/vicreg_cifar10_cpu.py --workdir=runs/vicreg_cifar10_cpu
+dnc train --config=configs/vicreg_cifar10_cpu.py --workdir=runs/vicreg_cifar10_cpu
 
 One core of two of an AMD EPYC, other programs beside it, 2026-11-22: 27 minutes of training. From step 0 to 1,560,
-held-out images: directional CDNV 8.04 -> 1.11 (7.2 times less), CDNV 65.6 -> 11.1 (5.9 times); nearest-centre accuracy
+held-out images: directional CDNV 8.04 -> 1.11 (7.2 times less), CDNV 65.6 -> 11.1 (5.9 times); nearest-center accuracy
 at 100 shots 0.34, online linear probe 0.41 on the ten classes, 0.87 on animals against vehicles.
 """
 

@@ -1,11 +1,11 @@
 """VICReg on Fashion-MNIST, sized for two CPU cores: ResNet-18 of width 16 with a stride-2 stem.
 
 make data
-python -m dnc.train --config=configs/vicreg_fashion_mnist_cpu.py --workdir=runs/vicreg_fashion_mnist_cpu
+dnc train --config=configs/vicreg_fashion_mnist_cpu.py --workdir=runs/vicreg_fashion_mnist_cpu
 
 One core of two of an AMD EPYC, other programs beside it, 2026-11-22: 32 minutes of training. From step 0 to 1,404,
 held-out images: directional CDNV 0.612 -> 0.108 (5.7 times less), after 2.09 at step 50; CDNV 4.89 -> 1.47 (3.3 times);
-nearest-centre accuracy at 100 shots 0.74, online linear probe 0.78.
+nearest-center accuracy at 100 shots 0.74, online linear probe 0.78.
 """
 
 from ml_collections import ConfigDict

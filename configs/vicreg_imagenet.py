@@ -1,6 +1,6 @@
 """VICReg on ImageNet-1k: ResNet-50 at 224 pixels, batch 2,048, 1,000 epochs (Bardes et al. 2022).
 
-python -m dnc.train --config=configs/vicreg_imagenet.py --workdir=runs/vicreg_imagenet --multihost
+dnc train --config=configs/vicreg_imagenet.py --workdir=runs/vicreg_imagenet --multihost
 
 Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared with TFDS as ArrayRecord. Linear probe
 as published, not measured by us: 73.2%.

@@ -1,6 +1,6 @@
 """VICReg on mini-ImageNet (Vinyals et al. 2016): ResNet-50 at 224 pixels, the set of the paper's training figures.
 
-python -m dnc.train --config=configs/vicreg_mini_imagenet.py --workdir=runs/vicreg_mini_imagenet \
+dnc train --config=configs/vicreg_mini_imagenet.py --workdir=runs/vicreg_mini_imagenet \
     --config.data.train=mini_imagenet
 
 Not run here: the set is not in a package registry; see `configs/simclr_mini_imagenet.py`.

@@ -30,13 +30,13 @@ def initialize(multihost: bool = False, batch_size: int | None = None, fsdp: int
     """Joins the other processes of this run; to be called before anything touches a device.
 
     On a Cloud TPU pod slice this happens by itself. Elsewhere `multihost` asks for it: SLURM and Open MPI are
-    recognised, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    recognized, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
 
     A process alone, on CPUs, makes a device of each core it may use, up to eight, as many as divide `batch_size` and
     `fsdp` divides; each holds the parameters. On 2 cores a SimCLR step of a ResNet-18 of width 64 is then 1.2 times
     as fast as on one device, whose operations XLA's threads share. JAX_NUM_CPU_DEVICES=1 asks for one. Containers that
-    limit CPU time without pinning cores are not recognised.
+    limit CPU time without pinning cores are not recognized.
     """
     if jax.distributed.is_initialized():
         return

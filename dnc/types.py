@@ -19,7 +19,7 @@ ArrayLike: TypeAlias = jax.Array | np.ndarray
 
 
 class Batch(TypedDict):
-    """A training batch. Views of an example are standardised images; labels map a task to class numbers.
+    """A training batch. Views of an example are standardized images; labels map a task to class numbers.
 
     Most objectives take two views. Multi-crop adds smaller local ones. `tokens` are captions, true of the first view,
     all with the same number t of tokens. `progress`, for an objective's own schedules, is

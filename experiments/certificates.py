@@ -2,7 +2,7 @@
 
 python -m experiments.certificates --output=experiments/results/certificates NAME=features.npz [NAME=more.npz ...]
 
-Features are L2-normalised. For every labeling: the measured few-shot error and every certificate for m = 1..500, over
+Features are L2-normalized. For every labeling: the measured few-shot error and every certificate for m = 1..500, over
 all classes and as the mean over two-class subtasks, and the first m, up to 10^6, at which each certificate lies below
 chance and below 1/2: from there on it says more than a guess. Writes certificates.json, .md and .svg.
 
@@ -12,8 +12,8 @@ embed="python -m experiments.embed_registry_encoders --images=cifar10"
 $embed --encoder=pixels --output=pixels.npz
 $embed --encoder=augnet_resnet50 --output=augnet.npz                 # the published encoders need torch, see there
 $embed --encoder=efficientnet_lite0 --output=efficientnet.npz
-python -m dnc.embed --workdir=runs/simclr_cifar10 --step=0 --output=untrained.npz
-for run in simclr vicreg supervised; do python -m dnc.embed --workdir=runs/${run}_cifar10 --output=$run.npz; done
+dnc embed --workdir=runs/simclr_cifar10 --step=0 --output=untrained.npz
+for run in simclr vicreg supervised; do dnc embed --workdir=runs/${run}_cifar10 --output=$run.npz; done
 python -m experiments.certificates --output=experiments/results/certificates "raw pixels"=pixels.npz \
   untrained=untrained.npz SimCLR=simclr.npz VICReg=vicreg.npz AugNet=augnet.npz supervised=supervised.npz \
   EfficientNet-Lite0=efficientnet.npz
@@ -30,12 +30,12 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 import dnc
-from dnc.analysis import plain
+from dnc.analysis.analyze import plain
+from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import available, two_class
-from dnc.feature_files import read_features
+from dnc.features.files import read_features
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.report import load, shots, style
-from dnc.task_analysis import TaskAnalysis
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _REPEATS = flags.DEFINE_integer("repeats", 50, "Draws of support samples.", lower_bound=1)
@@ -123,7 +123,7 @@ def _tables(record: Mapping[str, Any]) -> list[str]:
         k, summary = len(one["classes"]), one["summary"]
         lines += [f"### {name}: {k} classes", ""]
         lines += [
-            f"CDNV {summary['cdnv']:.3g}, directional CDNV {summary['directional_cdnv']:.3g}; L2-normalised features.",
+            f"CDNV {summary['cdnv']:.3g}, directional CDNV {summary['directional_cdnv']:.3g}; L2-normalized features.",
             "",
         ]
         columns = [("classes", f"{k} classes", "bound", "mean")]

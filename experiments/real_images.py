@@ -2,13 +2,13 @@
 
 make data
 for run in simclr_cifar10 vicreg_cifar10 supervised_cifar10; do
-  python -m dnc.train --config=configs/${run}_cpu.py --workdir=runs/$run
+  dnc train --config=configs/${run}_cpu.py --workdir=runs/$run
 done
 python -m experiments.real_images --dataset=cifar10 --runs=runs \
   --output=experiments/results/real_images --figures=docs/figures/real_images
 
 The same with fashion_mnist. Collapse is read from the runs' measurements (10,000 held-out images, 5,000 that were
-trained on). Features of 10,000 training and all test images, not normalised, give k-NN and linear accuracy, and the
+trained on). Features of 10,000 training and all test images, not normalized, give k-NN and linear accuracy, and the
 few-shot error and certificates of all classes and of two-class subtasks: of each run's last checkpoint, of SimCLR's
 before training, and of raw pixels. Writes DATASET.json, DATASET.md and the runs' figures. Linear accuracy on raw
 pixels takes longest: minutes.
@@ -27,11 +27,11 @@ from etils import epath
 import dnc
 from dnc import distributed
 from dnc.certificates import two_class
-from dnc.embedding import features_of
+from dnc.features.embedding import features_of
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.probes import probe_accuracies
 from dnc.report import load, over_time, shots, style
-from dnc.training.embedding import checkpoint_encoder, load_run
+from dnc.training.run_encoder import checkpoint_encoder, load_run
 
 _DATASET = flags.DEFINE_string("dataset", None, "Ending of the runs' names.", required=True)
 _RUNS = flags.DEFINE_string("runs", None, "Folder of the runs.", required=True)

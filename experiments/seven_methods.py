@@ -30,7 +30,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from ml_collections import ConfigDict
 
 from dnc import distributed
-from dnc.data.multitask import FACTORS
+from dnc.data.multitask.render import FACTORS
 from dnc.data.pipeline import batches
 from dnc.report import load, style
 from dnc.training import loop
@@ -61,7 +61,7 @@ SHOT = 10
 BOUNDS = ("luthra2026", "exact_cantelli")
 LEAST_FALL = 8.0  # of directional CDNV, to speak of directional collapse
 CEILING = (
-    0.25  # of it at the end: below, Cantelli puts the two-class error with exact centres, v / (v + 1/4), under 1/2
+    0.25  # of it at the end: below, Cantelli puts the two-class error with exact centers, v / (v + 1/4), under 1/2
 )
 PACED = 5  # steps
 GEOMETRY_NOTE = (
@@ -71,7 +71,7 @@ GEOMETRY_NOTE = (
 )
 RULE = (
     f"Directional collapse of a factor, here: its directional CDNV falls at least {LEAST_FALL:g} times, by more than "
-    f"its CDNV, and ends below {CEILING:g}, where Cantelli's inequality puts the two-class error with exact centres, "
+    f"its CDNV, and ends below {CEILING:g}, where Cantelli's inequality puts the two-class error with exact centers, "
     "v / (v + 1/4), under 1/2. An untrained encoder's can be so large that a fall alone says little. At this budget:"
 )
 
@@ -275,13 +275,13 @@ def figure(record: Mapping[str, Any]) -> style.Picture:
         drawing = Figure(figsize=(9.6, 1.0 + 0.34 * len(rows)), layout="constrained")
         panels = drawing.subplots(1, len(FACTORS), sharey=True)
         for factor, axes in zip(FACTORS, panels, strict=True):
-            for measure, label, colour, shift in measures:
+            for measure, label, color, shift in measures:
                 for name, y in rows.items():
                     values = record[name]["factors"][factor][measure]
-                    axes.plot(values, [y + shift] * 2, color=colour, linewidth=1.4)
-                    axes.plot(values[0], y + shift, "o", color=colour, markerfacecolor="white", markersize=3.5)
+                    axes.plot(values, [y + shift] * 2, color=color, linewidth=1.4)
+                    axes.plot(values[0], y + shift, "o", color=color, markerfacecolor="white", markersize=3.5)
                     is_named = factor == "color" and y == 0
-                    axes.plot(values[1], y + shift, "o", color=colour, markersize=4, label=label if is_named else None)
+                    axes.plot(values[1], y + shift, "o", color=color, markersize=4, label=label if is_named else None)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())

@@ -37,7 +37,7 @@ def pair_geometry(features, labels):
         result["third_moment"][i, j] = difference @ m["third_moment"][j]
         result["covariance_overlap"][i, j] = np.trace(m["covariance"][i] @ m["covariance"][j])
         residual = classes[i] - m["mean"][i]
-        for other in range(k):  # of all classes: a geometry keeps the neighbours' rows and columns
+        for other in range(k):  # of all classes: a geometry keeps the neighbors' rows and columns
             along = residual @ difference * (residual @ (m["mean"][i] - m["mean"][other]))
             result["axis_covariance"][i, j, other] = along.mean()
         if i != j:

@@ -10,7 +10,7 @@ from dnc.geometry.pairs import PairGeometry
 
 
 def geometry(features: np.ndarray, labels: np.ndarray) -> PairGeometry:
-    """Pair geometry in float64, by definition; neighbours are all other classes, in order."""
+    """Pair geometry in float64, by definition; neighbors are all other classes, in order."""
     z = [np.asarray(features, np.float64)[labels == c] for c in range(int(labels.max()) + 1)]
     k = len(z)
     mu = np.array([one.mean(axis=0) for one in z])
@@ -37,7 +37,7 @@ def geometry(features: np.ndarray, labels: np.ndarray) -> PairGeometry:
         directional_variance=directional,
         third_moment=third,
         covariance_overlap=np.array([[np.trace(s @ t) for t in sigma] for s in sigma]),
-        neighbours=rivals,
+        neighbors=rivals,
         axis_covariance=axis,
         overlap="exact",
     )
@@ -78,7 +78,7 @@ def sampled_errors(
 
 
 def luthra2025(w: float, v: float, v_sqrt: float, m: int, k: int) -> float:
-    """The published formula, minimised over a by bounded search on log a. `v` carries the factor 1/2."""
+    """The published formula, minimized over a by bounded search on log a. `v` carries the factor 1/2."""
 
     def value(log_a: float) -> float:
         a = math.exp(log_a)

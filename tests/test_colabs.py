@@ -13,7 +13,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.models.published import WIDTH, save_random
+from tests.models.pretrained.published import WIDTH, save_random
 
 COLABS = pathlib.Path(__file__).parent.parent / "colabs"
 NOTEBOOKS = sorted(COLABS.glob("*.ipynb"))
@@ -26,7 +26,7 @@ TINY = {
 }
 PICTURES = {"geometry": 5, "multitask": 5, "pretrained_certificates": 2}
 
-# One device instead of the tests' eight; nearly all the time is compilation, so compile without optimising.
+# One device instead of the tests' eight; nearly all the time is compilation, so compile without optimizing.
 COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 

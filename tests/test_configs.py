@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dnc import distributed
-from dnc.data import by_name
-from dnc.data.sources import ArrayImages
+from dnc.data.sources import by_name
+from dnc.data.sources.arrays import ArrayImages
 from dnc.training.build import build
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))

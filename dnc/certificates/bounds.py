@@ -1,6 +1,6 @@
 """Few-shot certificates by name: one signature, one table.
 
-`certificate("exact_cantelli", geometry, shots=[1, 5, 10])` bounds the error of the nearest-class-centre (NCC)
+`certificate("exact_cantelli", geometry, shots=[1, 5, 10])` bounds the error of the nearest-class-center (NCC)
 classifier whose centroids are means of m shots a class, from the geometry of the whole population.
 """
 

@@ -7,7 +7,7 @@ in coordinate j is c_j - sqrt(Q_jj) = 0), hence
 
     P(some Delta_j <= 0) <= tr( Q^-1 ( S + (E-c)(E-c)^T ) ).
 
-Minimised over Q = L L^T this is the optimum of that semidefinite problem, without a semidefinite solver; and since
+Minimized over Q = L L^T this is the optimum of that semidefinite problem, without a semidefinite solver; and since
 every L is a certificate, stopping early costs tightness, never validity.
 """
 
@@ -20,7 +20,7 @@ from dnc.geometry.pairs import PairGeometry
 from dnc.types import Array, Bool, Float
 
 ITERATIONS = 60
-_FLOOR = 1e-10  # smallest Var / E^2 the optimiser sees
+_FLOOR = 1e-10  # smallest Var / E^2 the optimizer sees
 _JITTER = 1e-5  # added to correlations; more variance is still a valid bound
 
 
@@ -83,19 +83,19 @@ def joint_bound(
 ) -> Float[Array, "m k"]:
     """Bound on the error of each class: the smaller of the ellipsoid bound and the union of `per_pair`, at most 1.
 
-    `per_pair` holds Cantelli's terms, zero on the diagonal. A class's `neighbours` (all others, up to 64 classes) are
+    `per_pair` holds Cantelli's terms, zero on the diagonal. A class's `neighbors` (all others, up to 64 classes) are
     taken jointly and the rest added by the union. A class with an undefined pair among them (expected margin not
     positive) gets 1: no quadratic does better.
     """
     m, k, _ = per_pair.shape
-    others = jnp.asarray(geometry.neighbours)[None]
+    others = jnp.asarray(geometry.neighbors)[None]
     q = others.shape[2]
     union = jnp.sum(per_pair, axis=2)
     rest = jnp.maximum(union - jnp.sum(jnp.take_along_axis(per_pair, others, axis=2), axis=2), 0)
     mean = jnp.take_along_axis(moments.mean, others, axis=2)
     covariance = margin_covariance(geometry, moments, shots)
     solvable = jnp.all(jnp.take_along_axis(moments.defined, others, axis=2), axis=2)
-    mean, correlation = _standardised(mean, covariance, solvable)
+    mean, correlation = _standardized(mean, covariance, solvable)
     # One problem after the other: batched triangular solves deadlock in XLA on CPU from about 32 x 32 on.
     problems = mean.reshape(m * k, q), correlation.reshape(m * k, q, q)
     best = jax.lax.map(lambda problem: smallest_ellipsoid_bound(*problem), problems).reshape(m, k)
@@ -103,7 +103,7 @@ def joint_bound(
     return jnp.minimum(jnp.minimum(joint, union), 1)
 
 
-def _standardised(
+def _standardized(
     mean: Float[Array, "m k q"], covariance: Float[Array, "m k q q"], solvable: Bool[Array, "m k"]
 ) -> tuple[Float[Array, "m k q"], Float[Array, "m k q q"]]:
     """Margins in units of their standard deviations, slightly inflated; a harmless problem where not solvable."""

@@ -1,14 +1,14 @@
-"""Exact first and second moments of the nearest-class-centre margins.
+"""Exact first and second moments of the nearest-class-center margins.
 
 A query x of class i is compared with centroids mu^_c, each the mean of m independent shots of class c:
 
-    Delta_ij = ||x - mu^_j||^2 - ||x - mu^_i||^2,        an error towards j is Delta_ij <= 0.
+    Delta_ij = ||x - mu^_j||^2 - ||x - mu^_i||^2,        an error toward j is Delta_ij <= 0.
 
 Write a = x - mu_i, e_c = mu^_c - mu_c, D_j = mu_i - mu_j. Then
 
     Delta_ij = d_ij^2 + 2 a.D_j + 2 a.(e_i - e_j) - 2 D_j.e_j + ||e_j||^2 - ||e_i||^2
 
-where a, e_i and e_j are independent and centred, so mean, variance and covariances close in the class moments.
+where a, e_i and e_j are independent and centered, so mean, variance and covariances close in the class moments.
 Everything here is in units of d_ij^2 (the *relative* margin Delta_ij / d_ij^2): rescaled features give the same
 numbers, and nothing overflows that the class moments themselves survive.
 """
@@ -84,14 +84,14 @@ def margin_moments(geometry: PairGeometry, shots: Float[Array, " m"]) -> MarginM
 def margin_covariance(
     geometry: PairGeometry, moments: MarginMoments, shots: Float[Array, " m"]
 ) -> Float[Array, "m k q q"]:
-    """Exact covariances of class i's relative margins towards its q `neighbours`.
+    """Exact covariances of class i's relative margins toward its q `neighbors`.
 
         Cov[Delta_j, Delta_l] = 4 D_j^T Sigma_i D_l + (4/m) tr(Sigma_i^2) + Var||e_i||^2        (j != l)
 
     in units of d_ij^2 d_il^2; the diagonal is `moments.variance`. Where `geometry.overlap` is not "exact", what stands
     here exceeds the covariance matrix by a positive semidefinite one: bounds made of it hold all the same.
     """
-    others = jnp.asarray(geometry.neighbours)
+    others = jnp.asarray(geometry.neighbors)
     rows = jnp.arange(others.shape[0])[:, None]
     near = separated(geometry)[rows, others]
     distance = jnp.where(near, jnp.asarray(geometry.squared_distance)[rows, others], 1)

@@ -113,7 +113,7 @@ def _noise(
 def _best_constant(
     w: Float[Array, "*#shape"], noise: Float[Array, "*#shape"], shots: Float[Array, "*#shape"]
 ) -> Float[Array, "*#shape"]:
-    """The a >= 5 with 1/2 - 2/a - 2^{3/2}/(a m) > 0 that minimises the bound, which is convex in a there.
+    """The a >= 5 with 1/2 - 2/a - 2^{3/2}/(a m) > 0 that minimizes the bound, which is convex in a there.
 
     With b = 2 + 2^{3/2}/m, y = a - 2b and R = 64 W b / noise, stationarity reads y^3 = R (y + 2b). Newton's method
     from above the only positive root converges monotonically. Any a gives a valid bound, so no gradient flows here.

@@ -1,4 +1,4 @@
-"""Real images as training data: canvases for random crops on the accelerator, and centre crops to measure on."""
+"""Real images as training data: canvases for random crops on the accelerator, and center crops to measure on."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dnc.data.augment import Augmentation, Views, standardise
-from dnc.data.balanced import balanced_rows
-from dnc.data.broken import BrokenFiles
-from dnc.data.decode import BrokenImageError, centre_crop, stretched
-from dnc.data.sources import ImageSource
-from dnc.data.subset import Subset
+from dnc.data.sources.balanced import balanced_rows
+from dnc.data.sources.base import ImageSource
+from dnc.data.sources.broken import BrokenFiles
+from dnc.data.sources.decode import BrokenImageError, center_crop, stretched
+from dnc.data.sources.subset import Subset
 from dnc.data.tokenizer import CONTEXT_LENGTH, encode
+from dnc.data.views.augment import Augmentation, Views, standardize
 from dnc.distributed import available_cores
 from dnc.types import Array, Batch, Key
 
@@ -30,8 +30,8 @@ class ImageTraining:
     """A training and a held-out set of images, and augmented views of the first.
 
     Training images are stretched onto a square of `canvas` pixels on the host, and cropped on the accelerator in the
-    geometry of the original, whose height and width go with them. Held-out images keep their aspect: a centre crop of
-    `image_size` pixels (see `decode.centre_crop`). Images that have the right size already are never resampled.
+    geometry of the original, whose height and width go with them. Held-out images keep their aspect: a center crop of
+    `image_size` pixels (see `decode.center_crop`). Images that have the right size already are never resampled.
 
     image_size: pixels a side of what the network sees; by default that of the global views, or, where they name none,
       of the training images, if they are squares of one size.
@@ -102,18 +102,18 @@ class ImageTraining:
         return grain.MapDataset.range(len(self.train)).map(self._example)
 
     def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
-        """Standardised views of each image; pure, jitted with the step."""
+        """Standardized views of each image; pure, jitted with the step."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = batch["image"].astype(jnp.float32) / 255.0
         shown = self._views(keys, images, batch["size"])
-        views = Batch(**jax.tree.map(standardise, shown), labels=batch["labels"])
+        views = Batch(**jax.tree.map(standardize, shown), labels=batch["labels"])
         if "tokens" in batch:
             views["tokens"] = batch["tokens"]
         return views
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-        """Centre crops of the test images (see `held_out_examples`), and their labels."""
-        return self._centre_crops(self.test, self._held_out_rows)
+        """Center crops of the test images (see `held_out_examples`), and their labels."""
+        return self._center_crops(self.test, self._held_out_rows)
 
     def held_out_labels(self) -> Mapping[str, np.ndarray]:
         """The labels of `held_out`, broken images included; none is decoded."""
@@ -124,8 +124,8 @@ class ImageTraining:
         return Subset(self.test, self._held_out_rows)
 
     def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-        """Centre crops of as many training images, balanced over classes and always the same, and their labels."""
-        return self._centre_crops(self.train, balanced_rows(self.train.labels, len(self.train), examples))
+        """Center crops of as many training images, balanced over classes and always the same, and their labels."""
+        return self._center_crops(self.train, balanced_rows(self.train.labels, len(self.train), examples))
 
     @cached_property
     def _views(self) -> Views:
@@ -165,13 +165,13 @@ class ImageTraining:
             self.broken.add(source.name(row), error)
             return None
 
-    def _centre_crops(self, source: ImageSource, rows: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+    def _center_crops(self, source: ImageSource, rows: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         images = np.empty((len(rows), self.side, self.side, 3), np.uint8)
 
         def fill(place: int) -> bool:
             found = self._read(source, int(rows[place]), self.side)
             if found is not None:
-                images[place] = centre_crop(found[0], self.side)
+                images[place] = center_crop(found[0], self.side)
             return found is not None
 
         with ThreadPoolExecutor(available_cores()) as pool:

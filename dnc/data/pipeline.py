@@ -9,7 +9,7 @@ import grain
 import jax
 import numpy as np
 
-from dnc.data.sources import ImageSource
+from dnc.data.sources.base import ImageSource
 from dnc.distributed import available_cores
 from dnc.types import Array, Batch, Key
 

@@ -47,7 +47,7 @@ def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"
     Pure and jitted, `num_classes` static; every class must have samples.
     """
     first, second = axis_pairs(num_classes)
-    residuals, means, member = _centred(jnp.asarray(features), jnp.asarray(labels), num_classes)
+    residuals, means, member = _centered(jnp.asarray(features), jnp.asarray(labels), num_classes)
     unit, distance = _unit_axes(means)
 
     def class_variances(u: Float[Array, " d"]) -> Float[Array, " k"]:
@@ -100,11 +100,11 @@ def interference_budget(
 
         share[u, t] = sum_k (n_k / n) E[r | y_t = k]^2 / Var(r),     r = u.z - E[u.z | y]
 
-    Each share lies in [0, 1]. For jointly independent labelings the centred indicator functions are orthogonal, so
+    Each share lies in [0, 1]. For jointly independent labelings the centered indicator functions are orthogonal, so
     by Bessel's inequality the shares of an axis over all other tasks add up to at most 1. An axis without
     within-class variance has nothing to share: 0. Pure and jitted, `num_classes` and `other_num_classes` static.
     """
-    residuals, means, _ = _centred(jnp.asarray(features), jnp.asarray(labels), num_classes)
+    residuals, means, _ = _centered(jnp.asarray(features), jnp.asarray(labels), num_classes)
     unit, _ = _unit_axes(means)
     members = [
         jax.nn.one_hot(jnp.asarray(y), k, dtype=jnp.float32)
@@ -120,7 +120,7 @@ def interference_budget(
     return jax.lax.map(shares, unit, batch_size=_AXES_AT_ONCE)
 
 
-def _centred(
+def _centered(
     features: Float[Array, "n d"], labels: Int[Array, " n"], num_classes: int
 ) -> tuple[Float[Array, "n d"], Float[Array, "k d"], Float[Array, "n k"]]:
     """Residuals of the class means, the means (relative to the overall one), and the one-hot labels."""

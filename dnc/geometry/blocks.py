@@ -2,7 +2,7 @@
 
 Class sums of unsorted samples need either a scatter or a one-hot product; both cost as much as the product they
 follow. Here samples are sorted by class and classes padded to whole blocks, so that a block belongs to one class: sums
-inside a block are dense, and only the few block sums are scattered. Blocks are gathered, centred, multiplied and
+inside a block are dense, and only the few block sums are scattered. Blocks are gathered, centered, multiplied and
 summed a few at a time: nothing of the size of the features is ever written.
 """
 
@@ -69,7 +69,7 @@ def _group(labels: Int[Array, " n"], weights: Float[Array, " n"], num_classes: i
 
 
 @array_dataclass
-class CentredBlocks:
+class CenteredBlocks:
     """Samples in class blocks, given relative to `origin` and to their class's `mean` when they are summed."""
 
     features: Float[Array, "parts n d"]
@@ -146,7 +146,7 @@ class CentredBlocks:
     ) -> tuple[Float[Array, "b s d"], Float[Array, "b s"], Int[Array, " b"]]:
         """Residuals, weights and classes of the `count` blocks from `start`; weight 0 past the last one.
 
-        Centre before anything is multiplied: uncentred float32 second moments cancel.
+        Center before anything is multiplied: uncentered float32 second moments cancel.
         """
         block = start + jnp.arange(count, dtype=jnp.int32)
         inside = block < blocks.rows.shape[0]

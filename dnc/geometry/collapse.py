@@ -1,6 +1,6 @@
 """Classical neural collapse, NC1 to NC4 (Papyan, Han and Donoho 2020), to compare with directional collapse.
 
-Supervised training past zero error drives all four towards 0 (Papyan et al.); self-supervised training need not.
+Supervised training past zero error drives all four toward 0 (Papyan et al.); self-supervised training need not.
 """
 
 import functools
@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from dnc.geometry.moments import centre_by_class
+from dnc.geometry.moments import center_by_class
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -33,8 +33,8 @@ def neural_collapse(
     takes the singular directions of the class means that float32 can tell from 0. nan where all means coincide.
     Pure and jitted, `num_classes` static; every class must have samples.
     """
-    centred, count = centre_by_class(features, labels, num_classes)
-    means = centred.mean - jnp.mean(centred.mean, axis=0, keepdims=True)
+    centered, count = center_by_class(features, labels, num_classes)
+    means = centered.mean - jnp.mean(centered.mean, axis=0, keepdims=True)
     _, size, directions = jnp.linalg.svd(means, full_matrices=False)
     kept = size > size[0] * max(means.shape) * jnp.finfo(means.dtype).eps
 
@@ -42,7 +42,7 @@ def neural_collapse(
         along = jnp.einsum("bsd,rd->bsr", r, directions, precision="highest")
         return {"within": jnp.einsum("bs,bsr->br", w, along**2, precision="highest")}
 
-    within = jnp.sum(centred.sums(terms)["within"], axis=0) / jnp.sum(count)
+    within = jnp.sum(centered.sums(terms)["within"], axis=0) / jnp.sum(count)
     variability = jnp.sum(jnp.where(kept, within / jnp.where(kept, size, 1) ** 2, 0))  # k / k cancels
     cosine = _pair_cosines(means)
     norm = jnp.linalg.norm(means, axis=1)
@@ -57,20 +57,20 @@ def neural_collapse(
 
 @jax.jit
 def self_duality(means: Float[ArrayLike, "k d"], classifier: Float[ArrayLike, "k d"]) -> Float[Array, ""]:
-    """NC3: || W / ||W||_F - M / ||M||_F ||_F of a linear classifier's rows W and the centred class means M."""
+    """NC3: || W / ||W||_F - M / ||M||_F ||_F of a linear classifier's rows W and the centered class means M."""
     means, rows = jnp.asarray(means), jnp.asarray(classifier)
-    centred = means - jnp.mean(means, axis=0, keepdims=True)
-    return jnp.linalg.norm(rows / jnp.linalg.norm(rows) - centred / jnp.linalg.norm(centred))
+    centered = means - jnp.mean(means, axis=0, keepdims=True)
+    return jnp.linalg.norm(rows / jnp.linalg.norm(rows) - centered / jnp.linalg.norm(centered))
 
 
 @jax.jit
-def nearest_centre_disagreement(
+def nearest_center_disagreement(
     features: Float[ArrayLike, "n d"], means: Float[ArrayLike, "k d"], predictions: Int[ArrayLike, " n"]
 ) -> Float[Array, ""]:
-    """NC4: fraction of samples that a classifier (its `predictions`) and the nearest class centre label differently."""
+    """NC4: fraction of samples that a classifier (its `predictions`) and the nearest class center label differently."""
     means = jnp.asarray(means)
-    centre = jnp.mean(means, axis=0, keepdims=True)  # a common offset would cost the distances their digits
-    x, m = jnp.asarray(features) - centre, means - centre
+    center = jnp.mean(means, axis=0, keepdims=True)  # a common offset would cost the distances their digits
+    x, m = jnp.asarray(features) - center, means - center
     distances = jnp.sum(m**2, axis=1)[None, :] - 2 * jnp.dot(x, m.T, precision="highest")
     return jnp.mean((jnp.argmin(distances, axis=1) != jnp.asarray(predictions)).astype(x.dtype))
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from dnc.geometry import symmetric
-from dnc.geometry.blocks import CentredBlocks
-from dnc.geometry.moments import RESOLUTION, ClassMoments, centre_by_class, inverse, mean_slip, scale, vector_sums
+from dnc.geometry.blocks import CenteredBlocks
+from dnc.geometry.moments import RESOLUTION, ClassMoments, center_by_class, inverse, mean_slip, scale, vector_sums
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.queries import query_geometry
 from dnc.types import Array, ArrayLike, Float, Int
 
-NEIGHBOURS = 63  # rivals of a class whose joint axis covariance is kept
+NEIGHBORS = 63  # rivals of a class whose joint axis covariance is kept
 LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which `overlap="auto"` is exact
 OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
 
@@ -63,10 +63,10 @@ def pair_geometry(
     overlap = resolve_overlap(overlap, num_classes, jnp.shape(features)[1])
     if queries and overlap != "exact":
         raise ValueError(f'queries need overlap="exact", got {overlap!r}')
-    centred, count = centre_by_class(features, labels, num_classes, weights, parts)
-    sums = centred.sums(pair_terms(centred.mean, overlap != "none"))
-    sums |= class_spectra(centred, overlap)
-    geometry = assemble(centred.origin, count, centred.mean, sums, overlap)
+    centered, count = center_by_class(features, labels, num_classes, weights, parts)
+    sums = centered.sums(pair_terms(centered.mean, overlap != "none"))
+    sums |= class_spectra(centered, overlap)
+    geometry = assemble(centered.origin, count, centered.mean, sums, overlap)
     if not queries:
         return geometry
     weight = inverse(count)
@@ -74,8 +74,8 @@ def pair_geometry(
         jnp.asarray(features),
         jnp.asarray(labels),
         jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
-        centred.origin,
-        centred.mean,
+        centered.origin,
+        centered.mean,
         scale(weight, sums["third"]),
         scale(weight, sums["flat"]),
         count,
@@ -120,11 +120,11 @@ def squared_distances(mean: Float[Array, "k d"], variance: Float[Array, " k"]) -
 
 
 def nearest_classes(mean: Float[Array, "k d"]) -> Int[Array, "k q"]:
-    """The min(k - 1, NEIGHBOURS) other classes with the nearest means: usually the hardest rivals."""
+    """The min(k - 1, NEIGHBORS) other classes with the nearest means: usually the hardest rivals."""
     k = mean.shape[0]
     distance = squared_distances(mean, jnp.zeros_like(mean[:, 0]))
     distance = jnp.where(jnp.eye(k, dtype=bool), jnp.inf, distance)
-    return jax.lax.top_k(-distance, min(k - 1, NEIGHBOURS))[1]
+    return jax.lax.top_k(-distance, min(k - 1, NEIGHBORS))[1]
 
 
 def resolve_overlap(overlap: str, num_classes: int, dimension: int, beyond: str = "cauchy_schwarz") -> str:
@@ -140,7 +140,7 @@ def resolve_overlap(overlap: str, num_classes: int, dimension: int, beyond: str 
 
 
 def pair_terms(mean: Float[Array, "k d"], for_certificates: bool):
-    """Block sums, for `CentredBlocks.sums`, from which a PairGeometry follows."""
+    """Block sums, for `CenteredBlocks.sums`, from which a PairGeometry follows."""
     near = nearest_classes(mean) if for_certificates else None
 
     def terms(r: Float[Array, "b s d"], w: Float[Array, "b s"], owner: Int[Array, " b"]) -> dict[str, Array]:
@@ -162,12 +162,12 @@ def pair_terms(mean: Float[Array, "k d"], for_certificates: bool):
     return terms
 
 
-def class_spectra(centred: CentredBlocks, overlap: str) -> dict[str, Array]:
+def class_spectra(centered: CenteredBlocks, overlap: str) -> dict[str, Array]:
     """Class sums from which tr(Sigma_i Sigma_j) follows: second moments, or their norms."""
     if overlap == "exact":
-        return {"flat": centred.map_second_moments(symmetric.flat)}
+        return {"flat": centered.map_second_moments(symmetric.flat)}
     if overlap == "cauchy_schwarz":
-        return {"norm": centred.map_second_moments(lambda total: jnp.linalg.norm(symmetric.flat(total)))}
+        return {"norm": centered.map_second_moments(lambda total: jnp.linalg.norm(symmetric.flat(total)))}
     return {}
 
 
@@ -207,7 +207,7 @@ def _geometry(
     joint: Float[Array, "k q q"] | None,
     overlap: str,
 ) -> PairGeometry:
-    """`square[i, j]` is D_ij^T Sigma_i D_ij, and `joint` its extension to pairs of neighbours."""
+    """`square[i, j]` is D_ij^T Sigma_i D_ij, and `joint` its extension to pairs of neighbors."""
     distance = squared_distances(moments.mean, moments.variance)
     skew = None
     if third is not None:
@@ -225,7 +225,7 @@ def _geometry(
         directional_variance=square / jnp.where(distance > 0, distance, jnp.nan),
         third_moment=skew,
         covariance_overlap=products,
-        neighbours=near,
+        neighbors=near,
         axis_covariance=joint,
         overlap=overlap,
     )

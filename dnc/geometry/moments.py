@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.geometry import symmetric
-from dnc.geometry.blocks import CentredBlocks, class_blocks
+from dnc.geometry.blocks import CenteredBlocks, class_blocks
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -64,7 +64,7 @@ class ClassMoments:
         A sample of weight 0 does not count, whatever it and its label hold. Without `covariance`, memory is O(k d)
         and the moments of order three and four are left out.
         """
-        centred, count = centre_by_class(features, labels, num_classes, weights)
+        centered, count = center_by_class(features, labels, num_classes, weights)
         weight = inverse(count)
 
         def terms(r: Array, w: Array, _: Array) -> dict[str, Array]:
@@ -75,11 +75,11 @@ class ClassMoments:
                 result |= vector_sums(r, w, squares)
             return result
 
-        sums = {name: scale(weight, value) for name, value in centred.sums(terms).items()}
-        basic = (centred.origin, count, centred.mean, sums["variance"])
+        sums = {name: scale(weight, value) for name, value in centered.sums(terms).items()}
+        basic = (centered.origin, count, centered.mean, sums["variance"])
         if not covariance:
             return ClassMoments(*basic, None, None, None)
-        sigma = scale(weight, centred.map_second_moments(symmetric.dense))
+        sigma = scale(weight, centered.map_second_moments(symmetric.dense))
         third = sums["third"] - mean_slip(sums) - 2 * _product(sigma, sums["slip"])
         return ClassMoments(*basic, sums["fourth"], third, sigma)
 
@@ -153,21 +153,21 @@ class ClassMoments:
         return self.variance + square, fourth, third, covariance
 
 
-def centre_by_class(
+def center_by_class(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],
     num_classes: int,
     weights: Float[ArrayLike, " n"] | None = None,
     parts: int = 1,
-) -> tuple[CentredBlocks, Float[Array, " k"]]:
+) -> tuple[CenteredBlocks, Float[Array, " k"]]:
     """Samples about their class means, in class blocks, and the class counts (sums of weights).
 
     `parts` cuts the rows into as many equal parts, each sorted and summed apart: on a mesh, one for each shard.
     """
-    uncentred = group_by_class(features, labels, num_classes, weights, parts)
-    sums = uncentred.sums(mean_terms)
+    uncentered = group_by_class(features, labels, num_classes, weights, parts)
+    sums = uncentered.sums(mean_terms)
     mean = scale(inverse(sums["count"]), sums["total"])
-    return CentredBlocks(uncentred.features, uncentred.blocks, uncentred.origin, mean), sums["count"]
+    return CenteredBlocks(uncentered.features, uncentered.blocks, uncentered.origin, mean), sums["count"]
 
 
 def group_by_class(
@@ -176,7 +176,7 @@ def group_by_class(
     num_classes: int,
     weights: Float[ArrayLike, " n"] | None = None,
     parts: int = 1,
-) -> CentredBlocks:
+) -> CenteredBlocks:
     """Samples in class blocks about an origin near them: their class means are taken for 0."""
     features, labels = jnp.asarray(features), jnp.asarray(labels)
     n, d = features.shape
@@ -188,7 +188,7 @@ def group_by_class(
     blocks = class_blocks(labels.reshape(parts, n // parts), num_classes, weight)
     head, kept = cut[:, :_ROWS_FOR_ORIGIN].astype(jnp.float32), weight[:, :_ROWS_FOR_ORIGIN, None] > 0
     origin = jnp.sum(jnp.where(kept, head, 0), axis=(0, 1)) / jnp.maximum(jnp.sum(kept), 1).astype(jnp.float32)
-    return CentredBlocks(cut, blocks, origin, jnp.zeros((num_classes, d), jnp.float32))
+    return CenteredBlocks(cut, blocks, origin, jnp.zeros((num_classes, d), jnp.float32))
 
 
 def mean_terms(z: Float[Array, "b s d"], w: Float[Array, "b s"], _: Int[Array, " b"]) -> dict[str, Array]:

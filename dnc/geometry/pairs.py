@@ -34,10 +34,8 @@ class PairGeometry:
     directional_variance: Float[ArrayLike, "k k"]  # [i, j] = u_ij^T Sigma_i u_ij, diagonal nan
     third_moment: Float[ArrayLike, "k k"] | None = None  # [i, j] = E_{z~j}[((mu_i - mu_j).(z - mu_j)) ||z - mu_j||^2]
     covariance_overlap: Float[ArrayLike, "k k"] | None = None  # tr(Sigma_i Sigma_j), see `overlap`
-    neighbours: Int[ArrayLike, "k q"] | None = None  # the nearest other classes, nearest first
-    axis_covariance: Float[ArrayLike, "k q q"] | None = (
-        None  # [i, a, b] = (mu_i-mu_a)^T Sigma_i (mu_i-mu_b), neighbours
-    )
+    neighbors: Int[ArrayLike, "k q"] | None = None  # the nearest other classes, nearest first
+    axis_covariance: Float[ArrayLike, "k q q"] | None = None  # [i, a, b] = (mu_i-mu_a)^T Sigma_i (mu_i-mu_b), neighbors
     queries: QueryGeometry | None = None  # what `exact_conditional` needs
     overlap: str = static("none")
     ddof: int = static(0)
@@ -68,7 +66,7 @@ class PairGeometry:
     def subset(self, classes: Int[ArrayLike, " w"]) -> "PairGeometry":
         """Geometry of some of the classes alone, in the order given: what a certificate of a subtask needs.
 
-        Jittable. Raises ValueError where joint covariances of rivals are incomplete, with more than NEIGHBOURS + 1
+        Jittable. Raises ValueError where joint covariances of rivals are incomplete, with more than NEIGHBORS + 1
         classes: measure the samples of these classes instead.
         """
         chosen = jnp.asarray(classes)
@@ -80,12 +78,10 @@ class PairGeometry:
             return jnp.asarray(values)[chosen[:, None], chosen[None, :]]
 
         near = joint = queries = None
-        if self.neighbours is not None and self.axis_covariance is not None:
-            if self.neighbours.shape[1] < k - 1:
-                raise ValueError(
-                    f"the geometry of {k} classes holds {self.neighbours.shape[1]} rivals of each: too few"
-                )
-            place = jnp.argsort(jnp.asarray(self.neighbours), axis=1)  # [k, k-1]: where each other class stands
+        if self.neighbors is not None and self.axis_covariance is not None:
+            if self.neighbors.shape[1] < k - 1:
+                raise ValueError(f"the geometry of {k} classes holds {self.neighbors.shape[1]} rivals of each: too few")
+            place = jnp.argsort(jnp.asarray(self.neighbors), axis=1)  # [k, k-1]: where each other class stands
             others = chosen[None, :] - (chosen[None, :] > chosen[:, None]).astype(
                 chosen.dtype
             )  # its number among the others
@@ -107,7 +103,7 @@ class PairGeometry:
             directional_variance=pick(self.directional_variance),
             third_moment=pick(self.third_moment),
             covariance_overlap=pick(self.covariance_overlap),
-            neighbours=near,
+            neighbors=near,
             axis_covariance=joint,
             queries=queries,
         )
@@ -151,7 +147,7 @@ class PairGeometry:
         shrink = jnp.sqrt(distance * inverse(jnp.asarray(self.squared_distance)))  # of D_ij, which keeps its direction
         third, axes = self.third_moment, self.axis_covariance
         if axes is not None:
-            near = jnp.take_along_axis(shrink, jnp.asarray(self.neighbours), axis=1)
+            near = jnp.take_along_axis(shrink, jnp.asarray(self.neighbors), axis=1)
             axes = axes * near[:, :, None] * near[:, None, :]
         return dataclasses.replace(
             self,

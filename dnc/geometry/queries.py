@@ -65,8 +65,8 @@ def query_geometry(
     x = jnp.where(weights[:, None] > 0, features.astype(jnp.float32) - origin[None, :], 0)
 
     def of_class(arguments: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        centre, skewness, covariance = arguments
-        b = x - centre[None, :]
+        center, skewness, covariance = arguments
+        b = x - center[None, :]
         sigma = symmetric.dense(symmetric.stripes_of(covariance, b.shape[1]))
         along = jnp.sum(jnp.dot(b, sigma, precision="highest") * b, axis=1)
         return jnp.sum(b * b, axis=1), along, jnp.dot(b, skewness, precision="highest")

@@ -1,8 +1,8 @@
 """Label-free measures of a representation's spectrum, said to predict how well it transfers.
 
 All are functions of singular values s_1 >= s_2 >= ... of the n x d feature matrix or of eigenvalues
-lambda_i = s_i^2 / n of the covariance (centred, 1/n), computed once by `singular_values`. None changes when features
-are rotated or scaled; those of centred features do not change when they are translated either.
+lambda_i = s_i^2 / n of the covariance (centered, 1/n), computed once by `singular_values`. None changes when features
+are rotated or scaled; those of centered features do not change when they are translated either.
 """
 
 import functools
@@ -15,11 +15,11 @@ from dnc.types import Array, ArrayLike, Float
 _LIDAR_RIDGE = 1e-4  # delta of Thilak et al., relative to the mean within-sample eigenvalue
 
 
-@functools.partial(jax.jit, static_argnames="centre")
-def singular_values(features: Float[ArrayLike, "n d"], centre: bool = True) -> Float[Array, " r"]:
+@functools.partial(jax.jit, static_argnames="center")
+def singular_values(features: Float[ArrayLike, "n d"], center: bool = True) -> Float[Array, " r"]:
     """Singular values in descending order, r = min(n, d), of the features, by default minus their mean."""
     x = jnp.asarray(features).astype(jnp.float32)
-    if centre:
+    if center:
         x = x - jnp.mean(x, axis=0, keepdims=True)
     if x.shape[0] > x.shape[1]:
         x = jnp.linalg.qr(x, mode="r")  # squaring instead (a Gram matrix) would lose the small ones
@@ -28,11 +28,11 @@ def singular_values(features: Float[ArrayLike, "n d"], centre: bool = True) -> F
 
 @jax.jit
 def rankme(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
-    """exp(- sum_i p_i log p_i), p_i = s_i / sum_j s_j, of the uncentred features (Garrido et al. 2023, eq. 2).
+    """exp(- sum_i p_i log p_i), p_i = s_i / sum_j s_j, of the uncentered features (Garrido et al. 2023, eq. 2).
 
     Between 1 and min(n, d). nan for features that are all 0.
     """
-    return _exponential_entropy(singular_values(features, centre=False))
+    return _exponential_entropy(singular_values(features, center=False))
 
 
 @jax.jit
@@ -101,7 +101,7 @@ def lidar(views: Float[ArrayLike, "n q d"]) -> Float[Array, ""]:
     ridge = _LIDAR_RIDGE * jnp.trace(within) / d
     values, vectors = jnp.linalg.eigh(within)
     whitened = jnp.dot(means, vectors, precision="highest") / jnp.sqrt(jnp.maximum(values, 0) + ridge)[None, :]
-    return _exponential_entropy(singular_values(whitened, centre=False) ** 2)
+    return _exponential_entropy(singular_values(whitened, center=False) ** 2)
 
 
 def _exponential_entropy(weights: Float[Array, " r"]) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.geometry.blocks import CentredBlocks
+from dnc.geometry.blocks import CenteredBlocks
 from dnc.geometry.measure import assemble, class_spectra, pair_terms, resolve_overlap
 from dnc.geometry.moments import group_by_class, mean_terms
 from dnc.geometry.pairs import PairGeometry
@@ -156,10 +156,10 @@ def _read_norms(
     for first, last, start, end in groups:
         rows = np.sort(order[start:end])
         features, labels = batches.features[rows], np.asarray(batches.labels)[rows] - first
-        centre = np.zeros((widest, mean.shape[1]), np.float32)
-        centre[: last - first] = mean[first:last]
+        center = np.zeros((widest, mean.shape[1]), np.float32)
+        center[: last - first] = mean[first:last]
         (part,) = _padded(features, labels, size)
-        norms.append(_norms(*part, origin, centre)[: last - first])
+        norms.append(_norms(*part, origin, center)[: last - first])
         note("covariances", end)
     return jnp.concatenate(norms)
 
@@ -167,25 +167,25 @@ def _read_norms(
 @functools.partial(jax.jit, static_argnames="num_classes")
 def _mean_sums(features: Array, labels: Array, weights: Array, origin: Array, num_classes: int) -> dict[str, Array]:
     mean = jnp.zeros((num_classes, features.shape[1]), jnp.float32)
-    return _centred(features, labels, weights, origin, mean).sums(mean_terms)
+    return _centered(features, labels, weights, origin, mean).sums(mean_terms)
 
 
 @functools.partial(jax.jit, static_argnames=("with_vectors", "overlap"))
 def _pair_sums(
     features: Array, labels: Array, weights: Array, origin: Array, mean: Array, with_vectors: bool, overlap: str
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    centred = _centred(features, labels, weights, origin, mean)
-    of_pairs = pair_terms(centred.mean, with_vectors)
-    sums = centred.sums(lambda r, w, owner: {"count": jnp.sum(w, axis=1), **of_pairs(r, w, owner)})
-    return sums, class_spectra(centred, overlap)
+    centered = _centered(features, labels, weights, origin, mean)
+    of_pairs = pair_terms(centered.mean, with_vectors)
+    sums = centered.sums(lambda r, w, owner: {"count": jnp.sum(w, axis=1), **of_pairs(r, w, owner)})
+    return sums, class_spectra(centered, overlap)
 
 
 @jax.jit
 def _norms(features: Array, labels: Array, weights: Array, origin: Array, mean: Array) -> Float[Array, " g"]:
-    return class_spectra(_centred(features, labels, weights, origin, mean), "cauchy_schwarz")["norm"]
+    return class_spectra(_centered(features, labels, weights, origin, mean), "cauchy_schwarz")["norm"]
 
 
-def _centred(features: Array, labels: Array, weights: Array, origin: Array, mean: Array) -> CentredBlocks:
+def _centered(features: Array, labels: Array, weights: Array, origin: Array, mean: Array) -> CenteredBlocks:
     grouped = group_by_class(features, labels, mean.shape[0], weights)
     return dataclasses.replace(grouped, origin=jnp.asarray(origin), mean=jnp.asarray(mean))
 

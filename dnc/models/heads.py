@@ -23,7 +23,7 @@ class Projector(nnx.Module):
 
     norm: hidden layers are Dense (no bias), BatchNorm, ReLU instead of Dense, ReLU.
     last_bias: whether the last layer, which nothing follows, has a bias.
-    dtype: type of the matrix products; parameters are float32, normalisation and the output at least.
+    dtype: type of the matrix products; parameters are float32, normalization and the output at least.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PrototypeHead(nnx.Module):
     """Cosines of an embedding with learned prototypes: DINO's head (Caron et al. 2021, appendix C).
 
     Three layers with GELU between them, `hidden` wide and `bottleneck` at the end; the embedding has length 1, and so
-    have the prototypes, the rows of the weight-normalised last layer (their lengths, PyTorch's `weight_g`, stay 1).
+    have the prototypes, the rows of the weight-normalized last layer (their lengths, PyTorch's `weight_g`, stay 1).
     Only directions count, so that weight decay does not change what the last layer computes.
     dtype: type of the matrix products; lengths and the output are at least float32.
     """

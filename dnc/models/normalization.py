@@ -1,4 +1,4 @@
-"""Batch and layer normalisation with the conventions that published self-supervised recipes assume."""
+"""Batch and layer normalization with the conventions that published self-supervised recipes assume."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
 def batch_norm(
     features: int, *, zero_scale: bool = False, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
 ) -> nnx.BatchNorm:
-    """Batch normalisation over all axes but the last, `at_least_float32` in a network that computes in `dtype`.
+    """Batch normalization over all axes but the last, `at_least_float32` in a network that computes in `dtype`.
 
     y = scale * (x - mean) / sqrt(var + 1e-5) + bias;  running <- 0.9 * running + 0.1 * batch  (PyTorch's momentum 0.1)
 
@@ -31,7 +31,7 @@ def batch_norm(
 def layer_norm(
     features: int, *, epsilon: float = 1e-6, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
 ) -> nnx.LayerNorm:
-    """Layer normalisation over the last axis, `at_least_float32` in a network that computes in `dtype`.
+    """Layer normalization over the last axis, `at_least_float32` in a network that computes in `dtype`.
 
     y = scale * (x - mean) / sqrt(var + epsilon) + bias, the variance as the mean square less the squared mean: its
     relative error is about 1e-7 (1 + mean^2 / var), nothing where a token's mean is within a few deviations of 0. The

@@ -17,7 +17,7 @@ he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class ConvNorm(nnx.Module):
-    """A convolution without bias, padded symmetrically like PyTorch's, then batch normalisation."""
+    """A convolution without bias, padded symmetrically like PyTorch's, then batch normalization."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class ConvNorm(nnx.Module):
             (kernel, kernel),
             strides=(stride, stride),
             padding=((kernel // 2, kernel // 2),) * 2,  # "SAME" pads bottom and right alone when the stride is 2
-            use_bias=False,  # the normalisation subtracts any bias
+            use_bias=False,  # the normalization subtracts any bias
             kernel_init=he_fan_out,
             conv_general_dilated=conv_general_dilated,
             dtype=dtype,
@@ -132,8 +132,8 @@ class ResNet(Encoder):
     depth: 18, 34 (basic blocks), 50 or 101 (bottlenecks).
     stem: "cifar" = 3x3, stride 1; "cifar_s2" = 3x3, stride 2; "imagenet" = 7x7, stride 2, then 3x3 max-pool, stride 2.
     width: channels of the first stage (64 in the paper); the features number 8 * width, for bottlenecks 32 * width.
-    zero_init_residual: start the last normalisation scale of every residual branch at zero.
-    dtype: type of convolutions and activations. Parameters are float32, normalisation and the pooled
+    zero_init_residual: start the last normalization scale of every residual branch at zero.
+    dtype: type of convolutions and activations. Parameters are float32, normalization and the pooled
       features at least.
     remat: keep only the input of every block and compute its inside again for the gradient: less memory, more work.
     """
@@ -180,7 +180,7 @@ class ResNet(Encoder):
         self.remat = remat
 
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b d"]:
-        """Features, at least in float32. `train=True` normalises with the batch and updates the running statistics."""
+        """Features, at least in float32. `train=True` normalizes with the batch and updates the running statistics."""
         x = nnx.relu(self.stem(images.astype(self.dtype), train=train))
         if self.pool:
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]

@@ -67,7 +67,7 @@ class TextTransformer(nnx.Module):
         return jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
 
     def hidden(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
-        """Every token after the last block and the final normalisation."""
+        """Every token after the last block and the final normalization."""
         if tokens.shape[1] != len(self.positions):
             raise ValueError(
                 f"texts of {tokens.shape[1]} tokens: this Transformer has positions for {len(self.positions)}, "

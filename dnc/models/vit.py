@@ -82,8 +82,8 @@ class ViT(Encoder):
     antialias: whether that interpolation is antialiased, as PyTorch's is (DINOv2's networks with registers).
     mask_token: whether there is a learned token to stand for masked patches (iBOT, DINOv2).
     patch_bias: whether the patch projection has a bias (CLIP's has not).
-    pre_norm: normalise the tokens before the first block too (CLIP).
-    final_norm: "tokens", or "pooled" to normalise the pooled feature instead of them.
+    pre_norm: normalize the tokens before the first block too (CLIP).
+    final_norm: "tokens", or "pooled" to normalize the pooled feature instead of them.
     projection: width to which a last linear map without bias takes the pooled feature (CLIP's image embedding).
     drop_path: rate of `stochastic_depth` in the last block.
     mlp_ratio, activation, qkv_bias, layer_scale, epsilon, init, attention, dtype: see `BlockSettings`; the features and
@@ -178,7 +178,7 @@ class ViT(Encoder):
         mask: Bool[Array, "b n"] | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Tokens:
-        """All tokens after the last block and the final normalisation. Patches are numbered row by row from 0.
+        """All tokens after the last block and the final normalization. Patches are numbered row by row from 0.
 
         keep: the only patches of each image to encode, in this order (MAE's visible ones, I-JEPA's context); numbers
           beyond the last patch give nan. seen: which of these are attended to, where images keep different numbers of

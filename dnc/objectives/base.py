@@ -43,7 +43,7 @@ def progress_of(batch: Batch) -> Float[Array, ""]:
 
 
 def side_by_side(views: Float[Array, "v b *shape"]) -> Float[Array, "b*v *shape"]:
-    """The views of one example become neighbours: a batch sharded over devices stays where it is.
+    """The views of one example become neighbors: a batch sharded over devices stays where it is.
 
     Merged with the views outermost, every device would gather all images and do all the work.
     """
@@ -103,6 +103,6 @@ class Network(nnx.Module):
         self.head = Projector(encoder.features, widths, norm=norm, last_bias=last_bias, dtype=encoder.dtype, rngs=rngs)
 
     def __call__(self, views: Float[Array, "v b h w c"], *, train: bool) -> Float[Array, "v b p"]:
-        """The head's output for every view, all views in one pass: normalisation sees them as one batch."""
+        """The head's output for every view, all views in one pass: normalization sees them as one batch."""
         features = self.encoder(side_by_side(views), train=train)
         return by_view(self.head(features, train=train), views.shape[0])

@@ -15,7 +15,7 @@ from dnc.objectives.self_distillation import (
     Masks,
     entropy,
     koleo,
-    moved_centre,
+    moved_center,
     patch_cross_entropy,
     random_masks,
     sinkhorn_knopp,
@@ -25,20 +25,20 @@ from dnc.objectives.teacher import check_momentum, cosine, follow, teacher_of
 from dnc.types import Array, Bool, Float, Key
 
 Metrics = dict[str, Float[Array, ""]]
-CENTRINGS = ("mean", "sinkhorn")
+CENTERINGS = ("mean", "sinkhorn")
 
 
-class Centre(nnx.Variable):
+class Center(nnx.Variable):
     """A running mean of the teacher's logits: no nnx.Param, updated inside the loss, kept in checkpoints."""
 
 
 class DINONetwork(nnx.Module):
     """The student with its head, and as `encoder` the teacher, which evaluation reads, with its own."""
 
-    def __init__(self, student: ViT, head: PrototypeHead, centres: int):
+    def __init__(self, student: ViT, head: PrototypeHead, centers: int):
         self.student, self.student_head = student, head
         self.encoder, self.teacher_head = teacher_of(student), teacher_of(head)
-        self.centres = nnx.List([Centre(jnp.zeros(len(head.prototypes))) for _ in range(centres)])
+        self.centers = nnx.List([Center(jnp.zeros(len(head.prototypes))) for _ in range(centers)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DINO:
     momentum: of the teacher, at the start and at the end of training, half a cosine between.
     freeze_last_layer: share of training in which the prototypes stand still (the paper: the first of 100 epochs). Adam
       counts these steps for them too, so that its first ones after are about 3 times as long as in PyTorch.
-    centring: "mean" subtracts a running mean of the teacher's logits of momentum `centre_momentum`, used before the
+    centering: "mean" subtracts a running mean of the teacher's logits of momentum `center_momentum`, used before the
       batch moves it; "sinkhorn" does 3 iterations of Sinkhorn-Knopp over the batch.
     ibot_weight: of the loss at masked patches (iBOT, Zhou et al. 2022), with the same head; 0 masks none. The ViT needs
       mask_token=True. mask_probability, mask_ratio: see `random_masks`, of global views.
@@ -70,8 +70,8 @@ class DINO:
     temperature_warmup: float = 0.0
     momentum: tuple[float, float] = (0.996, 1.0)
     freeze_last_layer: float = 0.01
-    centring: str = "mean"
-    centre_momentum: float = 0.9
+    centering: str = "mean"
+    center_momentum: float = 0.9
     ibot_weight: float = 0.0
     mask_probability: float = 0.5
     mask_ratio: tuple[float, float] = (0.1, 0.5)
@@ -81,9 +81,9 @@ class DINO:
         check_momentum(self.momentum)
         if min(self.student_temperature, *self.teacher_temperature) <= 0:
             raise ValueError(f"{self.student_temperature=}, {self.teacher_temperature=}: temperatures are positive")
-        if self.centring not in CENTRINGS:
-            raise ValueError(f"centring={self.centring!r} is not known: choose one of {CENTRINGS}")
-        for name in ("temperature_warmup", "freeze_last_layer", "centre_momentum", "mask_probability"):
+        if self.centering not in CENTERINGS:
+            raise ValueError(f"centering={self.centering!r} is not known: choose one of {CENTERINGS}")
+        for name in ("temperature_warmup", "freeze_last_layer", "center_momentum", "mask_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
         if not 0 <= self.mask_ratio[0] <= self.mask_ratio[1] <= 1:
@@ -94,7 +94,7 @@ class DINO:
         if self.ibot_weight and vit.mask_token is None:
             raise ValueError(f"ibot_weight={self.ibot_weight} masks patches: set config.model.mask_token=True")
         head = PrototypeHead(vit.features, self.prototypes, self.hidden, self.bottleneck, dtype=vit.dtype, rngs=rngs)
-        return DINONetwork(vit, head, centres=(1 + bool(self.ibot_weight)) * (self.centring == "mean"))
+        return DINONetwork(vit, head, centers=(1 + bool(self.ibot_weight)) * (self.centering == "mean"))
 
     def loss(self, network: DINONetwork, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         images, v = side_by_side(batch["views"]), len(batch["views"])
@@ -131,21 +131,21 @@ class DINO:
     def _distributions(
         self,
         network: DINONetwork,
-        centre: int,
+        center: int,
         logits: Float[Array, "n k"],
         progress: Float[Array, ""],
         where: Bool[Array, "n"] | None = None,
     ) -> Float[Array, "n k"]:
-        """The teacher's, without gradient; moves the centre of that number afterwards."""
+        """The teacher's, without gradient; moves the center of that number afterwards."""
         logits = jax.lax.stop_gradient(logits)
         start, end = self.teacher_temperature
         warm = jnp.minimum(progress / self.temperature_warmup, 1.0) if self.temperature_warmup else 1.0
         temperature = start + (end - start) * warm
-        if self.centring == "sinkhorn":
+        if self.centering == "sinkhorn":
             return sinkhorn_knopp(logits, temperature, where=where)
-        mean = network.centres[centre]
+        mean = network.centers[center]
         distributions = jax.nn.softmax((logits - mean[None]) / temperature)
-        mean[...] = moved_centre(mean[...], logits, self.centre_momentum, where)
+        mean[...] = moved_center(mean[...], logits, self.center_momentum, where)
         return distributions
 
     def _masks(self, key: Key[Array, ""], seen: Tokens) -> Masks | None:

@@ -25,19 +25,19 @@ def directional_ratios(
     A class of n = 2 samples lies (z_i - z_i') / 2 to both sides of its mean, so that its variance, divided by n, along
     the axis u to another class is ((z_i - z_i') . u)^2 / 4. One product of [2b, p] and [p, b] gives all pairs.
 
-    Squared distances have `epsilon` times their mean added, so that images with the same centre give 0 and a finite
-    gradient, and 1e-12, for a batch with one centre. Otherwise rotating, translating and scaling change nothing.
+    Squared distances have `epsilon` times their mean added, so that images with the same center give 0 and a finite
+    gradient, and 1e-12, for a batch with one center. Otherwise rotating, translating and scaling change nothing.
     """
     if first.shape[0] < 2:
         raise ValueError(f"pairs of images need at least 2 examples in the batch, not {first.shape[0]}")
     first, second = at_least_float32(first), at_least_float32(second)
     b = first.shape[0]
-    difference, centres = first - second, (first + second) / 2
-    centres -= jnp.mean(centres, axis=0, keepdims=True)  # far from the origin, products would cancel
-    both = jnp.stack([difference, centres], axis=1)  # side by side: an example stays on its device
-    products = jnp.einsum("isp,jp->isj", both, centres, precision="highest")
-    along = jnp.sum(difference * centres, axis=1)[:, None] - products[:, 0]
-    norms = jnp.sum(centres**2, axis=1)
+    difference, centers = first - second, (first + second) / 2
+    centers -= jnp.mean(centers, axis=0, keepdims=True)  # far from the origin, products would cancel
+    both = jnp.stack([difference, centers], axis=1)  # side by side: an example stays on its device
+    products = jnp.einsum("isp,jp->isj", both, centers, precision="highest")
+    along = jnp.sum(difference * centers, axis=1)[:, None] - products[:, 0]
+    norms = jnp.sum(centers**2, axis=1)
     squared = jnp.maximum(norms[:, None] + norms[None, :] - 2 * products[:, 1], 0)
     mean_squared = 2 * jnp.sum(norms) / (b - 1)  # over ordered pairs of distinct images
     ratios = (along / (squared + epsilon * mean_squared + 1e-12)) ** 2
@@ -53,8 +53,8 @@ def directional_loss(
     L = (p/2) 1/(b (b-1)) sum_{i != j} x_ij                 "chebyshev"
 
     With x = 4 W as in `directional_ratios`, the terms are Cantelli's and Chebyshev's bound of the probability that a
-    view of image i, drawn anew, lies nearer to c_j than to c_i, both centres known: `exact_cantelli` and
-    `exact_chebyshev` for infinitely many shots. The first is at most 1, so that a few pairs of nearly equal centres do
+    view of image i, drawn anew, lies nearer to c_j than to c_i, both centers known: `exact_cantelli` and
+    `exact_chebyshev` for infinitely many shots. The first is at most 1, so that a few pairs of nearly equal centers do
     not drown all others.
 
     The factor makes weights comparable in all dimensions: where the views of an image have nothing in common, all of
@@ -70,7 +70,7 @@ def directional_loss(
 
 @dataclasses.dataclass(frozen=True)
 class DirectionalCollapse:
-    """Minimise the directional CDNV between the images of the batch; variance and covariance as in VICReg.
+    """Minimize the directional CDNV between the images of the batch; variance and covariance as in VICReg.
 
     L = directional_weight directional_loss + variance_weight v + covariance_weight c
 

@@ -116,7 +116,7 @@ def feature_loss(
 
 
 def standardized(features: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Layer normalisation without parameters: (x - mean) / sqrt(var + 1e-5), the variance divided by d."""
+    """Layer normalization without parameters: (x - mean) / sqrt(var + 1e-5), the variance divided by d."""
     x = at_least_float32(features)
     return (x - x.mean(axis=-1, keepdims=True)) / jnp.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
 
@@ -135,7 +135,7 @@ class IJEPA:
     """Predict the target encoder's tokens of four blocks from the rest of the image (Assran et al. 2023).
 
     Takes the first view of every example. The encoder is a ViT with pool="mean"; the paper's has class_token=False and
-    position="sincos2d". The target encoder is a `teacher` of the encoder; its tokens are standardised each.
+    position="sincos2d". The target encoder is a `teacher` of the encoder; its tokens are standardized each.
 
     momentum: of the teacher, at the start and at the end of training, linear between.
     targets, target_scale, target_aspect, context_scale: see `sample_blocks`.

@@ -58,7 +58,7 @@ class ImageTextNetwork(nnx.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], tokens: Int[Array, "b t"], *, train: bool
     ) -> tuple[Float[Array, "b p"], Float[Array, "b p"]]:
-        """The projections of both, not normalised."""
+        """The projections of both, not normalized."""
         exact = exact_type(self.encoder.dtype)
         image = self.image_projection(self.encoder(images, train=train))
         return image.astype(exact), self.text_projection(self.text(tokens)).astype(exact)

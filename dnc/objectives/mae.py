@@ -15,7 +15,7 @@ from dnc.types import Array, Bool, Float, Int, Key
 
 
 def patch_targets(images: Float[Array, "b h w c"], patch_size: int, *, normalize: bool = True) -> Float[Array, "b n p"]:
-    """The pixels of every patch; normalised, (x - mean) / sqrt(var + 1e-6) over the patch's own p numbers.
+    """The pixels of every patch; normalized, (x - mean) / sqrt(var + 1e-6) over the patch's own p numbers.
 
     The variance divides by p - 1, as in the authors' code.
     """
@@ -54,7 +54,7 @@ class MAE:
     position="sincos2d" and init="xavier_uniform".
 
     mask_ratio: share of the patches that are hidden; of n, int(n (1 - mask_ratio)) stay visible.
-    normalize_target: predict pixels normalised within their patch, see `patch_targets`.
+    normalize_target: predict pixels normalized within their patch, see `patch_targets`.
     decoder_width, decoder_depth, decoder_heads: see `MAEDecoder`.
     """
 

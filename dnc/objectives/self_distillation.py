@@ -44,19 +44,19 @@ def patch_cross_entropy(
     return jnp.mean(losses / jnp.maximum(jnp.sum(masked, axis=1, dtype=losses.dtype), 1.0))
 
 
-def moved_centre(
-    centre: Float[Array, "k"],
+def moved_center(
+    center: Float[Array, "k"],
     logits: Float[Array, "n k"],
     momentum: float | Float[Array, ""],
     where: Bool[Array, "n"] | None = None,
 ) -> Float[Array, "k"]:
-    """momentum * centre + (1 - momentum) * the mean of the logits, of those that `where` marks; as it was without any.
+    """momentum * center + (1 - momentum) * the mean of the logits, of those that `where` marks; as it was without any.
 
     Caron et al. (2021), eq. 4.
     """
     rows = jnp.ones(len(logits), bool) if where is None else where
     mean = jnp.sum(logits, axis=0, where=rows[:, None]) / jnp.maximum(jnp.sum(rows, dtype=logits.dtype), 1.0)
-    return jnp.where(jnp.any(rows), momentum * centre + (1.0 - momentum) * mean, centre)
+    return jnp.where(jnp.any(rows), momentum * center + (1.0 - momentum) * mean, center)
 
 
 def sinkhorn_knopp(
@@ -81,13 +81,13 @@ def sinkhorn_knopp(
 
 
 def koleo(features: Float[Array, "b d"]) -> Float[Array, ""]:
-    """The Kozachenko-Leonenko regulariser (Sablayrolles et al. 2019), as in DINOv2's code.
+    """The Kozachenko-Leonenko regularizer (Sablayrolles et al. 2019), as in DINOv2's code.
 
     -1/b sum_i log(||x_i - x_nn(i)|| + 1e-8) of features of length 1, nn(i) the nearest other of the global batch.
     The 1e-8 that PyTorch adds to every difference keeps the gradient of two equal features finite.
     """
     if len(features) < 2:
-        raise ValueError(f"a nearest neighbour needs at least 2 examples in the batch, not {len(features)}")
+        raise ValueError(f"a nearest neighbor needs at least 2 examples in the batch, not {len(features)}")
     x = normalize(at_least_float32(features))
     cosines = jnp.dot(x, x.T, precision="highest")
     nearest = jnp.argmax(jnp.where(jnp.eye(len(x), dtype=bool), -jnp.inf, cosines), axis=1)

@@ -33,7 +33,7 @@ def similarities(
 def nt_xent(
     first: Float[Array, "b p"], second: Float[Array, "b p"], temperature: float | Float[Array, ""]
 ) -> Float[Array, ""]:
-    """Normalised temperature-scaled cross-entropy (Chen et al. 2020, eq. 1).
+    """Normalized temperature-scaled cross-entropy (Chen et al. 2020, eq. 1).
 
     L = 1/(2b) sum over the 2b anchors of  -s+/T + log sum over the other 2b - 1 views of exp(s/T),  s = cosine
 
@@ -62,7 +62,7 @@ def contrastive_metrics(first: Float[Array, "b p"], second: Float[Array, "b p"])
 
     contrastive_accuracy: share of anchors whose positive is more similar than each of their 2b - 2 negatives.
     positive_similarity, negative_similarity: mean cosines.
-    embedding_std: mean over dimensions of the normalised embeddings' standard deviation, times sqrt(p): 1 when spread
+    embedding_std: mean over dimensions of the normalized embeddings' standard deviation, times sqrt(p): 1 when spread
     evenly over the sphere, 0 when all embeddings are equal.
     """
     positive, negatives = similarities(first, second)

@@ -23,7 +23,7 @@ def cross_entropy(
 
 @dataclasses.dataclass(frozen=True)
 class Supervised:
-    """Cross-entropy of a linear classifier on the features; both views count as labelled images.
+    """Cross-entropy of a linear classifier on the features; both views count as labeled images.
 
     task: whose labels to learn. num_classes: how many there are.
     label_smoothing: share of the target's mass that is spread evenly over all classes.

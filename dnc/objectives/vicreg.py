@@ -25,8 +25,8 @@ def variance_hinge(z: Float[Array, "b p"]) -> Float[Array, ""]:
 def covariance_penalty(z: Float[Array, "b p"]) -> Float[Array, ""]:
     """Sum over pairs of distinct dimensions of the squared covariance, divided by p; the covariance by b - 1."""
     b, p = z.shape
-    centred = z - jnp.mean(z, axis=0, keepdims=True)
-    covariance = jnp.dot(centred.T, centred, precision="highest") / (b - 1)
+    centered = z - jnp.mean(z, axis=0, keepdims=True)
+    covariance = jnp.dot(centered.T, centered, precision="highest") / (b - 1)
     return jnp.sum(jnp.where(jnp.eye(p, dtype=bool), 0.0, covariance) ** 2) / p
 
 
@@ -49,7 +49,7 @@ def vicreg_loss(
     variance_weight: float | Float[Array, ""] = 25.0,
     covariance_weight: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, ""]:
-    """Variance-invariance-covariance regularisation (Bardes et al. 2022), as in the authors' code.
+    """Variance-invariance-covariance regularization (Bardes et al. 2022), as in the authors' code.
 
     L = lambda mean (z - z')^2 + mu/2 [h(z) + h(z')] + nu [c(z) + c(z')]
     h(z) = 1/p sum_j relu(1 - sqrt(Var z_j + 1e-4)),    c(z) = 1/p sum_{i != j} Cov(z)_ij^2

@@ -1,4 +1,4 @@
-"""Measured few-shot error of logistic regression, on the supports of the nearest-class-centre probe."""
+"""Measured few-shot error of logistic regression, on the supports of the nearest-class-center probe."""
 
 import dataclasses
 import functools
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from dnc.few_shot.draws import draw_support, few_shot_samples
 from dnc.probes.logistic import LinearClassifier, fit_logistic, right
-from dnc.probes.sampling import draw_support, few_shot_samples
 from dnc.types import Array, ArrayLike, Float, Int, Key
 
 _ROWS = 4096  # queries scored at once
@@ -51,9 +51,8 @@ def few_shot_linear_error(
     is invariant to translation, scale and rotation, and nothing but the support is learned from. `strength` is fixed:
     a few shots cannot choose it.
 
-    The protocol is that of `dnc.probes.ncc.few_shot_error`, and with the same key, labels, shots and repeats so are the
-    supports and queries: differences between the two errors are paired. A tie is an error. Repeats in turn, memory of
-    one.
+    The protocol is that of `dnc.few_shot_error`, and with the same key, labels, shots and repeats so are the supports
+    and queries: differences between the two errors are paired. A tie is an error. Repeats in turn, memory of one.
 
     Raises what `few_shot_error` does, and ValueError for a strength or tolerance that is not positive.
     """

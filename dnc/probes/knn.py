@@ -1,4 +1,4 @@
-"""k-nearest-neighbour probes: votes of the training samples that lie nearest to a test sample."""
+"""k-nearest-neighbor probes: votes of the training samples that lie nearest to a test sample."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ _QUERY_ROWS = 1024
 
 @dataclasses.dataclass(frozen=True)
 class NeighborAccuracy:
-    """Accuracy of k-nearest-neighbour votes, for every number of neighbours.
+    """Accuracy of k-nearest-neighbor votes, for every number of neighbors.
 
     Attributes:
       neighbors: how many vote.
@@ -51,12 +51,12 @@ def knn_accuracy(
     metric="euclidean": the nearest, one vote each; temperature must be None. For raw pixels.
 
     The class of most votes wins. Classes of equally many votes: the one with the smaller number. Samples equally near
-    (in float32): those earlier in the training split. Neighbours of the largest k are found once for all of
+    (in float32): those earlier in the training split. Neighbors of the largest k are found once for all of
     `neighbors`. Test and training samples are compared block by block: memory does not grow with their product. With
     rows split over the devices of a mesh, test samples stay where they are and blocks of training samples go round.
 
     Raises:
-      ValueError: more neighbours than training samples, a metric that is not known, a temperature that is not positive
+      ValueError: more neighbors than training samples, a metric that is not known, a temperature that is not positive
         or goes with the euclidean metric, a row of zeros (it has no direction), a class without training samples,
         features that are not finite or not of one dimension, labels outside 0..num_classes-1.
       TypeError: labels that are not integers.
@@ -78,7 +78,7 @@ def knn_leave_one_out(
 ) -> NeighborAccuracy:
     """`knn_accuracy` of the training samples themselves: each is voted on by all others, never by itself.
 
-    Raises what `knn_accuracy` does; at most n - 1 neighbours.
+    Raises what `knn_accuracy` does; at most n - 1 neighbors.
     """
     split = check_split(features, labels, num_classes, "train", samples_a_class=1)
     sizes = _check(neighbors, len(split.labels) - 1, metric, temperature, {"train": split})
@@ -144,7 +144,7 @@ def _comparable(
         bank, queries = (x / jnp.max(jnp.abs(x), axis=1, keepdims=True) for x in (bank, queries))
         bank, queries = (x / jnp.linalg.norm(x, axis=1, keepdims=True) for x in (bank, queries))
         return bank, queries, jnp.zeros(len(bank))
-    mean = jnp.mean(bank, axis=0, keepdims=True)  # products of uncentred features cancel in float32
+    mean = jnp.mean(bank, axis=0, keepdims=True)  # products of uncentered features cancel in float32
     peak = jnp.maximum(jnp.max(jnp.abs(bank - mean)), jnp.finfo(bank.dtype).tiny)
     bank, queries = (bank - mean) / peak, (queries - mean) / peak
     return bank, queries, jnp.sum(bank**2, axis=1) / 2

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.few_shot.draws import shuffled_classes
 from dnc.probes.logistic import LinearClassifier, fit_logistic, right
-from dnc.probes.sampling import shuffled_classes
 from dnc.probes.splits import Split, accuracy_by_class, check_splits
 from dnc.types import Array, ArrayLike, Float, Int, Key
 
@@ -67,7 +67,7 @@ def linear_probe(
     takes no part in any choice.
 
     One jitted program over whole arrays: with rows split over the devices of a mesh, features stay where they are, and
-    only sums over samples cross. Memory beside the features is a standardised copy of them and a few [n, k] arrays.
+    only sums over samples cross. Memory beside the features is a standardized copy of them and a few [n, k] arrays.
 
     tolerance, max_iterations: of each fit, see `dnc.probes.logistic.fit_logistic`.
 

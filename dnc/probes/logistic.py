@@ -42,7 +42,7 @@ def logistic_objective(
 ) -> Float[Array, ""]:
     """F(W, b) = 1/(sum_i w_i) sum_i w_i CE(x_i W + b, y_i) + strength/2 ||W||_F^2.
 
-    The mean over samples, not the sum; b is not penalised. scikit-learn's LogisticRegression(C) has the same minimum
+    The mean over samples, not the sum; b is not penalized. scikit-learn's LogisticRegression(C) has the same minimum
     for strength = 1/(C n).
     """
     scores = classifier.scores(features)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.probes.sampling import class_counts
+from dnc.few_shot.draws import class_counts
 from dnc.types import Array, Float, Int
 
 

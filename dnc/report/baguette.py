@@ -34,7 +34,7 @@ def clouds(along_axis: float, seed: int = 0) -> Clouds:
     """
     generator = np.random.default_rng(seed)
     scale = np.sqrt(_VARIANCE * np.array([along_axis, 1 - along_axis]))
-    first, second = (_white(generator) * scale + centre for centre in ([-1.0, 0.0], [1.0, 0.0]))
+    first, second = (_white(generator) * scale + center for center in ([-1.0, 0.0], [1.0, 0.0]))
     return Clouds(first, second, *measure(first, second))
 
 
@@ -64,9 +64,9 @@ def _draw(name: str, title: str, scene: Clouds) -> style.Picture:
     axes.set_ylim(-_HIGH, _HIGH)
     axes.set_axis_off()
     axes.plot([0, 0], [-_HIGH, 2.3], color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
-    for points, colour in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
-        _crust(axes, points, colour)
-        axes.plot(*points.T, ".", color=colour, markersize=3, alpha=0.85, markeredgewidth=0)
+    for points, color in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
+        _crust(axes, points, color)
+        axes.plot(*points.T, ".", color=color, markersize=3, alpha=0.85, markeredgewidth=0)
     axes.plot([-1, 1], [0, 0], color=style.INK, linewidth=1.3)
     axes.plot([-1, 1], [0, 0], "o", color=style.INK, markersize=5, markeredgecolor="white", markeredgewidth=0.8)
     label = axes.text(0, 0.13, "decision axis u", ha="center", fontsize=8)
@@ -84,18 +84,18 @@ def _draw(name: str, title: str, scene: Clouds) -> style.Picture:
     return style.render(figure, f"baguette_{name}", alt)
 
 
-def _crust(axes: Axes, points: np.ndarray, colour: str) -> None:
+def _crust(axes: Axes, points: np.ndarray, color: str) -> None:
     """A loaf around nearly all points; a long one has the cuts that a baker makes."""
-    centre, half = points.mean(0), _REACH * points.std(0)
+    center, half = points.mean(0), _REACH * points.std(0)
     straight, radius = half - half.min(), half.min()
     angles = np.linspace(0, 2 * np.pi, 121)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    axes.add_patch(Polygon(centre + np.sign(circle) * straight + radius * circle, color=colour, alpha=0.2, linewidth=0))
+    axes.add_patch(Polygon(center + np.sign(circle) * straight + radius * circle, color=color, alpha=0.2, linewidth=0))
     if half.max() < 2 * radius:
         return
     for row in np.linspace(-0.9, 0.9, 7) * straight[1]:
         across, up = 0.6 * radius, 0.45 * radius
-        ends = centre[0] + np.array([-across, across]), centre[1] + row + np.array([-up, up])
+        ends = center[0] + np.array([-across, across]), center[1] + row + np.array([-up, up])
         axes.plot(*ends, color="white", linewidth=3, solid_capstyle="round")
 
 
@@ -103,8 +103,8 @@ def _shadow(figure: Figure, scene: Clouds) -> None:
     """What the nearest-mean rule sees: the points' positions along the decision axis."""
     axes = figure.add_axes((0.02, 0.15, 0.96, 0.125))
     edges = np.linspace(-_WIDE, _WIDE, 76)
-    for points, colour in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
-        axes.stairs(np.histogram(points[:, 0], edges)[0], edges, fill=True, color=colour, alpha=0.6)
+    for points, color in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
+        axes.stairs(np.histogram(points[:, 0], edges)[0], edges, fill=True, color=color, alpha=0.6)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
     axes.set_xlim(-_WIDE, _WIDE)
     axes.set_yticks([])

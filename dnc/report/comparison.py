@@ -47,7 +47,7 @@ def write_comparison(comparison: Mapping[str, Any], analyses: Mapping[str, Mappi
             [picture for group in figures.values() for picture in group],
             title=_headline(tasks, comparison),
             encoders=comparison["encoders"],
-            colours={name: style.task_style(index)["color"] for index, name in enumerate(analyses)},
+            colors={name: style.task_style(index)["color"] for index, name in enumerate(analyses)},
             tables={task: _table(task, comparison, analyses) for task in tasks},
             figures=figures,
             correlations={task: _correlations(task, comparison) for task in tasks},
@@ -152,9 +152,9 @@ def _scatter(task: str, name: str, analyses: Mapping[str, Mapping[str, Any]]) ->
         return style.render(figure, f"scatter_{name}", f"{task}: nothing to show")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    for encoder, across, up, colour in points:
-        axes.plot([across], [up], "o", color=colour, markersize=6)
-        axes.annotate(style.shorten(encoder, 18), (across, up), (6, 4), textcoords="offset points", color=colour)
+    for encoder, across, up, color in points:
+        axes.plot([across], [up], "o", color=color, markersize=6)
+        axes.annotate(style.shorten(encoder, 18), (across, up), (6, 4), textcoords="offset points", color=color)
     for axis, values in ((axes.xaxis, [p[1] for p in points]), (axes.yaxis, [p[2] for p in points])):
         low, high = np.floor(np.log2(min(values)) - 0.3), np.ceil(np.log2(max(values)) + 0.3)
         axis.axes.set_xlim(2**low, 2**high) if axis is axes.xaxis else axis.axes.set_ylim(2**low, 2**high)

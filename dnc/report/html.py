@@ -129,7 +129,7 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
             for name, certificate in next(iter(run.last.tasks.values())).certificates.items()
             if certificate.is_certificate and name != "exact_joint"  # for two classes it is exact_cantelli
         ],
-        colours={task: style.task_style(index)["color"] for index, task in enumerate(run.last.tasks)},
+        colors={task: style.task_style(index)["color"] for index, task in enumerate(run.last.tasks)},
         sparks={task: sparkline(run.series(task, "mean_directional_cdnv"), run.times()[1]) for task in run.last.tasks},
         hardest={name: summary.hardest_pairs(task) for name, task in run.last.tasks.items()},
         largest={

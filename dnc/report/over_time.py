@@ -79,10 +79,10 @@ def cosines(run: Run) -> list[style.Picture]:
         else:
             style.log2_axis(axes, limits, most=5)
             style.time_axis(axes, unit, times)
-            for kind, colour, line in (("bound", style.MUTED, (0, (4, 2))), ("cosine", style.BLUE, "-")):
+            for kind, color, line in (("bound", style.MUTED, (0, (4, 2))), ("cosine", style.BLUE, "-")):
                 low, middle, high = (style.positive(curve[kind, q]) for q in ("q25", "median", "q75"))
-                axes.fill_between(times, low, high, color=colour, alpha=0.16, linewidth=0)
-                axes.plot(times, middle, color=colour, linestyle=line, linewidth=1.7 if kind == "cosine" else 1.1)
+                axes.fill_between(times, low, high, color=color, alpha=0.16, linewidth=0)
+                axes.plot(times, middle, color=color, linestyle=line, linewidth=1.7 if kind == "cosine" else 1.1)
             style.label_ends(
                 axes,
                 [
@@ -114,15 +114,15 @@ def variance(run: Run) -> list[style.Picture]:
         else:
             style.log2_axis(axes, (limits[0] - 1, limits[1]))
             floor = 2.0 ** (limits[0] - 1)
-            for part, (_, colour) in enumerate(_PARTS.values()):
+            for part, (_, color) in enumerate(_PARTS.values()):
                 heights = style.positive(values[task][:, part]) - floor
-                axes.bar(np.arange(len(chosen)) + (part - 2) * 0.165, heights, 0.15, bottom=floor, color=colour)
+                axes.bar(np.arange(len(chosen)) + (part - 2) * 0.165, heights, 0.15, bottom=floor, color=color)
             axes.set_xticks(range(len(chosen)), [f"{times[i]:.3g}" for i in chosen] if run.has_time else ["measured"])
             axes.tick_params(axis="x", length=0)
             axes.set_xlabel(unit if run.has_time else "")
             style.label_ends(
                 axes,
-                [(name, values[task][-1, part], colour) for part, (name, colour) in enumerate(_PARTS.values())],
+                [(name, values[task][-1, part], color) for part, (name, color) in enumerate(_PARTS.values())],
                 8.0,
             )
         along, across = (_from_to(values[task][:, part]) for part in (0, -1))

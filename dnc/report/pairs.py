@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from dnc.report import style
 from dnc.report.load import Run
 
-# Light is collapsed, dark is hard; luminance falls all the way, so it survives grey print and colour blindness.
+# Light is collapsed, dark is hard; luminance falls all the way, so it survives gray print and color blindness.
 _DARKER_IS_HARDER = LinearSegmentedColormap.from_list(
     "dnc", ["#f7f9fb", "#cfe1ee", "#8fbcd9", "#3f8fc0", "#0f5c8f", "#06263f"]
 ).with_extremes(bad="#ffffff")
@@ -32,7 +32,7 @@ def heatmaps(run: Run) -> dict[str, style.Picture]:
         _name_classes(axes, measured.classes)
         if len(measured.classes) <= 8:
             _write_values(axes, values, norm)
-        _colour_bar(figure, image, finite)
+        _color_bar(figure, image, finite)
         hardest = np.unravel_index(np.nanargmax(values), values.shape)
         i, j = (measured.classes[index] for index in hardest)
         alt = (
@@ -76,7 +76,7 @@ def _name_classes(axes: Axes, names: tuple[str, ...] | list[str]) -> None:
         short, size = [style.shorten(name, 12) for name in names], 8 if k <= 12 else 6
         axes.set_xticks(range(k), short, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
         axes.set_yticks(range(k), short, fontsize=size)
-    axes.set_xlabel("towards class j" if k <= 24 else "towards class j, by index")
+    axes.set_xlabel("toward class j" if k <= 24 else "toward class j, by index")
     axes.set_ylabel("" if k <= 24 else "class i, by index")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -86,15 +86,15 @@ def _write_values(axes: Axes, values: np.ndarray, norm: Normalize, percent: bool
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             text = f"{100 * value:.1f}%" if percent else _short(value)
-            colour = "white" if norm(value) > 0.55 else style.INK
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+            color = "white" if norm(value) > 0.55 else style.INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
 
 
 def _short(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e-") if value < 0.001 else f"{value:#.2g}".removeprefix("0").rstrip(".")
 
 
-def _colour_bar(figure, image, finite: np.ndarray) -> None:
+def _color_bar(figure, image, finite: np.ndarray) -> None:
     box = figure.axes[0].get_position()
     axes = figure.add_axes((0.88, box.y0, 0.022, box.height))
     figure.colorbar(image, cax=axes)

@@ -24,7 +24,7 @@ _REMARKS = {  # what is no certificate says so
     "luthra2026_limit": "Luthra 2026, m → ∞",
 }
 PANEL = (4.3, 3.4)  # inches
-_COLOURS = {
+_COLORS = {
     "cdnv": style.PURPLE,
     "luthra2025": style.ORANGE,
     "luthra2026": style.GREEN,
@@ -73,7 +73,7 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
     figure = Figure(figsize=PANEL)
     draw(figure, measured, kind, f"{style.shorten(task, 24)}, {title}", before)
     m, error = measured.shots, _error(measured, kind)
-    alt = f"{task}, {title}: nearest-centre error {_list(m, error)}; " + "; ".join(
+    alt = f"{task}, {title}: nearest-center error {_list(m, error)}; " + "; ".join(
         f"{label(key)} {_list(m, values)}" for key, values in _curves(measured, kind).items()
     )
     return style.render(figure, f"shots_{name}_{kind}", alt)
@@ -97,7 +97,7 @@ def draw(figure: FigureBase, measured: Task, kind: str, heading: str, before: Ta
     axes.axhspan(chance(measured, kind), 1, color=style.WASH, zorder=0, linewidth=0)
     if kind == "classes":  # intervals are of the bound over all classes
         for key in informative:
-            _draw_interval(axes, m, measured.certificates[key], _COLOURS.get(key, style.MUTED), 2.0 ** limits[0])
+            _draw_interval(axes, m, measured.certificates[key], _COLORS.get(key, style.MUTED), 2.0 ** limits[0])
     labels = [("guessing", chance(measured, kind), style.MUTED)]
     labels += [_draw_bound(axes, key, m, values, measured.certificates[key]) for key, values in informative.items()]
     if before is not None and np.array_equal(before.shots, m):
@@ -106,8 +106,8 @@ def draw(figure: FigureBase, measured: Task, kind: str, heading: str, before: Ta
         labels.append(("error at the start", _last(old), style.MUTED))
     _draw_error(axes, m, error, measured.error_std if kind == "classes" else None, 2.0 ** limits[0])
     labels.append(("measured error", _last(error), style.INK))
-    floor = 2.0 ** limits[0]  # what lies below the axis is labelled at its end
-    style.label_ends(axes, [(text, max(end, floor), colour) for text, end, colour in labels], 8.0)
+    floor = 2.0 ** limits[0]  # what lies below the axis is labeled at its end
+    style.label_ends(axes, [(text, max(end, floor), color) for text, end, color in labels], 8.0)
     axes.set_ylabel("error")
 
 
@@ -138,29 +138,29 @@ def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | 
     )
 
 
-def _draw_interval(axes: Axes, m: np.ndarray, certificate: Certificate, colour: str, floor: float) -> None:
+def _draw_interval(axes: Axes, m: np.ndarray, certificate: Certificate, color: str, floor: float) -> None:
     """The bootstrap interval of a bound, where one was made."""
     low, high = (np.clip(values, floor, 1.0) for values in (certificate.low, certificate.high))
-    axes.fill_between(m, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
+    axes.fill_between(m, low, high, color=color, alpha=0.15, linewidth=0, zorder=1)
 
 
 def _draw_bound(
     axes: Axes, key: str, m: np.ndarray, values: np.ndarray, certificate: Certificate
 ) -> tuple[str, float, str]:
     """A line clipped at 1; where a theorem does not hold the line is thin and dotted; no certificate, dashed."""
-    colour = _COLOURS.get(key, style.MUTED)
+    color = _COLORS.get(key, style.MUTED)
     shown = style.positive(np.minimum(values, 1.0))
     if key == "luthra2026_limit":  # of infinitely many shots: a mark at the end, not a curve that few shots could cross
-        axes.plot([m.max() / 1.4, m.max()], [_last(shown)] * 2, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
-        return _REMARKS[key], _last(shown), colour
+        axes.plot([m.max() / 1.4, m.max()], [_last(shown)] * 2, color=color, linewidth=1.2, linestyle=(0, (4, 2)))
+        return _REMARKS[key], _last(shown), color
     dashed = not certificate.is_certificate
     if not dashed:
-        axes.plot(m, shown, color=colour, linewidth=0.9, linestyle=(0, (1, 1.2)))
+        axes.plot(m, shown, color=color, linewidth=0.9, linestyle=(0, (1, 1.2)))
     solid = np.where(certificate.valid | dashed, shown, np.nan)
-    axes.plot(m, solid, color=colour, linewidth=1.2 if dashed else 1.6, linestyle=(0, (4, 2)) if dashed else "-")
+    axes.plot(m, solid, color=color, linewidth=1.2 if dashed else 1.6, linestyle=(0, (4, 2)) if dashed else "-")
     clipped = values >= 1
-    axes.plot(m[clipped], shown[clipped], "^", color=colour, markerfacecolor="white", markersize=4, clip_on=False)
-    return _REMARKS.get(key, label(key)), _last(shown), colour
+    axes.plot(m[clipped], shown[clipped], "^", color=color, markerfacecolor="white", markersize=4, clip_on=False)
+    return _REMARKS.get(key, label(key)), _last(shown), color
 
 
 def _last(values: np.ndarray) -> float:

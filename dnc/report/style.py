@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 INK, MUTED, FAINT, WASH = "#1f2328", "#656d76", "#d6dade", "#f3f4f6"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, WINE = "#E69F00", "#56B4E9", "#882255"
-TASK_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
+TASK_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
 TASK_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 HALF, THIRD = (4.3, 3.05), (3.2, 2.35)  # inches: two or three panels a row on a desk, one on a phone
@@ -124,9 +124,9 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def task_style(index: int) -> dict[str, Any]:
-    """Colour and dashes of the index-th task, the same in every figure."""
-    cycle, colour = divmod(index, len(TASK_COLOURS))
-    return {"color": TASK_COLOURS[colour], "linestyle": TASK_DASHES[cycle % len(TASK_DASHES)]}
+    """Color and dashes of the index-th task, the same in every figure."""
+    cycle, color = divmod(index, len(TASK_COLORS))
+    return {"color": TASK_COLORS[color], "linestyle": TASK_DASHES[cycle % len(TASK_DASHES)]}
 
 
 def shorten(name: str, length: int = 16) -> str:
@@ -197,7 +197,7 @@ def time_axis(axes: Axes, unit: str, times: np.ndarray) -> None:
 
 
 def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:
-    """The least-squares move of label positions that leaves neighbours `gap` apart and all within [low, high].
+    """The least-squares move of label positions that leaves neighbors `gap` apart and all within [low, high].
 
     With the gaps subtracted the constraint is monotonicity: pool adjacent violators, then clip.
     """
@@ -216,19 +216,19 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
 
 
 def label_ends(axes: Axes, labels: Sequence[tuple[str, float, str]], size: float = 8.5) -> None:
-    """Name each line at its right end: (text, last y value, colour), moved apart where they would overlap."""
-    shown = [(text, float(y), colour) for text, y, colour in labels if np.isfinite(y)]
+    """Name each line at its right end: (text, last y value, color), moved apart where they would overlap."""
+    shown = [(text, float(y), color) for text, y, color in labels if np.isfinite(y)]
     if not shown:
         return
     heights = axes.transAxes.inverted().transform(
         [axes.transData.transform((axes.get_xlim()[1], y)) for _, y, _ in shown]
     )[:, 1]
     gap = 1.28 * size * axes.figure.dpi / 72 / axes.bbox.height
-    for (text, _, colour), at, moved in zip(shown, heights, spread(heights.tolist(), gap), strict=True):
+    for (text, _, color), at, moved in zip(shown, heights, spread(heights.tolist(), gap), strict=True):
         axes.plot(
-            [1.005, 1.03], [at, moved], color=colour, linewidth=0.6, transform=axes.transAxes, clip_on=False, alpha=0.7
+            [1.005, 1.03], [at, moved], color=color, linewidth=0.6, transform=axes.transAxes, clip_on=False, alpha=0.7
         )
-        axes.text(1.04, moved, text, color=colour, fontsize=size, va="center", transform=axes.transAxes)
+        axes.text(1.04, moved, text, color=color, fontsize=size, va="center", transform=axes.transAxes)
 
 
 def empty(axes: Axes, why: str = "n/a: no finite positive value") -> None:

@@ -18,10 +18,10 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from dnc import distributed
-from dnc.embedding import AT_ONCE
+from dnc.features.embedding import AT_ONCE
 from dnc.geometry.measure import pair_geometry
 from dnc.training.build import Config, Training, build
-from dnc.training.embedding import embedding_program
+from dnc.training.run_encoder import embedding_program
 
 STEP = "training step"
 

@@ -14,13 +14,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dnc import distributed
-from dnc.data.broken import BrokenFiles
-from dnc.data.by_name import SOURCES
 from dnc.data.images import ImageTraining
-from dnc.data.multitask import MultitaskImages
+from dnc.data.multitask.dataset import MultitaskImages
 from dnc.data.pipeline import Reading, TrainingData
-from dnc.data.recipes import choose_views
-from dnc.hints import hint
+from dnc.data.sources.broken import BrokenFiles
+from dnc.data.sources.by_name import SOURCES
+from dnc.data.views.recipes import choose_views
+from dnc.errors import hint
 from dnc.models import MODELS, PRESETS, Encoder
 from dnc.objectives import OBJECTIVES, Objective, OnlineProbe
 from dnc.training.optimizers import make_optimizer
@@ -178,7 +178,7 @@ def with_probe(objective: Objective, config: Config, data: TrainingData) -> Obje
 
 
 def root_key(config: Config) -> jax.Array:
-    """The run's root key; nothing else is drawn from the seed but the network's initialisation."""
+    """The run's root key; nothing else is drawn from the seed but the network's initialization."""
     return jax.random.key(config.seed)
 
 

@@ -15,16 +15,16 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from dnc import distributed
-from dnc.analysis import Analysis, analyze
-from dnc.data.contact_sheet import save_contact_sheet
+from dnc.analysis.analyze import Analysis, analyze
 from dnc.data.pipeline import Reading, batches
 from dnc.objectives import OnlineProbe
 from dnc.objectives.image_text import ImageText
+from dnc.report.contact_sheet import save_contact_sheet
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
-from dnc.training.embedding import make_embedder, make_view_embedder
 from dnc.training.interruption import Interruption
+from dnc.training.run_encoder import make_embedder, make_view_embedder
 from dnc.training.state import TrainState
 from dnc.training.step import views_difference
 from dnc.training.window import INPUT_BOUND, Window, diverged

@@ -1,4 +1,4 @@
-"""Optimisers. Weight decay and layer-wise adaptation leave biases and normalisation (ndim <= 1) alone."""
+"""Optimizers. Weight decay and layer-wise adaptation leave biases and normalization (ndim <= 1) alone."""
 
 import inspect
 from collections.abc import Callable
@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnc.hints import hint
+from dnc.errors import hint
 from dnc.training.schedules import cosine_between
 from dnc.types import Array, Float, Int
 
 
 def weights_only(params: Any) -> Any:
-    """True for matrices and kernels, False for biases and normalisation scales: parameters with ndim <= 1."""
+    """True for matrices and kernels, False for biases and normalization scales: parameters with ndim <= 1."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
@@ -95,7 +95,7 @@ def lars(
 
     u = g + weight_decay p;  v <- momentum v + q u;  p <- p - lr v;    q = trust_coefficient ||p|| / ||u||
 
-    Biases and normalisation take plain momentum SGD steps without decay (q = 1, u = g). With `clip`, q is
+    Biases and normalization take plain momentum SGD steps without decay (q = 1, u = g). With `clip`, q is
     min(trust_coefficient ||p|| / (||u|| lr), 1): a layer's rate is the smaller of its local and the global one. That is
     solo-learn's `clip_lr`, but for its denominator ||g|| + weight_decay ||p||, an upper bound of ||u||.
     `optax.lars` multiplies by the learning rate before the momentum; the two agree while the rate is constant.
@@ -125,7 +125,7 @@ def make_optimizer(
     total_steps: int | None = None,
     **hyperparameters: Any,
 ) -> optax.GradientTransformation:
-    """The optimiser `name` of OPTIMIZERS, after clipping the gradient to global norm `clip_norm` if that is given.
+    """The optimizer `name` of OPTIMIZERS, after clipping the gradient to global norm `clip_norm` if that is given.
 
     weight_decay_end: where half a cosine takes the weight decay in `total_steps`; by default it is constant.
     `hyperparameters` are the keyword arguments of that function, for instance `weight_decay`.

@@ -45,7 +45,7 @@ def cosine_between(start: float, end: float, total_steps: int) -> optax.Schedule
 
 
 def steps_in(duration: Mapping[str, int | float | None], batch_size: int, examples_per_epoch: int) -> int:
-    """Optimiser steps in a duration given as exactly one of {"steps": x}, {"epochs": x} or {"examples": x}.
+    """Optimizer steps in a duration given as exactly one of {"steps": x}, {"epochs": x} or {"examples": x}.
 
     Epochs and examples are counted in images drawn (two views of an image are one) and rounded up to whole steps.
     An epoch has examples_per_epoch // batch_size steps: what does not fill a batch is dropped.

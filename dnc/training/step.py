@@ -36,7 +36,7 @@ def make_step(
 
     total_steps: how long training is, for schedules of the objective.
     accumulate: micro-batches whose gradients are averaged one after the other, to hold the activations of one alone.
-    For a separable objective this is the same step, except that normalisation over the batch sees a micro-batch.
+    For a separable objective this is the same step, except that normalization over the batch sees a micro-batch.
     """
 
     def loss_fn(

@@ -3,7 +3,7 @@
 python -m experiments.benchmarks.augment --torch_python=PATH --output=experiments/results/benchmarks    # 2 minutes
 
 PATH is a Python with torch and torchvision, which are no dependencies of this project; without it, our rates alone.
-Both make two standardised views of the same photographs, cut to 32 and 224 pixels: we in batches of 128 from bytes in
+Both make two standardized views of the same photographs, cut to 32 and 224 pixels: we in batches of 128 from bytes in
 memory, they in a DataLoader with 2 workers, from Pillow images and from tensors. Rounds alternate; medians count.
 """
 
@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from dnc.data.augment import standardise
-from dnc.data.recipes import choose_views
+from dnc.data.views.augment import standardize
+from dnc.data.views.recipes import choose_views
 from experiments.benchmarks.photographs import photographs
 from experiments.benchmarks.timing import asked
 
@@ -73,7 +73,7 @@ def ours(images: np.ndarray) -> Callable[[], float]:
     @jax.jit
     def show(key: jax.Array, images: jax.Array) -> jax.Array:
         shown = views(jax.random.split(key, len(images)), images.astype(jnp.float32) / 255.0)
-        return standardise(shown["views"])
+        return standardize(shown["views"])
 
     on_device = jnp.asarray(images)
     jax.block_until_ready(show(jax.random.key(0), on_device))

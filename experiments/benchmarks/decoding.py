@@ -25,10 +25,10 @@ from absl import app, flags
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from dnc.data.augment import Views
-from dnc.data.folder import FolderImages
 from dnc.data.images import ImageTraining
 from dnc.data.pipeline import Reading, batches
+from dnc.data.sources.folder import FolderImages
+from dnc.data.views.augment import Views
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for decoding.json.", required=True)
 _TORCH = flags.DEFINE_string("torch_python", None, "A Python interpreter with torch and Pillow.", required=True)

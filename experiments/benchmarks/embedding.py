@@ -24,7 +24,7 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 import dnc
 from dnc import distributed
-from dnc.embedding import published_encoder
+from dnc.features.embedding import published_encoder
 from experiments.benchmarks.photographs import photographs
 from experiments.benchmarks.timing import alternating
 
@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> None:
     pictures = [Image.fromarray(pixels) for pixels in photographs(SIDE, _BATCH.value)]
     prepared = np.stack([pretrained.preprocessing.image(picture) for picture in pictures])
     images = distributed.shard_batch(mesh, prepared)
-    standardised = np.array(pretrained.preprocessing.standardise(images)).transpose(0, 3, 1, 2)
-    pixels = torch.from_numpy(np.ascontiguousarray(standardised))
+    standardized = np.array(pretrained.preprocessing.standardize(images)).transpose(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.ascontiguousarray(standardized))
 
     def in_torch() -> np.ndarray:
         with torch.inference_mode():

@@ -140,10 +140,10 @@ def _imagenet(folder: pathlib.Path) -> dict[str, Any]:
         rng = np.random.default_rng(0)
         file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n, d))
         labels = rng.permutation(np.arange(n) % k).astype(np.int32)
-        centres = rng.standard_normal((k, d), dtype=np.float32)
+        centers = rng.standard_normal((k, d), dtype=np.float32)
         for start in range(0, n, 65_536):
             rows = labels[start : start + 65_536]
-            file[start : start + len(rows)] = centres[rows] + rng.standard_normal((len(rows), d), dtype=np.float32)
+            file[start : start + len(rows)] = centers[rows] + rng.standard_normal((len(rows), d), dtype=np.float32)
         file.flush()
         np.save(folder / "labels.npy", labels)
     results: dict[str, list[dict[str, float]]] = {"product": [], "geometry": []}

@@ -2,7 +2,7 @@
 
 python -m experiments.benchmarks.training --output=experiments/results/benchmarks     # minutes; PyTorch is in dnc[dev]
 
-The two alternate in one process, float32, AdamW, on the same cores. The JAX step is the one that `dnc.train` runs, with
+The two alternate in one process, float32, AdamW, on the same cores. The JAX step is the one that `dnc train` runs, with
 its metrics and, on CPUs, a device for each core. PyTorch runs eagerly, with its faster memory format for convolutions
 on CPU (channels last).
 """
@@ -109,7 +109,7 @@ def _row(name: str, row: dict[str, Any]) -> str:
 
 
 def jax_side(case: Case, views: np.ndarray) -> tuple[Callable[[], Any], int]:
-    """The step of `dnc.train`, its views given; and the number of parameters."""
+    """The step of `dnc train`, its views given; and the number of parameters."""
     objective = OBJECTIVES["simclr"](temperature=TEMPERATURE, widths=WIDTHS)
     optimizer = optax.adamw(1e-3)
     rngs = nnx.Rngs(0)

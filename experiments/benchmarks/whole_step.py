@@ -5,7 +5,7 @@ JAX_PLATFORMS=cpu python -m experiments.benchmarks.whole_step --lightly_python=P
 
 The first PATH is a Python with torch, torchvision and lightly 1.6, the second one with stable-pretraining[jax] 0.1.8,
 neither a dependency of this project; without its flag a program is left out. All train a ResNet-18 (3 x 3 stem, width
-64) with SimCLR's views of 64 images of 32 pixels, NT-Xent, AdamW, float32: we as `dnc.train` does, reading, views and
+64) with SimCLR's views of 64 images of 32 pixels, NT-Xent, AdamW, float32: we as `dnc train` does, reading, views and
 update; lightly with its SimCLRTransform in a DataLoader of 2 workers, its projection head and its loss, in
 channels-last format; stable-pretraining with its trainer for JAX and the views that it makes there, which are simpler.
 Rounds alternate; medians count.
@@ -31,8 +31,8 @@ from configs import simclr_cifar10
 from dnc import distributed
 from dnc.data.images import ImageTraining
 from dnc.data.pipeline import batches
-from dnc.data.recipes import choose_views
-from dnc.data.sources import ArrayImages
+from dnc.data.sources.arrays import ArrayImages
+from dnc.data.views.recipes import choose_views
 from dnc.training.build import make_encoder, make_objective, make_optimizer, root_key
 from dnc.training.state import TrainState
 from dnc.training.step import make_step
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def ours(images: np.ndarray) -> Callable[[], float]:
-    """Examples a second of the loop of `dnc.train`, without its logging."""
+    """Examples a second of the loop of `dnc train`, without its logging."""
     config: Any = simclr_cifar10.get_config()
     config.model.dtype = "float32"
     config.objective.widths = (512, 128)

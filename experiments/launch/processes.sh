@@ -18,7 +18,7 @@ for ((index = 0; index < PROCESSES; index++)); do
   output=/dev/null
   [ -z "${LOGS:-}" ] || output=$LOGS/process_$index.log
   [ "$index" -ne 0 ] || output=/dev/stdout
-  JAX_PROCESS_ID=$index "${PYTHON:-python}" -m dnc.train --multihost "$@" >"$output" &
+  JAX_PROCESS_ID=$index "${PYTHON:-python}" -m dnc train --multihost "$@" >"$output" &
   pids+=($!)
 done
 

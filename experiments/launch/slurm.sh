@@ -13,7 +13,7 @@
 set -uo pipefail
 
 status=0
-srun --kill-on-bad-exit=1 "${VENV:-.venv}/bin/python" -m dnc.train --multihost "$@" || status=$?
+srun --kill-on-bad-exit=1 "${VENV:-.venv}/bin/python" -m dnc train --multihost "$@" || status=$?
 if [ "$status" -eq 75 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -17,6 +17,6 @@ set -e
 cd dnc-run
 make --silent install
 .venv/bin/python -m pip install --quiet '.[tpu]'
-.venv/bin/python -m dnc.train $flags
+.venv/bin/python -m dnc train $flags
 REMOTE
 exec gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all --command "$remote"

@@ -45,7 +45,7 @@ class Fault(Exception):
 def train(workdir: pathlib.Path, *arguments: str, limit: int | None = None, ordinary: bool = False) -> subprocess.Popen:
     """A run as a process of its own, its output in a file beside the workdir."""
     workdir.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "dnc.train", f"--config={CONFIG}", f"--workdir={workdir}", *arguments]
+    command = [sys.executable, "-m", "dnc", "train", f"--config={CONFIG}", f"--workdir={workdir}", *arguments]
     if ordinary and os.geteuid() == 0:  # nothing is read-only to root
         command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
     environment = os.environ | {
@@ -190,7 +190,7 @@ def started_twice(workdir: pathlib.Path, rng: random.Random, duration: float) ->
     while not (workdir / ".lock").exists() and first.poll() is None:
         time.sleep(0.01)
     second = subprocess.run(
-        [sys.executable, "-m", "dnc.train", f"--config={CONFIG}", f"--workdir={workdir}"],
+        [sys.executable, "-m", "dnc", "train", f"--config={CONFIG}", f"--workdir={workdir}"],
         capture_output=True,
         text=True,
     )
@@ -208,7 +208,7 @@ def diverges(workdir: pathlib.Path, rng: random.Random, duration: float) -> None
         raise Fault(f"exit code {code}: {said}")
     good = said.split("last good checkpoint is of step ")[1].split(".")[0]
     output = workdir.with_suffix(".npz")
-    embed = [sys.executable, "-m", "dnc.embed", f"--workdir={workdir}", f"--output={output}", f"--step={good}"]
+    embed = [sys.executable, "-m", "dnc", "embed", f"--workdir={workdir}", f"--output={output}", f"--step={good}"]
     if subprocess.run(embed, capture_output=True).returncode:
         raise Fault(f"the checkpoint of step {good} cannot be read")
 

@@ -23,9 +23,9 @@ from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 from configs import simclr_multitask, vicreg_multitask
-from dnc.data.augment import Augmentation, Views
 from dnc.data.images import ImageTraining
-from dnc.data.sources import ArrayImages
+from dnc.data.sources.arrays import ArrayImages
+from dnc.data.views.augment import Augmentation, Views
 from dnc.training import ahead_of_time
 from dnc.training.build import Training, build
 

@@ -17,8 +17,8 @@ def problem(seed: int, k: int = 3, n: int = 40, d: int = 4) -> tuple[np.ndarray,
     """Skewed classes whose size and separation vary with the seed, so that bounds range from 1e-3 to above 1."""
     rng = np.random.default_rng(seed)
     scale = np.exp(rng.normal(size=(k, 1, d)))
-    centre = 10.0 ** rng.uniform(-0.3, 1.2) * rng.normal(size=(k, 1, d))
-    features = centre + scale * rng.exponential(size=(k, n, d))
+    center = 10.0 ** rng.uniform(-0.3, 1.2) * rng.normal(size=(k, 1, d))
+    features = center + scale * rng.exponential(size=(k, n, d))
     return features.reshape(k * n, d).astype(np.float32), np.repeat(np.arange(k), n)
 
 
@@ -132,7 +132,7 @@ def test_gradients_are_finite(name):
         bounds = CERTIFICATES[name](geometry, jnp.array([1.0, 10.0, 50.0, 100.0, 200.0, 500.0]))
         return jnp.sum(bounds.bound) + jnp.sum(bounds.per_pair)
 
-    gradient = jax.jit(jax.grad(total, allow_int=True))(geometry_of(3))  # neighbours are integers
+    gradient = jax.jit(jax.grad(total, allow_int=True))(geometry_of(3))  # neighbors are integers
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0)
     distances = (gradient.squared_distance, gradient.queries.squared_distance)
     assert max(np.abs(one).max() for one in distances) > 0

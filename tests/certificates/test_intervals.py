@@ -46,11 +46,11 @@ def test_intervals_cover_the_truth(statistic, leaf):
     """Of 95% intervals over fresh samples, most hold the value of the population (a large sample)."""
     rng = np.random.default_rng(0)
     spread = rng.uniform(0.5, 1.5, (3, 6))
-    centre = 1.5 * rng.normal(size=(3, 6))
+    center = 1.5 * rng.normal(size=(3, 6))
 
     def sample(size):
         labels = np.arange(3 * size) % 3
-        return (centre[labels] + spread[labels] * rng.normal(size=(3 * size, 6))).astype(np.float32), labels
+        return (center[labels] + spread[labels] * rng.normal(size=(3 * size, 6))).astype(np.float32), labels
 
     truth = statistic(pair_geometry(*sample(100_000), 3))
     truth = np.asarray(truth[leaf] if leaf else truth)

@@ -93,7 +93,7 @@ def overlapping_classes(k: int) -> tuple[np.ndarray, np.ndarray]:
 def test_nearest_classes_jointly_and_the_rest_by_union():
     geometry = pair_geometry(*overlapping_classes(6), 6)
     nearest = dataclasses.replace(
-        geometry, neighbours=geometry.neighbours[:, :2], axis_covariance=geometry.axis_covariance[:, :2, :2]
+        geometry, neighbors=geometry.neighbors[:, :2], axis_covariance=geometry.axis_covariance[:, :2, :2]
     )
     shots = jnp.array([5.0, 50.0])
     moments = margin_moments(geometry, shots)

@@ -15,7 +15,7 @@ covariance_of = jax.jit(margin_covariance)
 
 def in_class_order(covariance: jax.Array, geometry: PairGeometry) -> np.ndarray:
     """[m, k, k-1, k-1] with the other classes by number instead of by nearness."""
-    order = np.argsort(np.asarray(geometry.neighbours), axis=1)
+    order = np.argsort(np.asarray(geometry.neighbors), axis=1)
     return np.stack([np.asarray(covariance)[:, i][:, one][:, :, one] for i, one in enumerate(order)], axis=1)
 
 
@@ -99,7 +99,7 @@ def test_cheaper_overlaps_only_add_variance(skewed, overlap):
     features, labels, _ = skewed
     shots = jnp.array([1.0, 5.0, 50.0])
     cheap, exact = (pair_geometry(features, labels, 3, overlap=one) for one in (overlap, "exact"))
-    np.testing.assert_array_equal(cheap.neighbours, exact.neighbours)
+    np.testing.assert_array_equal(cheap.neighbors, exact.neighbors)
     moments, expected = moments_of(cheap, shots), moments_of(exact, shots)
     assert np.all(moments.variance >= expected.variance * (1 - 1e-5))
     excess = covariance_of(cheap, moments, shots) - covariance_of(exact, expected, shots)

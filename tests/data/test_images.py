@@ -9,16 +9,16 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dnc.data.broken import BrokenFiles
-from dnc.data.decode import BrokenImageError, centre_crop, stretched
-from dnc.data.folder import FolderImages
 from dnc.data.images import ImageTraining
-from dnc.data.multitask import MultitaskImages
+from dnc.data.multitask.dataset import MultitaskImages
 from dnc.data.pipeline import Reading, TrainingData, batches
-from dnc.data.recipes import choose_views
-from dnc.data.sources import ArrayImages, load_digits
+from dnc.data.sources.arrays import ArrayImages, load_digits
+from dnc.data.sources.broken import BrokenFiles
+from dnc.data.sources.decode import BrokenImageError, center_crop, stretched
+from dnc.data.sources.folder import FolderImages
 from dnc.data.tokenizer import decode
-from dnc.feature_files import read_features
+from dnc.data.views.recipes import choose_views
+from dnc.features.files import read_features
 from dnc.training.build import make_data, make_reading
 
 NOTHING = choose_views(crop_scale=(1.0, 1.0), flip=0.0, jitter_probability=0.0, gray=0.0)
@@ -70,7 +70,7 @@ def test_photos_are_stretched_for_training_and_cropped_for_measuring(photos):
     assert example["image"].shape == (32, 32, 3)  # 28 x 256 / 224
     np.testing.assert_array_equal(example["image"], stretched(Image.fromarray(original), 32))
     images, labels = data.held_out()
-    np.testing.assert_array_equal(images[7], centre_crop(Image.fromarray(original), 28))
+    np.testing.assert_array_equal(images[7], center_crop(Image.fromarray(original), 28))
     np.testing.assert_array_equal(labels["class"], photos.labels["class"])
 
 
@@ -136,15 +136,15 @@ def test_photos_need_a_size(photos):
 
 
 def test_images_without_labels_train(key):
-    unlabelled = ArrayImages(arrays().images, {}, {})
-    data = ImageTraining(unlabelled, arrays(), NOTHING)
+    unlabeled = ArrayImages(arrays().images, {}, {})
+    data = ImageTraining(unlabeled, arrays(), NOTHING)
     assert data.class_names == {"class": ["0", "1"]}
     _, batch = next(batches(data.source(), 4, seed=0))
     made = jax.jit(data.make_views)(batch, key)
     assert made["labels"] == {}
     assert made["views"].shape == (2, 4, 8, 8, 3)
     assert data.training_images(5)[1] == {}
-    assert ImageTraining(unlabelled, unlabelled, NOTHING).held_out()[1] == {}
+    assert ImageTraining(unlabeled, unlabeled, NOTHING).held_out()[1] == {}
 
 
 def break_some(root: pathlib.Path) -> list[str]:
@@ -225,8 +225,8 @@ def test_batches_do_not_depend_on_the_processes_that_read_them(tmp_path):
     program.write_text(
         "import sys, numpy as np, jax\n"
         "from absl import app\n"
-        "from dnc.data.augment import Views\n"
-        "from dnc.data.folder import FolderImages\n"
+        "from dnc.data.views.augment import Views\n"
+        "from dnc.data.sources.folder import FolderImages\n"
         "from dnc.data.images import ImageTraining\n"
         "from dnc.data.pipeline import Reading, batches\n"
         "def main(argv):\n"
@@ -318,7 +318,7 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
     )
 
     def command(*arguments: str) -> subprocess.CompletedProcess:
-        done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", "dnc", *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -326,17 +326,17 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
         return [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("broken image")]
 
     run = tmp_path / "run"
-    assert set(named(trained := command("dnc.train", f"--config={config}", f"--workdir={run}"))) <= set(broken)
+    assert set(named(trained := command("train", f"--config={config}", f"--workdir={run}"))) <= set(broken)
     assert len(named(trained)) == len(set(named(trained)))
     output = tmp_path / "features"
     embedded = command(
-        "dnc.embed", f"--workdir={run}", f"--images={root}", f"--output={output}", "--dtype=float16", "--shard_size=200"
+        "embed", f"--workdir={run}", f"--images={root}", f"--output={output}", "--dtype=float16", "--shard_size=200"
     )
     assert sorted(named(embedded)) == sorted(broken)
     assert f"{len(broken)} of 501 images could not be read" in embedded.stdout
     files = read_features(output)
     assert files.features.shape[0] == 501 - len(broken) == len(files.labels["class"])
-    command("dnc.analyze", f"--features={output}", f"--output={tmp_path / 'report'}")
+    command("analyze", f"--features={output}", f"--output={tmp_path / 'report'}")
     measured = json.loads((tmp_path / "report" / "analysis.json").read_text())
     assert measured["samples"] == 501 - len(broken)
     assert measured["tasks"]["class"]["classes"] == ["cat", "dog", "eel"]

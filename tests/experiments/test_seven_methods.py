@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dnc.data.multitask import FACTORS
+from dnc.data.multitask.render import FACTORS
 from tests.experiments.scripts import imported
 from tests.report import synthetic
 

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnc.geometry.collapse import nearest_centre_disagreement, neural_collapse, self_duality
+from dnc.geometry.collapse import nearest_center_disagreement, neural_collapse, self_duality
 from tests.samples import clusters
 
 K = 4
@@ -77,7 +77,7 @@ def test_self_duality_is_zero_for_parallel_and_two_for_opposed_classifiers():
     assert self_duality(means, -simplex()) == pytest.approx(2, abs=1e-6)
 
 
-def test_disagreement_counts_samples_off_their_nearest_centre():
+def test_disagreement_counts_samples_off_their_nearest_center():
     means = np.array([[0.0], [4.0]], np.float32) + 1e4
     features = np.array([[1.0], [3.0], [1.5], [5.0]], np.float32) + 1e4  # nearest: 0, 1, 0, 1
-    assert nearest_centre_disagreement(features, means, np.array([0, 1, 1, 1])) == 0.25
+    assert nearest_center_disagreement(features, means, np.array([0, 1, 1, 1])) == 0.25

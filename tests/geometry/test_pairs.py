@@ -29,7 +29,7 @@ def assert_matches_oracle(geometry, features, labels, rtol=1e-5):
     for name in ("squared_distance", "directional_variance", "covariance_overlap", *RATIOS):
         actual = off_diagonal(getattr(geometry, name))
         np.testing.assert_allclose(actual, off_diagonal(expected[name]), rtol=rtol, err_msg=name)
-    near = np.asarray(geometry.neighbours)
+    near = np.asarray(geometry.neighbors)
     np.testing.assert_array_equal(
         np.sort(near, axis=1), [[j for j in range(len(near)) if j != i] for i in range(len(near))]
     )
@@ -227,14 +227,14 @@ def test_an_unknown_overlap_is_refused():
         pair_geometry(features, labels, K, overlap="full")
 
 
-def test_the_nearest_neighbours_are_kept():
+def test_the_nearest_neighbors_are_kept():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(840, 6)).astype(np.float32), np.arange(840) % 70
     features += 5 * rng.normal(size=(70, 6))[labels].astype(np.float32)
     geometry = pair_geometry(features, labels, 70)
     distance = np.asarray(geometry.squared_distance) + np.diag(np.full(70, np.inf))
     near = np.argsort(distance, axis=1)[:, :63]
-    np.testing.assert_array_equal(geometry.neighbours, near)
+    np.testing.assert_array_equal(geometry.neighbors, near)
     expected = oracles.pair_geometry(features, labels)["axis_covariance"]
     expected = expected[np.arange(70)[:, None, None], near[:, :, None], near[:, None, :]]
     np.testing.assert_allclose(geometry.axis_covariance, expected, atol=1e-5 * expected.max())
@@ -298,7 +298,7 @@ def test_subset_equals_measuring_the_classes_samples(classes):
     number = np.argsort(classes)[np.searchsorted(np.sort(classes), labels[member])].astype(np.int32)
     expected = pair_geometry(features[member], number, len(classes), queries=True)
     actual = pair_geometry(features, labels, K, queries=True).subset(np.array(classes))
-    np.testing.assert_array_equal(actual.neighbours, expected.neighbours)
+    np.testing.assert_array_equal(actual.neighbors, expected.neighbors)
     for field in dataclasses.fields(expected):
         one, two = getattr(actual, field.name), getattr(expected, field.name)
         if field.name == "queries":

@@ -27,7 +27,7 @@ def test_match_float64_definitions(shape):
 
 
 def with_spectrum(values, n=400):
-    """Features whose centred singular values are exactly these."""
+    """Features whose centered singular values are exactly these."""
     rng = np.random.default_rng(3)
     d = len(values)
     basis = np.linalg.qr(np.column_stack([np.ones(n), rng.normal(size=(n, d))]))[0][:, 1:]
@@ -87,7 +87,7 @@ def lidar_oracle(views):
 
 def test_lidar_matches_explicit_matrices():
     rng = np.random.default_rng(6)
-    centres = rng.normal(size=(60, 1, 8)) * np.geomspace(3, 0.1, 8)
-    views = (centres + rng.normal(size=(60, 5, 8)) * np.geomspace(0.1, 1, 8)).astype(np.float32)
+    centers = rng.normal(size=(60, 1, 8)) * np.geomspace(3, 0.1, 8)
+    views = (centers + rng.normal(size=(60, 5, 8)) * np.geomspace(0.1, 1, 8)).astype(np.float32)
     assert lidar(views) == pytest.approx(lidar_oracle(views), rel=1e-4)
     assert lidar(10 * views + 5) == pytest.approx(lidar_oracle(views), rel=1e-3)

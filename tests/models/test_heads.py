@@ -1,4 +1,4 @@
-"""Projectors: layers, biases, normalisation, types."""
+"""Projectors: layers, biases, normalization, types."""
 
 import jax
 import jax.numpy as jnp
@@ -29,17 +29,17 @@ def test_plain_projector_by_hand():
     np.testing.assert_allclose(head(X, train=True), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_normalised_projector_by_hand():
+def test_normalized_projector_by_hand():
     head = Projector(5, (4, 3), norm=True, last_bias=False, rngs=rngs())
     x = np.asarray(X) @ np.asarray(head.layers[0].kernel[...])
     x = np.maximum((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), 0)
     np.testing.assert_allclose(head(X, train=True), x @ np.asarray(head.last.kernel[...]), rtol=1e-4, atol=1e-5)
 
 
-def test_only_layers_without_normalisation_have_a_bias():
-    plain, normalised = Projector(5, (4, 3), rngs=rngs()), Projector(5, (4, 3), norm=True, rngs=rngs())
+def test_only_layers_without_normalization_have_a_bias():
+    plain, normalized = Projector(5, (4, 3), rngs=rngs()), Projector(5, (4, 3), norm=True, rngs=rngs())
     assert names(plain) == {"layers.0.kernel", "layers.0.bias", "last.kernel", "last.bias"}
-    assert names(normalised) == {
+    assert names(normalized) == {
         "layers.0.kernel",
         "norms.0.scale",
         "norms.0.bias",

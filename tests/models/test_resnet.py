@@ -1,4 +1,4 @@
-"""ResNet: torchvision's parameter counts, shapes, padding, initialisation, statistics, types."""
+"""ResNet: torchvision's parameter counts, shapes, padding, initialization, statistics, types."""
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +82,8 @@ def test_convolutions_pad_like_pytorch(kernel, stride):
     actual = layer.conv(jnp.asarray(image[None], jnp.float32))[0]
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     # A new layer's evaluation mode divides by sqrt(1 + 1e-5) alone.
-    normalised = layer(jnp.asarray(image[None], jnp.float32), train=False)[0]
-    np.testing.assert_allclose(normalised, expected / np.sqrt(1 + 1e-5), rtol=1e-4, atol=1e-5)
+    normalized = layer(jnp.asarray(image[None], jnp.float32), train=False)[0]
+    np.testing.assert_allclose(normalized, expected / np.sqrt(1 + 1e-5), rtol=1e-4, atol=1e-5)
 
 
 def test_convolutions_start_with_he_fan_out_variance():
@@ -99,7 +99,7 @@ def test_bottlenecks_stride_in_the_three_by_three():
 
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
-def test_zero_initialised_residual_blocks_start_as_the_identity(block):
+def test_zero_initialized_residual_blocks_start_as_the_identity(block):
     layer = block(4 * block.expansion, 4, 1, zero_init_residual=True, dtype=jnp.float32, rngs=rngs())
     x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 4, 4, 4 * block.expansion)))
     np.testing.assert_array_equal(layer(x, train=True), x)
@@ -133,7 +133,7 @@ def test_evaluation_is_deterministic_and_treats_images_alone(forward):
     jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(after), nnx.to_pure_dict(state))
 
 
-def test_training_normalises_with_the_batch_and_updates_every_statistic(forward):
+def test_training_normalizes_with_the_batch_and_updates_every_statistic(forward):
     run, state = forward
     features, after = run(state, IMAGES, train=True)
     assert np.abs(features - run(state, IMAGES, train=False)[0]).max() > 1e-2

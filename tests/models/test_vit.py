@@ -96,7 +96,7 @@ def test_tokens_have_their_places_and_pools_take_them():
     assert tokens(small(class_token=False, pool="mean"), IMAGES).cls is None
 
 
-def test_normalising_the_pooled_feature_leaves_tokens_alone():
+def test_normalizing_the_pooled_feature_leaves_tokens_alone():
     vit = small(pool="mean", final_norm="pooled")
     raw = np.asarray(tokens(vit, IMAGES).patches)
     expected = layer_norm(raw, vit.norm)
@@ -105,10 +105,10 @@ def test_normalising_the_pooled_feature_leaves_tokens_alone():
 
 
 def layer_norm(x, norm, epsilon=1e-6):
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * np.asarray(norm.scale[...]) + np.asarray(
-        norm.bias[...]
-    )
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * np.asarray(
+        norm.scale[...]
+    ) + np.asarray(norm.bias[...])
 
 
 @pytest.mark.parametrize("position", ["learned", "sincos2d"])

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from dnc.models.pretrained import load_pretrained
-from tests.models.published import PATCH, SIDE, WIDTH, assert_close, run, save_random
+from dnc.models.pretrained.load import load_pretrained
+from tests.models.pretrained.published import PATCH, SIDE, WIDTH, assert_close, run, save_random
 
 IMAGES = np.random.default_rng(0).normal(size=(3, SIDE, SIDE, 3)).astype(np.float32)
 
@@ -72,9 +72,9 @@ def test_clip(tmp_path):
     module = save_random("CLIPVisionModel", tmp_path)
     expected = run(module, IMAGES)
     (cls, _, patches), pooled = tokens(tmp_path, IMAGES)
-    normalised = module.post_layernorm(expected.last_hidden_state.clone()).detach()
-    assert_close(patches, normalised[:, 1:])
-    assert_close(cls, normalised[:, 0])
+    normalized = module.post_layernorm(expected.last_hidden_state.clone()).detach()
+    assert_close(patches, normalized[:, 1:])
+    assert_close(cls, normalized[:, 0])
     assert_close(pooled, expected.pooler_output)
 
 

@@ -1,4 +1,4 @@
-"""DINO: the loss end to end against NumPy, the centre, the frozen layer, multi-crop, what the teacher is spared."""
+"""DINO: the loss end to end against NumPy, the center, the frozen layer, multi-crop, what the teacher is spared."""
 
 import functools
 
@@ -11,7 +11,7 @@ from flax import nnx
 from dnc.models import ViT
 from dnc.objectives import DINO
 from dnc.objectives.base import side_by_side
-from dnc.objectives.dino import Centre
+from dnc.objectives.dino import Center
 from dnc.objectives.self_distillation import random_masks
 from tests.objectives.test_objectives import TINY_VIT, batch_of
 from tests.objectives.test_self_distillation import log_softmax, sinkhorn_by_the_book
@@ -68,24 +68,24 @@ def cosines(parts, views):
     return jnp.stack([head(encoder(view, train=False)) for view in views])
 
 
-@pytest.mark.parametrize("centring", ["mean", "sinkhorn"])
-def test_the_loss_with_local_views_is_that_of_all_pairs(centring):
-    objective, network = made(centring=centring)
-    centre = np.linspace(-0.5, 0.5, 12)
-    if centring == "mean":
-        network.centres[0][...] = jnp.asarray(centre, jnp.float32)
+@pytest.mark.parametrize("centering", ["mean", "sinkhorn"])
+def test_the_loss_with_local_views_is_that_of_all_pairs(centering):
+    objective, network = made(centering=centering)
+    center = np.linspace(-0.5, 0.5, 12)
+    if centering == "mean":
+        network.centers[0][...] = jnp.asarray(center, jnp.float32)
     batch = multi_crop()
     value, metrics, after, _ = run(objective, network, batch)
-    assert len(jax.tree.leaves(nnx.state(network, Centre))) == (centring == "mean")
+    assert len(jax.tree.leaves(nnx.state(network, Center))) == (centering == "mean")
 
     teacher_logits = np.asarray(cosines(nnx.split((after.encoder, after.teacher_head)), batch["views"]), np.float64)
     parts = nnx.split((network.student, network.student_head))
     student = [*cosines(parts, batch["views"]), *cosines(parts, batch["local_views"])]
     temperature = 0.06  # half way from 0.04 to 0.08
-    if centring == "mean":
-        teacher = np.exp(log_softmax((teacher_logits - centre) / temperature))
-        moved = 0.9 * centre + 0.1 * teacher_logits.mean(axis=(0, 1))  # after the loss has used it
-        np.testing.assert_allclose(after.centres[0][...], moved, rtol=1e-4, atol=1e-6)
+    if centering == "mean":
+        teacher = np.exp(log_softmax((teacher_logits - center) / temperature))
+        moved = 0.9 * center + 0.1 * teacher_logits.mean(axis=(0, 1))  # after the loss has used it
+        np.testing.assert_allclose(after.centers[0][...], moved, rtol=1e-4, atol=1e-6)
     else:
         teacher = sinkhorn_by_the_book(teacher_logits.reshape(8, 12), temperature, 3).reshape(2, 4, 12)
     terms = [
@@ -132,7 +132,7 @@ def test_the_patch_loss_compares_what_the_teacher_sees_with_what_the_student_doe
     mask = np.asarray(masks.mask)
     expected = np.mean([losses[i][mask[i]].mean() for i in range(8)])
     np.testing.assert_allclose(metrics["ibot"], expected, rtol=1e-4)
-    np.testing.assert_allclose(after.centres[1][...], 0.1 * teacher[mask].mean(axis=0), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(after.centers[1][...], 0.1 * teacher[mask].mean(axis=0), rtol=1e-3, atol=1e-6)
 
 
 def test_prototypes_stand_still_while_frozen_and_the_rest_learns():
@@ -167,13 +167,13 @@ def test_a_collapsed_teacher_shows_in_the_metrics():
     same = {**multi_crop(), "views": jnp.ones((2, 4, 8, 8, 3))}
     _, metrics, *_ = run(objective, network, same)
     np.testing.assert_allclose(metrics["prototype_entropy"], metrics["teacher_entropy"], rtol=1e-5)  # all the same
-    network.centres[0][...] = jnp.zeros(12).at[3].set(-100.0)
+    network.centers[0][...] = jnp.zeros(12).at[3].set(-100.0)
     _, metrics, *_ = run(objective, network, multi_crop())
     assert metrics["prototype_entropy"] < 1e-6  # all on one
     for head in (network.teacher_head, network.student_head):
         head.layers[2].kernel[...] *= 0.0
         head.layers[2].bias[...] *= 0.0
-    network.centres[0][...] = jnp.zeros(12)
+    network.centers[0][...] = jnp.zeros(12)
     _, metrics, *_ = run(objective, network, multi_crop())
     np.testing.assert_allclose(metrics["teacher_entropy"], np.log(12), rtol=1e-5)  # uniform
 
@@ -185,7 +185,7 @@ def test_parts_of_a_batch_may_not_follow_the_teacher_each():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"centring": "median"}, "centring='median' is not known: choose one of"),
+        ({"centering": "median"}, "centering='median' is not known: choose one of"),
         ({"student_temperature": 0.0}, "temperatures are positive"),
         ({"freeze_last_layer": 1.5}, "freeze_last_layer=1.5"),
         ({"mask_ratio": (0.5, 0.1)}, "mask_ratio="),

@@ -19,12 +19,12 @@ def reference(first, second, bound="cantelli", epsilon=0.0):
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     b, p = first.shape
     pairs = [(i, j) for i in range(b) for j in range(b) if i != j]
-    centre = [(first[i] + second[i]) / 2 for i in range(b)]
-    squared = {(i, j): float(np.sum((centre[i] - centre[j]) ** 2)) for i, j in pairs}
+    center = [(first[i] + second[i]) / 2 for i in range(b)]
+    squared = {(i, j): float(np.sum((center[i] - center[j]) ** 2)) for i, j in pairs}
     floor = epsilon * sum(squared.values()) / len(pairs)
     total = 0.0
     for i, j in pairs:
-        x = (float((first[i] - second[i]) @ (centre[i] - centre[j])) / (squared[i, j] + floor)) ** 2
+        x = (float((first[i] - second[i]) @ (center[i] - center[j])) / (squared[i, j] + floor)) ** 2
         total += x / (1 + x) if bound == "cantelli" else x
     return p / 2 * total / len(pairs)
 
@@ -54,7 +54,7 @@ def test_ratios_are_four_times_the_directional_cdnv_of_two_samples_a_class():
 
 
 def test_two_images_by_hand():
-    # Centres (0, 0) and (2, 0). The first image's views differ by (1, 3), of which 1 is along the axis: x = (1*2)^2/16.
+    # Centers (0, 0) and (2, 0). The first image's views differ by (1, 3), of which 1 is along the axis: x = (1*2)^2/16.
     first, second = jnp.array([[0.5, 1.5], [2.0, 0.0]]), jnp.array([[-0.5, -1.5], [2.0, 0.0]])
     np.testing.assert_allclose(directional_ratios(first, second, 1e-9), [[0.0, 0.25], [0.0, 0.0]], rtol=1e-6)
     np.testing.assert_allclose(directional_loss(first, second, "chebyshev", 1e-9), 0.125, rtol=1e-6)
@@ -83,7 +83,7 @@ def test_rotating_translating_scaling_swapping_and_permuting_change_nothing(boun
 
 def test_differences_across_every_axis_cost_nothing():
     first, second = embeddings(b=5, p=4, noise=0.0)
-    outside = jnp.arange(5.0)[:, None]  # a dimension in which no centres differ
+    outside = jnp.arange(5.0)[:, None]  # a dimension in which no centers differ
     first, second = jnp.concatenate([first, outside], axis=1), jnp.concatenate([second, -outside], axis=1)
     np.testing.assert_allclose(directional_loss(first, second), 0.0, atol=1e-6)
 
@@ -96,11 +96,11 @@ def test_gradients_match_finite_differences(bound):
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("equal", [2, 6], ids=["two equal centres", "one centre"])
-def test_equal_centres_have_a_finite_loss_and_gradient(bound, equal):
+@pytest.mark.parametrize("equal", [2, 6], ids=["two equal centers", "one center"])
+def test_equal_centers_have_a_finite_loss_and_gradient(bound, equal):
     first, second = embeddings()
-    centre, difference = (first + second)[:1] / 2, (first - second)[:equal]
-    first, second = (x.at[:equal].set(centre + sign * difference / 2) for x, sign in ((first, 1), (second, -1)))
+    center, difference = (first + second)[:1] / 2, (first - second)[:equal]
+    first, second = (x.at[:equal].set(center + sign * difference / 2) for x, sign in ((first, 1), (second, -1)))
     value, gradients = jax.value_and_grad(directional_loss, argnums=(0, 1))(first, second, bound)
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
@@ -120,8 +120,8 @@ def test_collapse_is_excluded():
 
     def total(z):
         terms = vicreg_terms(z, z)
-        regularised = objective.variance_weight * terms["variance"] + objective.covariance_weight * terms["covariance"]
-        return float(objective.directional_weight * directional_loss(z, z) + regularised)
+        regularized = objective.variance_weight * terms["variance"] + objective.covariance_weight * terms["covariance"]
+        return float(objective.directional_weight * directional_loss(z, z) + regularized)
 
     np.testing.assert_allclose(total(signs), 0.0, atol=1e-5)
     assert total(jnp.zeros((4, 2))) > 20

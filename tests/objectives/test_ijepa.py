@@ -90,7 +90,7 @@ def test_the_loss_is_the_mean_smooth_l1_over_target_patches():
         check_grads(jax.jit(lambda x: ijepa.feature_loss(x, *exact[1:])), (exact[0],), order=1, modes=["rev"])
 
 
-def test_targets_are_standardised_as_by_torch():
+def test_targets_are_standardized_as_by_torch():
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).normal(1.0, 0.01, (2, 3, 7)).astype(np.float32)
     expected = torch.nn.functional.layer_norm(torch.from_numpy(x), (7,)).numpy()

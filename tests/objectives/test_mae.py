@@ -25,7 +25,7 @@ def pixels_of_patches(images, size):
     )
 
 
-def test_targets_are_pixels_normalised_with_the_unbiased_variance_of_their_patch():
+def test_targets_are_pixels_normalized_with_the_unbiased_variance_of_their_patch():
     images = np.random.default_rng(0).normal(3.0, 2.0, (2, 8, 4, 3))
     images[0, :4, :4] = 1.0  # a flat patch, where the 1e-6 counts
     expected = pixels_of_patches(images, 4)

@@ -25,7 +25,7 @@ SETTINGS = {
     "supervised": {"task": "color", "num_classes": 4},
     "mae": {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
     "dino": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "ibot_weight": 1.0, "koleo_weight": 0.1}
-    | {"centre_momentum": 0.99},  # a target that nearly stands still, for a loss that falls
+    | {"center_momentum": 0.99},  # a target that nearly stands still, for a loss that falls
     "ijepa": {"targets": 2, "predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2},
 }
 TINY_VIT = dict(image_size=8, patch_size=2, width=16, depth=1, heads=2, qkv_bias=False)  # the keys' bias does nothing
@@ -37,7 +37,7 @@ ENCODERS = {  # of the objectives that work on patches
 
 
 class TinyEncoder(Encoder):
-    """One normalised convolution, pooled: everything that matters of a ResNet, compiled in a second."""
+    """One normalized convolution, pooled: everything that matters of a ResNet, compiled in a second."""
 
     def __init__(self, dtype, rngs):
         self.block = ConvNorm(3, 8, 3, 2, dtype=dtype, rngs=rngs)
@@ -120,7 +120,7 @@ def test_the_original_network_is_untouched_by_a_functional_call():
     jax.tree.map(np.testing.assert_array_equal, before, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)))
 
 
-def test_both_views_are_normalised_as_one_batch():
+def test_both_views_are_normalized_as_one_batch():
     _, network = network_of("simclr")
     views = batch_of(4)["views"]
     images = np.concatenate([views[0], views[1]])

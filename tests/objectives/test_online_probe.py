@@ -66,7 +66,7 @@ def test_the_trajectory_is_that_without_a_probe_bit_for_bit(name, optimizer):
     plain_graphdef, plain_state, plain_seen = trained(name, optimizer, online=False)
     watched, plain = nnx.merge(graphdef, state.params, state.rest), nnx.merge(plain_graphdef, *plain_state[1:3])
     one, other = (jax.tree.leaves(nnx.state(network)) for network in (watched.network, plain))
-    assert len(one) > len(jax.tree.leaves(plain_state.params))  # running statistics, teachers and centres too
+    assert len(one) > len(jax.tree.leaves(plain_state.params))  # running statistics, teachers and centers too
     for actual, expected in zip(one, other, strict=True):
         np.testing.assert_array_equal(actual, expected)
     for actual, expected in zip(seen, plain_seen, strict=True):

@@ -57,13 +57,13 @@ def test_masked_patches_weigh_equally_within_an_image_and_images_equally():
     np.testing.assert_array_equal(np.any(np.asarray(gradient) != 0, axis=-1), masked)
 
 
-def test_the_centre_moves_to_the_mean_of_the_rows_that_count():
-    centre, logits = float32([1.0, -2.0], [[3.0, 4.0], [5.0, 6.0], [100.0, 100.0]])
-    moved = jax.jit(sd.moved_centre)
-    np.testing.assert_allclose(moved(centre, logits[:2], 0.9), [0.9 + 0.4, -1.8 + 0.5], rtol=1e-6)
+def test_the_center_moves_to_the_mean_of_the_rows_that_count():
+    center, logits = float32([1.0, -2.0], [[3.0, 4.0], [5.0, 6.0], [100.0, 100.0]])
+    moved = jax.jit(sd.moved_center)
+    np.testing.assert_allclose(moved(center, logits[:2], 0.9), [0.9 + 0.4, -1.8 + 0.5], rtol=1e-6)
     some = jnp.array([True, True, False])
-    np.testing.assert_allclose(moved(centre, logits, 0.9, some), [0.9 + 0.4, -1.8 + 0.5], rtol=1e-6)
-    np.testing.assert_array_equal(moved(centre, logits, 0.9, jnp.zeros(3, bool)), centre)
+    np.testing.assert_allclose(moved(center, logits, 0.9, some), [0.9 + 0.4, -1.8 + 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(moved(center, logits, 0.9, jnp.zeros(3, bool)), center)
 
 
 def sinkhorn_by_the_book(logits, temperature, iterations):

@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing, and both views counted as labelled images."""
+"""Cross-entropy with label smoothing, and both views counted as labeled images."""
 
 import math
 
@@ -69,7 +69,7 @@ class Fixed(Network):
         return self.outputs
 
 
-def test_both_views_are_labelled_images():
+def test_both_views_are_labeled_images():
     views = jnp.log(jnp.asarray([[[1.0, 3.0], [3.0, 1.0]], [[1.0, 1.5], [1.0, 4.0]]]))  # right, right, right, wrong
     batch = {"views": jnp.zeros((2, 2, 1, 1, 3)), "labels": {"color": jnp.asarray([1, 0])}}
     loss, metrics = Supervised(task="color", num_classes=2).loss(Fixed(views), batch, jax.random.key(0))

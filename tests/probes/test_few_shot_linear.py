@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from dnc.few_shot.measured import few_shot_error
 from dnc.probes.few_shot_linear import few_shot_linear_error
-from dnc.probes.ncc import few_shot_error
 from tests.samples import clusters
 
 SHOTS, K = (1, 3, 10), 4
@@ -41,7 +41,7 @@ def test_matches_scikit_learn_on_the_supports_of_ncc():
     assert actual.shots == SHOTS
 
 
-def test_one_shot_of_two_classes_is_the_nearest_centre():
+def test_one_shot_of_two_classes_is_the_nearest_center():
     """Two support points: the boundary is their bisector for both probes, so the paired errors are equal."""
     features, labels = clusters(n=80, k=2, d=5)
     arguments = (jax.random.key(0), features, labels, [1], 5, 2)

@@ -67,7 +67,7 @@ def test_blocks_equal_one_block(metric, monkeypatch):
     train, labels, test, test_labels = splits()
     arguments = (train, labels, test, test_labels, K, SIZES)
     expected = knn_accuracy(*arguments, metric=metric, temperature=None)
-    monkeypatch.setattr(knn, "_BANK_ROWS", 13)  # fewer than the 20 neighbours
+    monkeypatch.setattr(knn, "_BANK_ROWS", 13)  # fewer than the 20 neighbors
     monkeypatch.setattr(knn, "_QUERY_ROWS", 32)
     knn._votes_are_right.clear_cache()
     actual = knn_accuracy(*arguments, metric=metric, temperature=None)
@@ -96,7 +96,7 @@ def test_translation_or_scale_do_not_matter(metric):
     np.testing.assert_allclose(moved.accuracy, run(train, test).accuracy, atol=0.012)
 
 
-def test_a_tiny_temperature_is_the_nearest_neighbour():
+def test_a_tiny_temperature_is_the_nearest_neighbor():
     train, labels, test, test_labels = splits()
     nearest = knn_accuracy(train, labels, test, test_labels, K, (1,))
     sharp = knn_accuracy(train, labels, test, test_labels, K, (20,), temperature=1e-6)

@@ -17,8 +17,8 @@ from dnc.models.encoder import Encoder
 from dnc.objectives import Supervised
 from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
-from dnc.training.embedding import make_embedder
 from dnc.training.optimizers import make_optimizer
+from dnc.training.run_encoder import make_embedder
 from dnc.training.state import TrainState
 from dnc.training.step import make_step
 from tests.training import tiny
@@ -36,7 +36,7 @@ OBJECTIVES = {
     "dino": dict(
         name="dino", prototypes=32, hidden=16, bottleneck=8, freeze_last_layer=0.3, ibot_weight=1.0, koleo_weight=0.1
     ),
-    "dino, sinkhorn": dict(name="dino", prototypes=32, hidden=16, bottleneck=8, centring="sinkhorn"),
+    "dino, sinkhorn": dict(name="dino", prototypes=32, hidden=16, bottleneck=8, centering="sinkhorn"),
 }
 SLOW = (
     "clip",

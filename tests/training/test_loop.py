@@ -15,7 +15,7 @@ import pytest
 from etils import epath
 
 from dnc import distributed
-from dnc.data.multitask import MultitaskImages
+from dnc.data.multitask.dataset import MultitaskImages
 from dnc.training import loop
 from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
@@ -158,14 +158,14 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, o
     ],
 )
 def test_labels_that_are_missing_are_named(class_names, changes, message, tmp_path, monkeypatch, one_device):
-    class Unlabelled(MultitaskImages):
+    class Unlabeled(MultitaskImages):
         def source(self):
             return [{"index": 0, "labels": {}}]
 
-    Unlabelled.class_names = class_names
+    Unlabeled.class_names = class_names
     config = tiny.get_config()
     config.update_from_flattened_dict(changes)
-    monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(build(config), data=Unlabelled()))
+    monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(build(config), data=Unlabeled()))
     with pytest.raises(ValueError, match=message):
         loop.prepare(config, epath.Path(tmp_path), one_device)
 
@@ -247,7 +247,7 @@ class NotFiniteAt:
 def train(workdir) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     environment["PYTHONPATH"] = os.getcwd()
-    command = [sys.executable, "-m", "dnc.train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
+    command = [sys.executable, "-m", "dnc", "train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
     command += ["--config.train.duration.steps=8"]
     workdir.parent.mkdir(exist_ok=True)
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -1,4 +1,4 @@
-"""Optimisers against float64 NumPy loops written from the papers' and PyTorch code's update rules."""
+"""Optimizers against float64 NumPy loops written from the papers' and PyTorch code's update rules."""
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def test_clipped_lars_never_steps_further_than_sgd():
     assert_close(clipped, run(make_optimizer("sgd", 0.2, momentum=0.0)))
 
 
-def test_biases_and_normalisation_take_plain_momentum_steps_under_lars():
+def test_biases_and_normalization_take_plain_momentum_steps_under_lars():
     adapted = run(make_optimizer("lars", SCHEDULE, weight_decay=10.0, trust_coefficient=0.001, clip=True))
     plain = run(make_optimizer("sgd", SCHEDULE, weight_decay=0.0))
     for name in ("bias", "scale", "scalar"):
@@ -190,7 +190,7 @@ def test_the_gradient_is_clipped_to_a_global_norm_before_anything_else():
         (("sgd", 0.1), {"clip_norm": 0.0}, "clip_norm=0.0"),
     ],
 )
-def test_unknown_names_are_answered_with_their_neighbours(arguments, settings, message):
+def test_unknown_names_are_answered_with_their_neighbors(arguments, settings, message):
     with pytest.raises(ValueError, match=message):
         make_optimizer(*arguments, **settings)
 

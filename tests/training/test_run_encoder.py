@@ -9,10 +9,10 @@ import pytest
 from etils import epath
 
 from dnc import distributed
-from dnc.data.sources import ArrayImages
+from dnc.data.sources.arrays import ArrayImages
 from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
-from dnc.training.embedding import checkpoint_encoder, load_run
+from dnc.training.run_encoder import checkpoint_encoder, load_run
 from dnc.training.workdir import record_run
 from tests.training import tiny
 
@@ -58,7 +58,7 @@ def test_the_command_needs_only_the_folder(run, tmp_path):
     images.unlink()
     np.savez(tmp_path / "other.npz", images=np.zeros((5, 20, 16, 3), np.uint8))
     output = tmp_path / "features.npz"
-    command = [sys.executable, "-m", "dnc.embed", f"--workdir={workdir}", f"--images={tmp_path / 'other.npz'}"]
+    command = [sys.executable, "-m", "dnc", "embed", f"--workdir={workdir}", f"--images={tmp_path / 'other.npz'}"]
     subprocess.run([*command, "--nolabels", f"--output={output}"], check=True, capture_output=True)
     with np.load(output) as written:
         assert set(written) == {"features", "ids"}

@@ -10,7 +10,7 @@ from etils import epath
 from flax import nnx
 
 from dnc import distributed
-from dnc.objectives.dino import Centre
+from dnc.objectives.dino import Center
 from dnc.objectives.teacher import Teacher
 from dnc.training import loop
 from dnc.training.build import build
@@ -79,9 +79,9 @@ def test_a_resumed_state_ends_in_the_same_bits(name, tmp_path):
 
     network = nnx.merge(graphdef, resumed.params, resumed.rest, copy=True)
     assert bool(jax.tree.leaves(nnx.state(network, Teacher))) == (name != "mae")
-    centres = jax.tree.leaves(nnx.state(network, Centre))
-    assert len(centres) == (2 if name == "dino" else 0)
-    assert all(bool(jnp.any(centre != 0)) for centre in centres)
+    centers = jax.tree.leaves(nnx.state(network, Center))
+    assert len(centers) == (2 if name == "dino" else 0)
+    assert all(bool(jnp.any(center != 0)) for center in centers)
     if name != "mae":
         pairs = zip(
             jax.tree.leaves(nnx.state(network.encoder, Teacher)),

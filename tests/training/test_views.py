@@ -9,7 +9,7 @@ from dnc.geometry.spectrum import lidar
 from dnc.models import resnet
 from dnc.training import loop
 from dnc.training.build import build
-from dnc.training.embedding import VIEWS, make_view_embedder
+from dnc.training.run_encoder import VIEWS, make_view_embedder
 from tests.training import tiny
 
 

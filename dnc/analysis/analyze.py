@@ -1,0 +1,339 @@
+"""Measure directional collapse of labeled features: the API behind `dnc.analyze`.
+
+    result = dnc.analyze(features, labels)
+    result.directional_cdnv                                # [k, k]
+    result.certificate("exact_cantelli", shots=[1, 5])     # .bound, .per_class, .per_pair
+    result.save("run.json")
+
+Geometry is computed at once; measured error and certificates when they are first asked for.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from dnc.analysis.task import TaskAnalysis, check_shots
+from dnc.certificates import Certificate
+from dnc.few_shot.measured import FewShotError
+from dnc.geometry import axes, spectrum, validation
+from dnc.types import Float
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "dnc.analysis/1"
+DEFAULT_SHOTS = (1, 5, 10, 20, 50, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """Result of `analyze`: `tasks[name]` for each labeling; with a single one its members are here too."""
+
+    tasks: dict[str, TaskAnalysis]
+    samples: int
+    dimension: int
+    normalized: bool
+    seed: int
+    name: str | None = None
+    step: int | None = None
+    epoch: float | None = None
+    features: Any = dataclasses.field(default=None, repr=False)  # as given, or with rows of length 1 if normalized
+    views: Any = dataclasses.field(default=None, repr=False)
+
+    @property
+    def task(self) -> TaskAnalysis:
+        """The only labeling; raises AttributeError when there are several."""
+        if len(self.tasks) > 1:
+            raise AttributeError(f"there are several labelings: choose one, as in .tasks[{next(iter(self.tasks))!r}]")
+        return next(iter(self.tasks.values()))
+
+    @property
+    def cdnv(self) -> Float[np.ndarray, "k k"]:
+        """CDNV of the only labeling."""
+        return self.task.cdnv
+
+    @property
+    def directional_cdnv(self) -> Float[np.ndarray, "k k"]:
+        """Directional CDNV of the only labeling."""
+        return self.task.directional_cdnv
+
+    def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
+        """`TaskAnalysis.certificate` of the only labeling."""
+        return self.task.certificate(name, shots)
+
+    def few_shot_error(
+        self, shots: Sequence[int] | None = None, repeats: int | None = None, seed: int | None = None
+    ) -> FewShotError:
+        """`TaskAnalysis.few_shot_error` of the only labeling."""
+        return self.task.few_shot_error(shots, repeats, seed)
+
+    @functools.cached_property
+    def axes(self) -> dict[str, dict[str, Any]]:
+        """|cos| between decision axes of each two labelings and the valid orthogonality bound, as quantiles.
+
+        The bound needs labelings that are independent and balanced in the sample: elsewhere it is nan. `violations`
+        counts cosines above it; there can be none.
+        """
+        found = {
+            name: axes.decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
+            for name, task in self.tasks.items()
+        }
+        return {
+            f"{a}|{b}": _axes_summary(found[a], found[b], _independent(self.tasks[a], self.tasks[b]))
+            for a, b in itertools.combinations(found, 2)
+        }
+
+    @functools.cached_property
+    def interference(self) -> dict[str, dict[str, float]]:
+        """Share of within-class variance along a task's decision axes that another task explains (mean of axes)."""
+        result: dict[str, dict[str, float]] = {}
+        for name, task in self.tasks.items() if len(self.tasks) > 1 else ():
+            others = {other: one for other, one in self.tasks.items() if other != name}
+            shares = axes.interference_budget(
+                task.features,
+                jnp.asarray(task.labels),
+                num_classes=task.num_classes,
+                other_labels=[jnp.asarray(one.labels) for one in others.values()],
+                other_num_classes=tuple(one.num_classes for one in others.values()),
+            )
+            result[name] = dict(zip(others, np.asarray(shares).mean(axis=0).tolist(), strict=True))
+        return result
+
+    @functools.cached_property
+    def spectrum(self) -> dict[str, float]:
+        """Label-free measures: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`; `lidar` of `views`."""
+        peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
+        scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
+        found = spectrum.label_free(scaled)
+        if self.views is not None:
+            found = found | {"lidar": spectrum.lidar(self.views)}
+        return {name: float(value) for name, value in found.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain Python numbers, strings, lists and dicts; nan and inf become None."""
+        return plain(
+            {
+                "schema": SCHEMA,
+                "name": self.name,
+                "step": self.step,
+                "epoch": self.epoch,
+                "samples": self.samples,
+                "dimension": self.dimension,
+                "normalized": self.normalized,
+                "seed": self.seed,
+                "spectrum": self.spectrum,
+                "tasks": {name: task.to_dict() for name, task in self.tasks.items()},
+                "axes": self.axes,
+                "interference": self.interference,
+            }
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_dict` as JSON, atomically: a reader never sees half a file."""
+        write_text(pathlib.Path(path), json.dumps(self.to_dict(), allow_nan=False) + "\n")
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per task and number of shots: collapse, measured error and every bound."""
+        import pandas as pd
+
+        rows = []
+        record = self.to_dict()
+        for name, task in record["tasks"].items():
+            for index, m in enumerate(task["shots"]):
+                row = {"task": name, "shots": m, "repeats": task["repeats"]}
+                row |= {f"mean_{key}": value for key, value in task["summary"].items()}
+                row |= {"nc1": task["neural_collapse"]["within_class_variability"], **record["spectrum"]}
+                row |= {"error": task["error"]["mean"][index], "error_std": task["error"]["std"][index]}
+                row |= {key: value["bound"][index] for key, value in task["certificates"].items()}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def summary(self) -> str:
+        """A plain-text table: collapse, measured error and the main certificates of every labeling."""
+        columns = ["shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint", "exact_conditional"]
+        lines = []
+        for name, rows in self.to_pandas().groupby("task", sort=False):
+            first = rows.iloc[0]
+            lines.append(
+                f"{name}: {self.tasks[str(name)].num_classes} classes, CDNV {first['mean_cdnv']:.4g}, "
+                f"directional CDNV {first['mean_directional_cdnv']:.4g}"
+            )
+            lines.append(rows[[one for one in columns if one in rows]].to_string(index=False, float_format="%.4f"))
+        return "\n".join(lines)
+
+    def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
+        """Write a self-contained report, and `analysis.json`, into a folder; returns the path of its page."""
+        from dnc.report.html import write_report
+
+        output = pathlib.Path(output)
+        with tempfile.TemporaryDirectory() as scratch:
+            source = pathlib.Path(scratch) / "analysis.json"
+            self.save(source)
+            page = write_report(source, output)
+        self.save(output / "analysis.json")
+        return page
+
+
+def analyze(
+    features: Any,
+    labels: Any,
+    *,
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    normalize: bool = False,
+    shots: Sequence[int] | None = None,
+    repeats: int = 20,
+    seed: int = 0,
+    superclasses: Mapping[str, Any] | None = None,
+    replicates: int = 0,
+    name: str | None = None,
+    step: int | None = None,
+    epoch: float | None = None,
+    mesh: Mesh | None = None,
+    views: Any = None,
+) -> Analysis:
+    """Measure directional collapse of [n, d] features under one labeling, or several.
+
+    Args:
+      features: n rows of d real numbers: NumPy, JAX or anything with `__array__`.
+      labels: n integers or strings; or a dict, labeling name -> n labels, for multitask geometry. Any values will
+        do: they are mapped to 0..k-1 in sorted order and their names kept.
+      class_names: names that integer labels index; for several labelings a dict of such lists.
+      normalize: divide each row by its Euclidean norm first (recorded in the result).
+      shots: shots a class for certificates and measured error. By default those of 1, 5, 10, 20, 50, 100 that leave
+        every class a query.
+      repeats: independent draws of support samples for the measured error.
+      seed: of those draws.
+      superclasses: class name -> superclass, to measure a coarser labeling, `superclass`, beside a single labeling.
+      replicates: bootstrap replicates of confidence intervals for collapse and certificates; 0 for none.
+      name, step, epoch: recorded in the result.
+      mesh: measure class geometry on all its devices, each with a share of the samples (`dnc.distributed.make_mesh`).
+        With several processes, each passes all samples and asks for the same geometries in the same order.
+      views: features [n, q, d] of q augmented views of each of n images, any images, for LiDAR in `spectrum`.
+
+    Raises:
+      ValueError or TypeError, before anything is computed, for features that are not finite or not [n, d], labels of
+      another length, fewer than two classes, a class with fewer than two samples, or fewer than m + 1 of them for
+      an m of `shots`.
+    """
+    array = validation.as_features(features)
+    labelings = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
+    if not labelings:
+        raise ValueError("labels is an empty dict: give at least one labeling")
+    if repeats < 1 or replicates < 0:
+        raise ValueError(f"repeats must be at least 1 and replicates at least 0, got {repeats} and {replicates}")
+    named = class_names if isinstance(class_names, Mapping) else dict.fromkeys(labelings, class_names)
+    unknown = sorted(set(named) - set(labelings))
+    if unknown:
+        raise ValueError(f"class_names name labelings {unknown}, but labels has {list(labelings)}")
+    encoded = {}
+    for task, values in labelings.items():
+        codes, classes = validation.encode_labels(values, named.get(task), _title(task, labels))
+        validation.check_same_length(len(array), len(codes), _title(task, labels))
+        validation.check_classes(codes, classes, name=_title(task, labels))
+        encoded[task] = codes, tuple(classes), _fitting_shots(shots, codes, classes, _title(task, labels))
+    if superclasses is not None:
+        if len(encoded) > 1:
+            raise ValueError(f"superclasses goes with one labeling, but labels has {list(labelings)}")
+        ((codes, classes, _),) = encoded.values()
+        codes, classes = _coarse(superclasses, codes, classes)
+        encoded["superclass"] = codes, classes, _fitting_shots(shots, codes, classes, "superclasses")
+    validation.check_finite(array)
+    if views is not None and (np.ndim(views) != 3 or np.shape(views)[1] < 2 or not np.isfinite(views).all()):
+        raise ValueError(f"views of shape {np.shape(views)}: give finite features [n, q, d] of q >= 2 views an image")
+    rows = validation.unit_rows(array) if normalize else array
+    standard, unit = validation.standardize(rows)
+    on_device = jnp.asarray(standard)
+    tasks = {
+        task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit, replicates, mesh)
+        for task, (codes, classes, fitting) in encoded.items()
+    }
+    n, d = array.shape
+    return Analysis(tasks, n, d, normalize, seed, name, step, epoch, rows, views)
+
+
+def _title(task: str, labels: Any) -> str:
+    return f"labels[{task!r}]" if isinstance(labels, Mapping) else "labels"
+
+
+def _coarse(
+    superclasses: Mapping[str, Any], codes: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    missing = [name for name in classes if name not in superclasses]
+    if missing:
+        raise ValueError(f"superclasses has no entry for classes {missing[:5]}: map every class name to a superclass")
+    coarse, names = validation.encode_labels(
+        [str(superclasses[classes[int(code)]]) for code in codes], None, "superclasses"
+    )
+    validation.check_classes(coarse, names)
+    return coarse, tuple(names)
+
+
+def _fitting_shots(
+    shots: Sequence[int] | None, codes: np.ndarray, classes: Sequence[str], title: str
+) -> tuple[int, ...]:
+    counts = np.bincount(codes)
+    smallest = int(counts.argmin())
+    if shots is None:
+        return tuple(m for m in DEFAULT_SHOTS if m < counts[smallest])
+    checked = check_shots(shots)
+    if max(checked) >= counts[smallest]:
+        raise ValueError(
+            f"shots={max(checked)} needs {max(checked) + 1} samples of every class, but class "
+            f"{classes[smallest]!r} of {title} has {counts[smallest]}: use fewer shots or add samples"
+        )
+    return checked
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a file atomically: a reader finds the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _independent(first: TaskAnalysis, second: TaskAnalysis) -> bool:
+    """Whether every pair of their classes has the same number of samples."""
+    cells = np.bincount(first.labels * second.num_classes + second.labels)
+    return bool(len(cells) == first.num_classes * second.num_classes and cells.min() == cells.max())
+
+
+def _axes_summary(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: bool) -> dict[str, Any]:
+    cosine = np.asarray(axes.cosines(first, second))
+    bound = np.asarray(axes.orthogonality_bound(first, second))
+    bound = bound if bounded else np.full_like(bound, np.nan)
+    quantiles = {"q25": 0.25, "median": 0.5, "q75": 0.75}
+
+    def summarize(values: np.ndarray) -> dict[str, float]:
+        finite = values[np.isfinite(values)]  # axes between coincident means do not exist
+        return {key: float(np.quantile(finite, q)) if finite.size else math.nan for key, q in quantiles.items()}
+
+    rounding = 1e-5 * np.abs(bound)
+    return {
+        "cosine": summarize(cosine) | {"max": float(np.nanmax(cosine, initial=0))},
+        "bound": summarize(bound),
+        "violations": int((cosine > bound + rounding).sum()),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Arrays as lists, nan and inf as None, keys as strings: what JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return plain(np.asarray(value).tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

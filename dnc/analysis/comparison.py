@@ -1,0 +1,149 @@
+"""Several encoders (or checkpoints) side by side: which transfers best, and which measure would have told.
+
+comparison = dnc.compare({"simclr": dnc.analyze(a, labels), "vicreg": dnc.analyze(b, labels)})
+comparison.ranking()               # by measured few-shot error
+comparison.rank_correlations()     # of every measure with that error
+comparison.to_html("report")
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnc.analysis.analyze import Analysis, plain, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "dnc.comparison/1"
+_NORMAL_95 = 1.96
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Analyses of the same labelings, by name."""
+
+    analyses: dict[str, Analysis]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per encoder, task and number of shots: measured error, every measure, every bound."""
+        import pandas as pd
+
+        frames = [analysis.to_pandas().assign(encoder=name) for name, analysis in self.analyses.items()]
+        frame = pd.concat(frames, ignore_index=True)
+        return frame.loc[:, ["encoder", *(column for column in frame if column != "encoder")]]
+
+    def ranking(self) -> "pd.DataFrame":
+        """Encoders from best to worst for each task and number of shots, by measured error.
+
+        `error_low` and `error_high` bound its 95% confidence interval: the mean over draws of the support, plus or
+        minus 1.96 standard errors. `place` is shared by encoders whose interval overlaps that of the best one with it.
+        """
+        frame = self.to_pandas()
+        half = _NORMAL_95 * frame["error_std"] / np.sqrt(frame["repeats"])
+        frame = frame.assign(
+            error_low=(frame["error"] - half).clip(lower=0), error_high=(frame["error"] + half).clip(upper=1)
+        )
+        frame = frame.sort_values(["task", "shots", "error"], kind="stable", ignore_index=True)
+        places = [place for _, group in frame.groupby(["task", "shots"], sort=False) for place in _places(group)]
+        columns = ["task", "shots", "encoder", "error", "error_low", "error_high"]
+        return frame[columns].assign(place=places)
+
+    def rank_correlations(self) -> "pd.DataFrame":
+        """Spearman's rho, over encoders, of each measure and bound with the measured error; rows are (task, shots).
+
+        1: the measure puts the encoders in the order of their error. nan where a measure is the same for all, and
+        everywhere with fewer than three encoders.
+        """
+        import pandas as pd
+
+        frame = self.to_pandas()
+        measures = [c for c in frame if c not in ("encoder", "task", "shots", "repeats", "error", "error_std")]
+        rows, keys = [], []
+        for key, group in frame.groupby(["task", "shots"], sort=False):
+            error = group["error"].to_numpy(float)
+            keys.append(key)
+            rows.append([_spearman(group[one].to_numpy(float), error) for one in measures])
+        frame = pd.DataFrame(rows, columns=measures)
+        frame.index = pd.MultiIndex.from_tuples(keys, names=["task", "shots"])
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names of the encoders' report folders, ranking and rank correlations, as plain values."""
+        correlations = self.rank_correlations()
+        return plain(
+            {
+                "schema": SCHEMA,
+                "encoders": self.folders(),
+                "ranking": self.ranking().to_dict("records"),
+                "rank_correlations": correlations.reset_index().to_dict("records"),
+            }
+        )
+
+    def folders(self) -> dict[str, str]:
+        """A folder name for each encoder: letters, digits, dots, hyphens, made distinct by a number."""
+        names: dict[str, str] = {}
+        for name in self.analyses:
+            base = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "encoder"
+            folder, number = base, 2
+            while folder in names.values():
+                folder, number = f"{base}_{number}", number + 1
+            names[name] = folder
+        return names
+
+    def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
+        """Write a page that compares the encoders, and each one's own report in a folder beside it."""
+        from dnc.report.comparison import write_comparison
+
+        output = pathlib.Path(output)
+        page = write_comparison(self.to_dict(), {name: one.to_dict() for name, one in self.analyses.items()}, output)
+        for name, folder in self.folders().items():
+            self.analyses[name].to_html(output / folder)
+        write_text(output / "comparison.json", json.dumps(self.to_dict(), allow_nan=False) + "\n")
+        return page
+
+    def summary(self) -> str:
+        """The ranking as a plain-text table."""
+        return self.ranking().to_string(index=False, float_format="%.4f")
+
+
+def compare(analyses: Mapping[str, Analysis]) -> Comparison:
+    """Put analyses side by side. Raises ValueError unless there are two, of the same labelings, classes and shots."""
+    if len(analyses) < 2:
+        raise ValueError(f"a comparison needs at least two analyses, got {list(analyses)}")
+    first_name, first = next(iter(analyses.items()))
+    for name, one in analyses.items():
+        for what, ours, theirs in (
+            ("labelings", set(one.tasks), set(first.tasks)),
+            ("classes", {t: a.classes for t, a in one.tasks.items()}, {t: a.classes for t, a in first.tasks.items()}),
+            ("shots", {t: a.shots for t, a in one.tasks.items()}, {t: a.shots for t, a in first.tasks.items()}),
+        ):
+            if ours != theirs:
+                raise ValueError(f"{name} and {first_name} have different {what}: {ours} and {theirs}")
+    return Comparison(dict(analyses))
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    import scipy.stats  # half a second that importing this module need not take
+
+    known = np.isfinite(one) & np.isfinite(other)
+    ranks = [scipy.stats.rankdata(values[known]) for values in (one, other)]
+    if known.sum() < 3 or any(np.ptp(rank) == 0 for rank in ranks):
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _places(group: "pd.DataFrame") -> list[int]:
+    """1 for the best and all whose interval overlaps its own, and so on; rows come sorted by error."""
+    places, place, best_high = [], 0, -np.inf
+    for index, (low, high) in enumerate(zip(group["error_low"], group["error_high"], strict=True)):
+        if low > best_high:
+            place, best_high = index + 1, high
+        places.append(place)
+    return places

@@ -1,0 +1,243 @@
+"""One labeling of one set of features: its geometry, certificates and measured error, computed once each."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from dnc import distributed
+from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
+from dnc.certificates.bounds import NEEDS_QUERIES
+from dnc.certificates.intervals import Interval, bootstrap
+from dnc.few_shot.measured import FewShotError, few_shot_error
+from dnc.geometry.collapse import NeuralCollapse, neural_collapse
+from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
+from dnc.geometry.measure import pair_geometry, resolve_overlap
+from dnc.geometry.pairs import PairGeometry, mean_over_pairs
+from dnc.types import Float, Int
+
+_QUERY_OPERATIONS = 5e11  # n k d^2 up to which every analysis measures its queries
+
+
+def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
+    """Shots as a tuple of positive integers."""
+    checked = tuple(int(m) for m in shots)
+    if not checked or min(checked) < 1 or list(checked) != list(shots):
+        raise ValueError(f"shots must be a non-empty sequence of positive integers, got {shots!r}")
+    return checked
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskAnalysis:
+    """One labeling of the features: its class geometry, certificates and measured few-shot error."""
+
+    # Translated and scaled by 1 / unit, which changes no ratio.
+    features: Float[jax.Array, "n d"] = dataclasses.field(repr=False)
+    labels: Int[np.ndarray, " n"] = dataclasses.field(repr=False)
+    classes: tuple[str, ...]
+    shots: tuple[int, ...]
+    repeats: int
+    seed: int
+    unit: float
+    replicates: int = 0  # of the bootstrap
+    mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @functools.cached_property
+    def geometry(self) -> PairGeometry:
+        """All class-pair quantities, in units of `unit` (see `dnc.geometry.validation.standardize`)."""
+        n, d = self.features.shape
+        overlap = resolve_overlap("auto", self.num_classes, d)
+        return self._measure(queries=overlap == "exact" and n * self.num_classes * d**2 <= _QUERY_OPERATIONS)
+
+    @property
+    def counts(self) -> Int[np.ndarray, " k"]:
+        return np.bincount(self.labels, minlength=self.num_classes)
+
+    @functools.cached_property
+    def cdnv(self) -> Float[np.ndarray, "k k"]:
+        """V_ij = (v_i + v_j) / d_ij^2; the diagonal is nan."""
+        return np.asarray(self.geometry.cdnv)
+
+    @functools.cached_property
+    def directional_cdnv(self) -> Float[np.ndarray, "k k"]:
+        """W_ij = u_ij^T Sigma_i u_ij / d_ij^2; the diagonal is nan. Not symmetric."""
+        return np.asarray(self.geometry.directional_cdnv)
+
+    @functools.cached_property
+    def decomposition(self) -> VarianceSplit:
+        """Decision-axis and orthogonal variance of up to ten class pairs, in the features' own units."""
+        split = variance_split(self.features, self.labels, spread_pairs(self.num_classes))
+        with np.errstate(over="ignore"):  # inf beyond what float64 holds
+            values = [np.asarray(value, np.float64) * np.square(self.unit) for value in jax.tree.leaves(split)[1:]]
+        return VarianceSplit(split.pairs, *values)
+
+    @functools.cached_property
+    def neural_collapse(self) -> NeuralCollapse:
+        """Classical neural collapse, NC1 and NC2."""
+        return neural_collapse(self.features, jnp.asarray(self.labels), num_classes=self.num_classes)
+
+    def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
+        """Bound on the few-shot nearest-centroid error; `dnc.CERTIFICATES` lists the names.
+
+        `exact_conditional` looks at every sample: where that takes long, it is computed when it is first asked for.
+        """
+        if name not in CERTIFICATES:
+            raise ValueError(f"certificate {name!r} does not exist: choose from {', '.join(CERTIFICATES)}")
+        return self._certificate(name, self.shots if shots is None else check_shots(shots))
+
+    def few_shot_error(
+        self, shots: Sequence[int] | None = None, repeats: int | None = None, seed: int | None = None
+    ) -> FewShotError:
+        """Measured nearest-centroid error; raises ValueError naming a class with fewer than m + 1 samples."""
+        shots = self.shots if shots is None else check_shots(shots)
+        repeats = self.repeats if repeats is None else repeats
+        return self._few_shot_error(shots, repeats, self.seed if seed is None else seed)
+
+    @functools.cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """95% bootstrap intervals of `mean_cdnv`, `mean_directional_cdnv` and of every bound [shots], by name.
+
+        Within-class resampling, `replicates` times; {} for none. `exact_conditional` has one only where it is cheap.
+        """
+        if not self.replicates:
+            return {}
+        n, d = self.features.shape
+        queries = self.replicates * n * self.num_classes * d**2 <= _QUERY_OPERATIONS
+        names = tuple(name for name in available(self.geometry) if queries or name != NEEDS_QUERIES)
+        found = bootstrap(
+            jax.random.key(self.seed),
+            self.features,
+            jnp.asarray(self.labels),
+            self.num_classes,
+            _statistics(names, self.shots),
+            replicates=self.replicates,
+            queries=queries,
+        )
+        parts = (found.estimate, found.low, found.high, found.deviation)
+        return {name: Interval(*(np.asarray(part[name]) for part in parts)) for name in found.estimate}
+
+    def halves(self, seed: int = 0) -> tuple["TaskAnalysis", "TaskAnalysis"]:
+        """The samples of every class split in two at random: moments and certificates of the first half, measured
+        error of the second, make a split estimate, free of the bias of measuring both on the same samples.
+
+        Raises ValueError for a class with fewer than four samples. Shots are those that leave both halves a query.
+        """
+        if self.counts.min() < 4:
+            smallest = int(self.counts.argmin())
+            raise ValueError(f"class {self.classes[smallest]!r} has {self.counts[smallest]} samples: halves need four")
+        rng = np.random.default_rng(seed)
+        order = np.lexsort((rng.random(len(self.labels)), self.labels))
+        rank = np.empty(len(order), int)
+        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+        sides = [np.flatnonzero(rank % 2 == side) for side in (0, 1)]
+        shots = tuple(m for m in self.shots if m < self.counts.min() // 2)
+        first, second = (
+            dataclasses.replace(self, features=self.features[rows], labels=self.labels[rows], shots=shots)
+            for rows in sides
+        )
+        return first, second
+
+    def to_dict(self) -> dict[str, Any]:
+        """The task's entry of the JSON file."""
+        error = self.few_shot_error()
+        names = available(self.geometry)
+        split = self.decomposition
+        return {
+            "classes": list(self.classes),
+            "counts": self.counts,
+            "cdnv": self.cdnv,
+            "directional_cdnv": self.directional_cdnv,
+            "summary": {
+                "cdnv": mean_over_pairs(self.cdnv),
+                "directional_cdnv": mean_over_pairs(self.directional_cdnv),
+            },
+            "shots": list(self.shots),
+            "repeats": self.repeats,
+            "error": {
+                "mean": error.mean,
+                "std": error.std,
+                "per_class": error.per_class,
+                "two_class": mean_over_pairs(error.per_pair),
+            },
+            "certificates": {name: self._certificate_dict(name) for name in names},
+            "neural_collapse": dataclasses.asdict(self.neural_collapse),
+            "intervals": {name: {"low": one.low, "high": one.high} for name, one in self.intervals.items()},
+            "decomposition": {field.name: getattr(split, field.name) for field in dataclasses.fields(split)},
+        }
+
+    def _certificate_dict(self, name: str) -> dict[str, Any]:
+        value = self.certificate(name)
+        return {
+            "bound": value.bound,
+            "two_class": mean_over_pairs(two_class(value)),
+            "per_class": value.per_class,
+            "is_certificate": value.is_certificate,
+            "valid": value.valid,
+        }
+
+    @functools.cached_property
+    def _cache(self) -> dict[Any, Any]:
+        return {}
+
+    def _certificate(self, name: str, shots: tuple[int, ...]) -> Certificate:
+        key = (name, shots)
+        if key not in self._cache:
+            has_all = name in available(self.geometry)
+            self._cache[key] = certificate(name, self.geometry if has_all else self._geometry_with_queries, shots)
+        return self._cache[key]
+
+    @functools.cached_property
+    def _geometry_with_queries(self) -> PairGeometry:
+        return self._measure(queries=True)
+
+    def _measure(self, queries: bool) -> PairGeometry:
+        overlap = "exact" if queries else "auto"
+        if self.mesh is None or self.mesh.size == 1:
+            labels = jnp.asarray(self.labels)
+            return pair_geometry(self.features, labels, num_classes=self.num_classes, overlap=overlap, queries=queries)
+        n = len(self.labels)
+        padded = -(-n // self.mesh.size) * self.mesh.size
+        mine = distributed.local_rows(self.mesh, padded)
+        rows = np.minimum(mine, n - 1)  # padding repeats the last sample, with weight 0
+        batch = np.asarray(self.features)[rows], self.labels[rows], (mine < n).astype(np.float32)
+        measure = _sharded_geometry(self.mesh, self.num_classes, overlap, queries)
+        found = measure(*distributed.shard_batch(self.mesh, batch))
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), found)  # what follows is this process's alone
+
+    def _few_shot_error(self, shots: tuple[int, ...], repeats: int, seed: int) -> FewShotError:
+        key = (shots, repeats, seed)
+        if key not in self._cache:
+            self._cache[key] = few_shot_error(
+                jax.random.key(seed), self.features, self.labels, shots, repeats, self.num_classes
+            )
+        return self._cache[key]
+
+
+@functools.cache
+def _sharded_geometry(mesh: Mesh, num_classes: int, overlap: str, queries: bool) -> Callable[..., PairGeometry]:
+    """`pair_geometry` of samples split over a mesh, its result whole on every device."""
+    measure = functools.partial(
+        pair_geometry, num_classes=num_classes, overlap=overlap, queries=queries, parts=mesh.size
+    )
+    return jax.jit(lambda x, y, weights: measure(x, y, weights=weights), out_shardings=distributed.replicated(mesh))
+
+
+@functools.cache
+def _statistics(names: tuple[str, ...], shots: tuple[int, ...]) -> Callable[[PairGeometry], dict[str, jax.Array]]:
+    """What intervals are made for; one function for equal arguments, so that equal shapes compile once."""
+
+    def statistics(geometry: PairGeometry) -> dict[str, jax.Array]:
+        m = jnp.asarray(shots, jnp.float32)
+        collapse = {f"mean_{name}": mean_over_pairs(getattr(geometry, name)) for name in ("cdnv", "directional_cdnv")}
+        return collapse | {name: CERTIFICATES[name](geometry, m).bound for name in names}
+
+    return statistics

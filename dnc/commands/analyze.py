@@ -1,0 +1,115 @@
+"""Report on features that any framework produced.
+
+    dnc analyze --features=features.npz --output=report/
+    dnc analyze --features=features.npy --labels=labels.npy
+    dnc analyze simclr.npz vicreg.npz mae.npz --output=report/
+
+Several files, of the same labelings, are compared: which encoder (or checkpoint) transfers best, and which measure
+would have told. A folder stands for the shards in it.
+
+The file holds `features` [n, d] and `labels` [n], or `labels_NAME` for several labelings of the same samples (see
+`dnc.features.files`). This module is the command; the function `dnc.analyze` lives in `dnc.analysis.analyze`.
+"""
+
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from dnc import distributed
+from dnc.analysis.analyze import Analysis, analyze
+from dnc.analysis.comparison import compare
+from dnc.features.files import read_features
+from dnc.report.html import refuse_foreign
+
+_FEATURES = flags.DEFINE_multi_string(
+    "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several, with commas or again."
+)
+_LABELS = flags.DEFINE_string("labels", None, "npy file of labels, with an npy file of features.")
+_OUTPUT = flags.DEFINE_string("output", "report", "Folder of the report: new, empty, or an older report.")
+_NORMALIZE = flags.DEFINE_bool("normalize", False, "Divide each row by its Euclidean norm first.")
+_SHOTS = flags.DEFINE_list("shots", None, "Shots a class, such as 1,5,10. Default: those of 1..100 that fit.")
+_REPEATS = flags.DEFINE_integer("repeats", 20, "Draws of support samples for the measured error.", lower_bound=1)
+_SUPERCLASSES = flags.DEFINE_string("superclasses", None, "JSON file: class name to superclass, measured as well.")
+_REPLICATES = flags.DEFINE_integer("replicates", 0, "Bootstrap replicates for intervals; 0: none.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of those draws.", lower_bound=0)
+_NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the file's name. Not for several files.")
+
+
+def main() -> None:
+    app.run(_run)
+
+
+def _run(argv: Sequence[str]) -> None:
+    named = [path for value in _FEATURES.value for path in value.split(",")]
+    paths = [pathlib.Path(path) for path in [*named, *argv[1:]] if path]
+    if not paths:
+        raise app.UsageError("no features: name a file, dnc analyze --features=features.npz")
+    for chatty in ("fontTools", "jax"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    output = pathlib.Path(_OUTPUT.value)
+    try:
+        refuse_foreign(output)
+        if len(paths) == 1:
+            result = _analyze(paths[0], _NAME.value or paths[0].stem)
+        else:
+            names = _names(paths)
+            result = compare({name: _analyze(path, name) for name, path in names.items()})
+    except (OSError, TypeError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    page = result.to_html(output)
+    print(result.summary())
+    print(f"report: {page}")
+
+
+def _analyze(path: pathlib.Path, name: str) -> Analysis:
+    if sys.stderr.isatty():
+        print(f"measuring {path}", file=sys.stderr)
+    file = read_features(path, pathlib.Path(_LABELS.value) if _LABELS.value else None)
+    return analyze(
+        file.features,
+        file.labels,
+        class_names=file.class_names,
+        normalize=_NORMALIZE.value,
+        shots=_shots(),
+        repeats=_REPEATS.value,
+        superclasses=_superclasses(),
+        replicates=_REPLICATES.value,
+        seed=_SEED.value,
+        mesh=distributed.make_mesh(),
+        name=name,
+    )
+
+
+def _names(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
+    """Files by their stem, or, where those repeat, by their path."""
+    stems = [path.stem for path in paths]
+    names = {path.stem if len(set(stems)) == len(stems) else str(path): path for path in paths}
+    if len(names) < len(paths):
+        raise ValueError(f"the same file is named twice: {', '.join(map(str, paths))}")
+    return names
+
+
+def _superclasses() -> dict[str, str] | None:
+    if _SUPERCLASSES.value is None:
+        return None
+    try:
+        mapping = json.loads(pathlib.Path(_SUPERCLASSES.value).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"--superclasses={_SUPERCLASSES.value} does not exist: name a JSON file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--superclasses={_SUPERCLASSES.value} is not JSON: {error}") from error
+    if not isinstance(mapping, dict):
+        raise ValueError(f"--superclasses={_SUPERCLASSES.value} must hold an object, class name to superclass")
+    return mapping
+
+
+def _shots() -> list[int] | None:
+    if _SHOTS.value is None:
+        return None
+    if not all(m.strip().isdecimal() for m in _SHOTS.value):
+        raise ValueError(f"--shots={','.join(_SHOTS.value)} must be numbers, such as 1,5,10")
+    return [int(m) for m in _SHOTS.value]

@@ -1,0 +1,114 @@
+"""Features of images from an encoder, for dnc.analyze or any other tool.
+
+    dnc embed --workdir=runs/quickstart --output=features.npz                  # a run's held-out images
+    dnc embed --workdir=runs/simclr --images=photos --output=features          # any images
+    dnc embed --pretrained=facebook/dinov2-base --images=photos --output=features --precision=bfloat16
+    dnc embed --workdir=runs/simclr --images=tfds:cifar100:test --output=features --dtype=float16
+
+Interrupted, the same command goes on. A file that cannot be read is named once and left out. With several processes,
+each reads its share of the images.
+"""
+
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from etils import epath
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of dnc train: its encoder.")
+_PRETRAINED = flags.DEFINE_string(
+    "pretrained", None, "Or a published encoder: its name on the Hugging Face Hub, a folder, or a safetensors file."
+)
+_FEATURES = flags.DEFINE_string("features", None, 'Of a published encoder: "cls", "mean", ...; its own default.')
+_PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "A published encoder's computations.")
+_STEP = flags.DEFINE_integer("step", None, "Checkpoint of the run to use; the newest by default.")
+_IMAGES = flags.DEFINE_string(
+    "images",
+    None,
+    "A folder of images (one folder a class, or none), a CSV or Parquet table of files and labels, an .npz file, or "
+    "tfds:NAME:SPLIT. By default the run's held-out images.",
+)
+_ROOT = flags.DEFINE_string("root", None, "Folder that a table's paths start from; by default the table's own.")
+_LABELS = flags.DEFINE_bool("labels", True, "Take the images' labels; --nolabels leaves them out.")
+_OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write, or a folder of shards.", required=True)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored features.")
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 50_000, "Images a shard; an interruption loses at most one.")
+_BROKEN = flags.DEFINE_enum("broken", "skip", ["skip", "raise"], "What to do with a file that cannot be read.")
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes (by itself on a TPU pod).")
+
+
+def main() -> None:
+    app.run(_run)
+
+
+def _run(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    if bool(_WORKDIR.value) == bool(_PRETRAINED.value):
+        raise app.UsageError("give --workdir, the folder of a run of dnc train, or --pretrained: one of the two")
+    if _WORKDIR.value and (_FEATURES.present or _PRECISION.present):
+        raise app.UsageError("--features and --precision are of a published encoder, not of a run")
+    if _PRETRAINED.value and not _IMAGES.value:
+        raise app.UsageError("--images is missing: what to embed")
+    logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
+    from dnc import distributed
+    from dnc.data.sources.broken import BrokenFiles
+    from dnc.data.sources.by_name import open_images
+    from dnc.features.embedding import embed
+
+    output = pathlib.Path(str(_OUTPUT.value))
+    try:
+        distributed.initialize(_MULTIHOST.value)
+        mesh = distributed.make_mesh()
+        source = open_images(_IMAGES.value, _ROOT.value, _LABELS.value) if _IMAGES.value else None
+        encoder, own, remark = _published(mesh) if _PRETRAINED.value else _of_run(mesh)
+        made = embed(
+            encoder,
+            own if source is None else source,
+            output,
+            mesh,
+            title=_title(),
+            dtype=_DTYPE.value,
+            shard_size=_SHARD_SIZE.value,
+            broken=BrokenFiles(_BROKEN.value),
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on after the last whole shard", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    if distributed.is_lead():
+        print(f"{output}: {made.readable:,} features of dimension {made.dimension} from {remark}")
+        if made.readable < made.images:
+            print(f"{made.images - made.readable} of {made.images} images could not be read and are left out.")
+
+
+def _title() -> str:
+    """The images, as features are recorded to be of them."""
+    if not _IMAGES.value:
+        return "the run's held-out images"
+    return f"{_IMAGES.value} below {_ROOT.value}" if _ROOT.value else str(_IMAGES.value)
+
+
+def _of_run(mesh: Any) -> tuple[Any, Any, str]:
+    """The encoder of the run, its held-out images, and what to say of it."""
+    from dnc.training.run_encoder import checkpoint_encoder, load_run
+
+    workdir = epath.Path(str(_WORKDIR.value))
+    training = load_run(workdir, images=_IMAGES.value is None)
+    encoder = checkpoint_encoder(training, workdir, mesh, _STEP.value)
+    remark = f"step {encoder.identity['step']}"
+    if training.config.measure.normalize:
+        remark += "\nThe run measured L2-normalized features: dnc analyze --normalize gives its numbers."
+    return encoder, None if _IMAGES.value else training.data.held_out_images(), remark
+
+
+def _published(mesh: Any) -> tuple[Any, Any, str]:
+    from dnc.features.embedding import published_encoder
+    from dnc.models.pretrained.load import load_pretrained
+
+    pretrained = load_pretrained(str(_PRETRAINED.value), features=_FEATURES.value, dtype=_PRECISION.value)
+    return published_encoder(pretrained, mesh), None, f"{pretrained.name} ({pretrained.family}, {pretrained.features})"

@@ -1,0 +1,89 @@
+"""Pretrain an encoder, measuring collapse on the way, and write a report.
+
+dnc train --config=configs/quickstart.py --workdir=runs/quickstart [--config.train.batch_size=256]
+
+The same command goes on with an interrupted run. Exit codes: 0 the run is complete; 75 it was stopped by SIGTERM or
+--stop_after and saved, start it again; 74 files can no longer be written (a full disk), the last checkpoint is whole;
+1 anything else, said in one line where it is a matter of the config, the workdir or the data.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from etils import epath
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config().", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, measurements and the report.")
+_FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which large parameters are split; divides their number.")
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes of this run (by itself on a TPU pod).")
+_STOP_AFTER = flags.DEFINE_float("stop_after", None, "Minutes until the run saves itself and exits with code 75.")
+_PROFILE = flags.DEFINE_string("profile", None, "START:STOP, the steps to trace into workdir/profile.")
+_COMPILE_FOR = flags.DEFINE_string(
+    "compile_for", None, "Compile for these TPUs instead, say what it takes, and train nothing: v5e:4x4, v5p:4x4x4, ..."
+)
+flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    app.run(_run, flags_parser=_parsed)
+
+
+def _run(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
+    if _COMPILE_FOR.value:
+        from dnc.training import ahead_of_time
+
+        sys.exit(ahead_of_time.report(_CONFIG.value, _COMPILE_FOR.value, _FSDP.value))
+    if not _WORKDIR.value:
+        raise app.UsageError("--workdir is missing: the folder for checkpoints, measurements and the report")
+    sys.exit(_train(epath.Path(_WORKDIR.value), _steps(_PROFILE.value)))
+
+
+def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
+    """The exit code, or the message of an error that the user can mend."""
+    from dnc import distributed
+    from dnc.training import interruption, loop
+    from dnc.training.window import NonFiniteLossError
+
+    train = _CONFIG.value.train
+    try:
+        distributed.initialize(_MULTIHOST.value, train.batch_size // max(train.accumulate, 1), _FSDP.value)
+        mesh = distributed.make_mesh(_FSDP.value)
+        training = loop.prepare(_CONFIG.value, workdir, mesh)
+    except (OSError, TypeError, ValueError) as error:
+        return f"error: {error}"
+    try:
+        last = loop.run(training, workdir, mesh, stop_after=_STOP_AFTER.value, profile=profile)
+    except Exception as error:
+        if interruption.is_disk_error(error):
+            print(f"error: {error}\nThe last checkpoint is whole: make room, then start again", file=sys.stderr)
+            return interruption.CANNOT_WRITE
+        if isinstance(error, NonFiniteLossError | OSError):
+            return f"error: {error}"
+        raise
+    return interruption.INTERRUPTED if last is None else 0
+
+
+def _parsed(argv: Sequence[str]) -> list[str]:
+    """The flags, read; ml_collections has no error of its own for an override of what is not there."""
+    try:
+        return app.parse_flags_with_usage(list(argv))
+    except (AttributeError, KeyError) as error:
+        entry = str(error.args[0]).replace("\\n", ". ").replace("\\", "").replace("'", "").strip('"')  # quoted twice
+        sys.exit(
+            f"error: --config has no entry {entry}: a flag overrides what the config file has; write a new entry into "
+            "the file"
+        )
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit() and int(start) < int(stop)):
+        raise app.UsageError(f"--profile={text}: give START:STOP, two steps, as in --profile=20:30")
+    return int(start), int(stop)

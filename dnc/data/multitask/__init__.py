@@ -1,0 +1,1 @@
+"""Synthetic images with four independent labelings, rendered on the accelerator."""

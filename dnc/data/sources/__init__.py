@@ -1,0 +1,1 @@
+"""Where images come from: arrays, folders, tables, TensorFlow Datasets, packages."""

@@ -1,0 +1,123 @@
+"""Image sets as a config names them: each function gives the training and the held-out images.
+
+config.data = dict(name="tfds", dataset="imagenette", test="validation", image_size=160, augmentation=dict())
+config.data = dict(name="folder", train="photos/train", test="photos/val", image_size=128, augmentation=dict())
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+from dnc.data.sources.arrays import load_digits, load_npz
+from dnc.data.sources.base import ImageSource
+from dnc.data.sources.folder import FolderImages
+from dnc.data.sources.subset import split
+from dnc.data.sources.tfds import TfdsImages
+
+Splits = tuple[ImageSource, ImageSource]
+IN_MEMORY_BYTES = 2**30
+
+
+def digits(resolution: int = 32, test_per_class: int = 60) -> Splits:
+    """scikit-learn's handwritten digits; see `load_digits`."""
+    splits = load_digits(resolution, test_per_class)
+    return splits["train"], splits["test"]
+
+
+def npz(train: str, test: str | None = None, test_per_class: int | None = None) -> Splits:
+    """Arrays in files (see `load_npz`): one for each split, or one whose classes are split."""
+    return _split_or_other(load_npz(train), None if test is None else load_npz(test), test_per_class)
+
+
+def folder(
+    train: str,
+    test: str | None = None,
+    train_table: str | Sequence[str] | None = None,
+    test_table: str | Sequence[str] | None = None,
+    path_column: str | None = None,
+    tasks: Sequence[str] | None = None,
+    train_tasks: Sequence[str] | None = None,
+    captions: str | None = None,
+    test_per_class: int | None = None,
+) -> Splits:
+    """Image files (see `FolderImages`) in two folders, or of two tables; or one set whose classes are split.
+
+    train_tasks: labelings of the training images, where not those of the held-out ones; () trains without labels.
+    captions: the training table's column of captions. Held-out images need none; where their table has that column too,
+      name its labelings in tasks.
+    """
+    chosen = tasks if train_tasks is None else train_tasks
+    images = FolderImages(train, train_table, path_column=path_column, tasks=chosen, captions=captions)
+    if test is None and test_table is None:
+        return _split_or_other(images, None, test_per_class)
+    known = images.class_names or None
+    other = FolderImages(
+        train if test is None else test, test_table, path_column=path_column, tasks=tasks, class_names=known
+    )
+    return _split_or_other(images, other, test_per_class)
+
+
+def tfds(
+    dataset: str,
+    train: str = "train",
+    test: str = "test",
+    data_dir: str | None = None,
+    tasks: Sequence[str] | None = None,
+    train_tasks: Sequence[str] | None = None,
+    in_memory: bool | None = None,
+) -> Splits:
+    """Two splits of a prepared TFDS data set; see `TfdsImages`.
+
+    train_tasks: as in `folder`.
+    in_memory: decode everything once, at the start; by default where all have one size and a split fits in 1 GiB.
+    """
+    sources = (
+        TfdsImages(dataset, train, data_dir, tasks if train_tasks is None else train_tasks),
+        TfdsImages(dataset, test, data_dir, tasks),
+    )
+    first, second = (source.in_memory() if _held(source, in_memory) else source for source in sources)
+    return first, second
+
+
+def _held(source: TfdsImages, in_memory: bool | None) -> bool:
+    if in_memory is not None:
+        return in_memory
+    return source.shape is not None and len(source) * source.shape[0] * source.shape[1] * 3 <= IN_MEMORY_BYTES
+
+
+def _split_or_other(images: ImageSource, other: ImageSource | None, test_per_class: int | None) -> Splits:
+    if other is not None and test_per_class is None:
+        return images, other
+    if other is None and test_per_class is not None:
+        return split(images, test_per_class)
+    raise ValueError(
+        "data: give held-out images (test or test_table), or how many of each class to hold out of the "
+        "training images (test_per_class): one of the two"
+    )
+
+
+def open_images(name: str, root: str | None = None, labeled: bool = True) -> ImageSource:
+    """One set of images, as a command names it.
+
+    name: a folder of image files (one folder a class, or none), a CSV or Parquet table of files below `root` (by
+      default the table's own folder), an .npz file, or tfds:NAME:SPLIT, a prepared TFDS data set.
+    labeled: whether to take labels, where there are some; an .npz file must have some.
+
+    Raises FileNotFoundError or ValueError, which says what to change.
+    """
+    tasks = None if labeled else ()
+    path = pathlib.Path(name)
+    if name.startswith("tfds:"):
+        dataset, _, chosen = name.removeprefix("tfds:").partition(":")
+        if not chosen:
+            raise ValueError(f"images={name!r}: name the split too, as in tfds:{dataset or 'cifar10'}:test")
+        return TfdsImages(dataset, chosen, tasks=tasks)
+    if path.is_dir():
+        return FolderImages(path, tasks=tasks)
+    if not path.exists():
+        raise FileNotFoundError(f"images={name!r} is neither a folder nor a file, nor does it begin with tfds:")
+    if path.suffix == ".npz":
+        return load_npz(path, labeled=labeled)
+    return FolderImages(path.parent if root is None else root, path, tasks=tasks)
+
+
+SOURCES: dict[str, Callable[..., Splits]] = {"digits": digits, "folder": folder, "npz": npz, "tfds": tfds}

@@ -1,0 +1,1 @@
+"""Features as files, and features of any images from any encoder."""

@@ -1,0 +1,155 @@
+"""Measured few-shot error of the nearest-class-center classifier (NCC)."""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc.few_shot.draws import draw_support, few_shot_samples
+from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
+
+_BLOCK_ELEMENTS = 2**22  # distances held at once
+_TIE = 4 * float(np.finfo(np.float32).eps)  # squared distances this close, relative to ||x||^2 + ||c||^2, are equal
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotError:
+    """Few-shot NCC error, averaged over repeats.
+
+    Attributes:
+      shots: shots a class.
+      mean: mean over classes (so classes weigh the same), then over repeats.
+      std: standard deviation over repeats (1/r) of the mean over classes.
+      per_class: fraction of class i's queries that are at least as near to another centroid as to i's.
+      per_pair: fraction of class i's queries at least as near to centroid j as to centroid i, diagonal 0. The error of
+        the two-class subtask {i, j} is the mean of [i, j] and [j, i].
+      episodes: the classes of each repeat; all of them unless `ways` drew fewer. With `ways`, means are over the
+        classes of the episode, and `per_class` over the episodes that hold the class (nan where none does);
+        `per_pair` is that of all pairs in all repeats.
+    """
+
+    shots: tuple[int, ...]
+    mean: Float[Array, " m"]
+    std: Float[Array, " m"]
+    per_class: Float[Array, "m k"]
+    per_pair: Float[Array, "m k k"]
+    episodes: Int[Array, "r w"]
+
+
+def few_shot_error(
+    key: Key[Array, ""],
+    features: Float[ArrayLike, "n d"],
+    labels: Int[ArrayLike, " n"],
+    shots: Sequence[int],
+    repeats: int,
+    num_classes: int,
+    ways: int | None = None,
+) -> FewShotError:
+    """Error of NCC with m shots a class, for every m in `shots`, over `repeats` random supports.
+
+    Among all classes, or, with `ways`, among so many classes drawn anew for each repeat (an *episode*): error that
+    `PairGeometry.subset` and a certificate bound episode by episode.
+
+    A repeat permutes the samples of each class independently. The first m are the support, all others of the class
+    are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie, up
+    to float32 rounding, is an error. All shots, repeats and classes run in one program, compiled once for each shape
+    and `shots`.
+
+    Raises:
+      ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
+        few samples to leave one query beside the largest support.
+      TypeError: labels that are not integers.
+    """
+    array, sizes = few_shot_samples(features, labels, shots, repeats, num_classes)
+    ways = num_classes if ways is None else operator.index(ways)
+    if not 2 <= ways <= num_classes:
+        raise ValueError(f"ways={ways} must lie between 2 and num_classes={num_classes}")
+    draws, classes = jax.random.split(key, repeats), jax.random.split(jax.random.fold_in(key, 1), repeats)
+    episodes = jnp.tile(jnp.arange(num_classes, dtype=jnp.int32), (repeats, 1))
+    if ways < num_classes:
+        episodes = jnp.sort(jax.vmap(jax.random.permutation)(classes, episodes)[:, :ways], axis=1)
+    taken = jnp.any(episodes[:, :, None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, :], axis=1)
+    wrong, wrong_pair = _measure(
+        draws,
+        array,
+        jnp.asarray(labels),
+        taken,
+        shots=sizes,
+        num_classes=num_classes,
+    )
+    error = jnp.mean(wrong, axis=2, where=taken[:, None, :])
+    return FewShotError(
+        shots=sizes,
+        mean=jnp.mean(error, axis=0),
+        std=jnp.std(error, axis=0),
+        per_class=jnp.mean(wrong, axis=0, where=taken[:, None, :]),
+        per_pair=jnp.mean(wrong_pair, axis=0),
+        episodes=episodes,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("shots", "num_classes"))
+def _measure(
+    keys: Key[Array, " r"],
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    taken: Bool[Array, "r k"],
+    *,
+    shots: tuple[int, ...],
+    num_classes: int,
+) -> tuple[Float[Array, "r m k"], Float[Array, "r m k k"]]:
+    """Fractions of wrong queries by class, among the taken, and by ordered pair; repeats in turn: memory of one."""
+    counts = jnp.bincount(labels, length=num_classes)
+    sizes = jnp.asarray(shots)
+
+    def one_repeat(
+        draw: tuple[Key[Array, ""], Bool[Array, " k"]],
+    ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+        key, rivals = draw
+        support, rank = draw_support(key, labels, counts, max(shots))
+        sums = jnp.cumsum(features[support], axis=1)[:, sizes - 1].swapaxes(0, 1)
+        centroids = sums / sizes.astype(sums.dtype)[:, None, None]
+        wrong, wrong_pair = _count_wrong(features, labels, centroids, rank[:, None] >= sizes[None, :], rivals)
+        queries = (counts[None, :] - sizes[:, None]).astype(wrong.dtype)
+        return wrong / queries, wrong_pair / queries[:, :, None]
+
+    return jax.lax.map(one_repeat, (keys, taken))
+
+
+def _count_wrong(
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    centroids: Float[Array, "m k d"],
+    is_query: Bool[Array, "n m"],
+    rivals: Bool[Array, " k"],
+) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+    """Numbers of wrong queries: by class, among `rivals`, and by class i and any j. Blocked over samples."""
+    m, k, d = centroids.shape
+    n = labels.shape[0]
+    blocks = -(-n * m * k // _BLOCK_ELEMENTS)
+    size = -(-n // blocks)
+    norms = jnp.sum(centroids**2, axis=2)
+
+    def one_block(
+        block: tuple[Float[Array, "s d"], Int[Array, " s"], Bool[Array, "s m"]],
+    ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+        x, y, query = block
+        products = jnp.dot(x, centroids.reshape(m * k, d).T, precision="highest").reshape(-1, m, k)
+        distances = norms[None] - 2 * products  # less ||x||^2, which all centroids share
+        own = jnp.take_along_axis(distances, y[:, None, None], axis=2)
+        member = jax.nn.one_hot(y, k, dtype=x.dtype)
+        rounding = _TIE * (jnp.sum(x**2, axis=1)[:, None, None] + norms[None])
+        wrong = ~(distances - own > rounding) & (member[:, None, :] == 0) & query[:, :, None]
+        by_class = jnp.einsum("nc,nm->mc", member, jnp.any(wrong & rivals[None, None, :], axis=2).astype(x.dtype))
+        return by_class, jnp.einsum("nc,nmk->mck", member, wrong.astype(x.dtype))
+
+    def in_blocks(array: Array) -> Array:
+        padding = [(0, blocks * size - n)] + [(0, 0)] * (array.ndim - 1)
+        return jnp.pad(array, padding).reshape(blocks, size, *array.shape[1:])  # padding is no query
+
+    counts = jax.lax.map(one_block, (in_blocks(features), in_blocks(labels), in_blocks(is_query)))
+    return jnp.sum(counts[0], axis=0), jnp.sum(counts[1], axis=0)

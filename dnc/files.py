@@ -1,0 +1,59 @@
+"""Files that are there whole or not at all, also after a power cut: the one place that replaces a file."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+
+@contextmanager
+def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
+    """A name beside `path` to write to; when the block ends, that file takes the place of `path`.
+
+    A reader finds the old file or the new one, never a part. File and folder are flushed to the disk first; a bucket,
+    whose objects appear whole, is not. After an exception the old file is as it was, and the new one gone.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield scratch
+        _flush(scratch)
+        scratch.replace(path)
+        _flush(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Write UTF-8 text, atomically and durably."""
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        file.write(text.encode())
+
+
+def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> None:
+    """Write JSON and a newline, atomically and durably. Raises ValueError for nan and inf, which JSON does not have."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def write_npz(path: epath.PathLike, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as an uncompressed .npz file, atomically and durably."""
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _flush(path: epath.Path) -> None:
+    """To the disk, where `path` is on one: a folder's entries, or a file's content."""
+    if "://" in os.fspath(path):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

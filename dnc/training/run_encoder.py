@@ -1,0 +1,130 @@
+"""The encoder of a run: while it is trained, and from any of its checkpoints."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from PIL import Image
+
+from dnc import distributed
+from dnc.data.recorded import RecordedData
+from dnc.data.sources.base import ImageSource
+from dnc.data.sources.decode import center_crop
+from dnc.data.views.augment import standardize
+from dnc.features.embedding import ImageEncoder, features_of
+from dnc.training.build import Training, build
+from dnc.training.checkpoint import Checkpoints
+from dnc.types import Array, Float, Key, UInt8
+
+Embed = Callable[[nnx.State, nnx.State, np.ndarray], np.ndarray]
+EmbedViews = Callable[[nnx.State, nnx.State], np.ndarray]
+VIEWS = 10  # of each image
+
+
+def embedding_program(graphdef: nnx.GraphDef, mesh: Mesh) -> jax.stages.Wrapped:
+    """Jitted (params, rest, images uint8 [b, h, w, 3]) -> features float32 [b, d], whole on every device.
+
+    Statistics of normalization layers are the running ones: a feature does not depend on the other images.
+    """
+
+    @partial(jax.jit, out_shardings=distributed.replicated(mesh))
+    def embed_batch(params: nnx.State, rest: nnx.State, images: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
+        network = nnx.merge(graphdef, params, rest, copy=True)
+        return network.encoder(standardize(images.astype(jnp.float32) / 255.0), train=False)
+
+    return embed_batch
+
+
+def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh) -> Embed:
+    """A function (params, rest, images uint8 [n, h, w, 3]) -> features float32 [n, d] of a network's encoder.
+
+    Every process passes all images, embeds its share, and gets all features.
+    """
+    program = embedding_program(graphdef, mesh)
+
+    def embed(params: nnx.State, rest: nnx.State, images: np.ndarray) -> np.ndarray:
+        encode = partial(program, params, rest)
+        return features_of(encode, images.__getitem__, np.arange(len(images)), images.shape[1:3], mesh)[0]
+
+    return embed
+
+
+def make_view_embedder(training: Training, graphdef: nnx.GraphDef, mesh: Mesh, images: int) -> EmbedViews:
+    """A function (params, rest) -> features [images, VIEWS, d] of augmented views of training images, for LiDAR.
+
+    The images are spread evenly over the training set, and their views always the same; as in evaluation, statistics
+    of normalization layers are the running ones. Raises ValueError for more images than there are.
+    """
+    source = training.data.source()
+    if images > len(source):
+        raise ValueError(f"measure.lidar_examples={images}: there are {len(source)} training examples")
+    padded = -(-images // mesh.size) * mesh.size
+    spread = np.linspace(0, len(source) - 1, images).astype(int)
+    rows = spread[np.minimum(distributed.local_rows(mesh, padded), images - 1)]
+    batch = distributed.shard_batch(mesh, jax.tree.map(lambda *x: np.stack(x), *(source[int(row)] for row in rows)))
+
+    @partial(jax.jit, out_shardings=distributed.replicated(mesh))
+    def embed_views(params: nnx.State, rest: nnx.State, batch: Any) -> Float[Array, "b q d"]:
+        def of(key: Key[Array, ""]) -> Float[Array, "v b d"]:
+            shown = training.data.make_views(batch, key)["views"]
+            network = nnx.merge(graphdef, params, rest, copy=True)
+            return jax.lax.map(lambda view: network.encoder(view, train=False), shown)
+
+        drawn = len(jax.eval_shape(of, jax.random.key(0)))
+        found = jax.lax.map(of, jax.random.split(jax.random.key(training.config.seed), -(-VIEWS // drawn)))
+        return jnp.moveaxis(found.reshape(-1, *found.shape[2:]), 0, 1)[:images, :VIEWS]
+
+    return lambda params, rest: np.asarray(embed_views(params, rest, batch), np.float32)
+
+
+def load_run(workdir: epath.Path, *, images: bool = True) -> Training:
+    """What the config in a run's folder names. Raises FileNotFoundError or ValueError where there is none that fits.
+
+    images: whether those of the run are needed. Without them nothing but the folder is opened, so that an encoder can
+      be used where it was not trained; a folder without data.json, of an earlier version, needs them all the same.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"workdir={workdir} has no config.json: give the --workdir of a run of dnc train")
+    try:
+        config = ConfigDict(json.loads(path.read_text()))
+        recorded = workdir / "data.json"
+        if images or not recorded.exists():
+            return build(config)
+        return build(config, RecordedData(**json.loads(recorded.read_text())))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{workdir} lacks an entry ({error}): the run is of another version of dnc") from error
+
+
+def checkpoint_encoder(training: Training, workdir: epath.Path, mesh: Mesh, step: int | None = None) -> ImageEncoder:
+    """The encoder of a run's checkpoint, the newest by default, with the preparation of its held-out images.
+
+    Raises FileNotFoundError when the run has no checkpoint of that step.
+    """
+    graphdef, abstract = training.abstract(mesh)
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    step = checkpoints.latest_step() if step is None else step
+    if step is None:
+        raise FileNotFoundError(f"workdir={workdir} holds no checkpoint yet.")
+    state = checkpoints.restore(abstract, step).state
+    checkpoints.close()
+    side = training.data.side
+
+    def prepare(source: ImageSource, row: int) -> UInt8[np.ndarray, "s s 3"]:
+        picture: Image.Image = source.picture(row, side)[0]
+        return np.asarray(center_crop(picture, side))
+
+    return ImageEncoder(
+        prepare=prepare,
+        encode=partial(embedding_program(graphdef, mesh), state.params, state.rest),
+        size=(side, side),
+        identity={"run": json.loads(training.config.to_json()), "step": int(state.step)},
+    )

@@ -1,0 +1,403 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dnc
+from dnc.distributed import make_mesh
+from dnc.features import files as feature_files
+from dnc.geometry.pairs import mean_over_pairs
+from dnc.geometry.spectrum import lidar
+from tests import oracles
+from tests.samples import clusters, factorial, off_diagonal
+
+SHOTS = (1, 5)
+
+
+@pytest.fixture(scope="module")
+def single():
+    features, labels = clusters(seed=0, n=240, k=3, d=8)
+    return dnc.analyze(
+        features, labels, class_names=["ant", "<bee>", "cat"], shots=SHOTS, repeats=3, name="toy", step=7
+    )
+
+
+@pytest.fixture(scope="module")
+def multitask():
+    features, labels = factorial(seed=0, levels=(3, 3), renders=20, d=8)
+    return dnc.analyze(features, labels, shots=SHOTS, repeats=3)
+
+
+def test_collapse_matches_oracle(single):
+    features, labels = clusters(seed=0, n=240, k=3, d=8)
+    expected = oracles.pair_geometry(features, labels)
+    np.testing.assert_allclose(off_diagonal(single.cdnv), off_diagonal(expected["cdnv"]), rtol=1e-5)
+    np.testing.assert_allclose(
+        off_diagonal(single.directional_cdnv), off_diagonal(expected["directional_cdnv"]), rtol=1e-5
+    )
+    assert np.isnan(np.diagonal(single.cdnv)).all()
+
+
+@pytest.mark.parametrize(("n", "k", "d"), [(96, 12, 3), (24, 4, 60)], ids=["k > d", "n < d"])
+def test_more_classes_than_dimensions_and_fewer_samples_than_dimensions(n, k, d):
+    features, labels = clusters(seed=3, n=n, k=k, d=d)
+    result = dnc.analyze(features, labels, shots=[1, 2], repeats=2)
+    expected = oracles.pair_geometry(features, labels)
+    for name in ("cdnv", "directional_cdnv"):
+        np.testing.assert_allclose(off_diagonal(getattr(result, name)), off_diagonal(expected[name]), rtol=1e-5)
+    for name in ("exact_cantelli", "exact_joint"):
+        per_class = result.certificate(name).per_class
+        assert ((per_class >= 0) & (per_class <= 1)).all()
+
+
+def test_duplicated_rows_change_no_moment():
+    features, labels = clusters(seed=4, n=60, k=3, d=6)
+    once = dnc.analyze(features, labels, shots=[1], repeats=1)
+    twice = dnc.analyze(np.repeat(features, 2, axis=0), np.repeat(labels, 2), shots=[1], repeats=1)
+    np.testing.assert_allclose(off_diagonal(twice.directional_cdnv), off_diagonal(once.directional_cdnv), rtol=1e-5)
+    for name in ("luthra2025", "exact_cantelli", "exact_joint"):
+        np.testing.assert_allclose(twice.certificate(name).per_class, once.certificate(name).per_class, rtol=1e-4)
+
+
+def test_json_follows_the_schema(single, tmp_path):
+    path = tmp_path / "deep" / "run.json"
+    single.save(path)
+    found = json.loads(path.read_text())
+    assert [p.name for p in path.parent.iterdir()] == ["run.json"]  # no temporary file is left
+    head = {"schema": "dnc.analysis/1", "name": "toy", "step": 7, "epoch": None, "samples": 240, "dimension": 8}
+    assert head.items() <= found.items()
+    assert (found["normalized"], found["seed"], found["axes"], found["interference"]) == (False, 0, {}, {})
+    task = found["tasks"]["labels"]
+    assert task["classes"] == ["ant", "<bee>", "cat"]
+    assert sum(task["counts"]) == 240
+    assert task["cdnv"][0][0] is None
+    assert task["summary"]["cdnv"] == pytest.approx(np.nanmean(single.cdnv), rel=1e-5)
+    assert (task["shots"], task["repeats"]) == ([1, 5], 3)
+    assert set(task["error"]) == {"mean", "std", "per_class", "two_class"}
+    assert np.shape(task["error"]["per_class"]) == (2, 3)
+    assert set(task["certificates"]) == set(dnc.CERTIFICATES)
+    for bound in task["certificates"].values():
+        assert set(bound) == {"bound", "two_class", "per_class", "is_certificate", "valid"}
+        assert np.shape(bound["per_class"]) == (2, 3)
+        assert np.shape(bound["two_class"]) == np.shape(bound["valid"]) == (2,)
+    assert set(task["decomposition"]) == {"pairs", "axis", "top1", "top10", "top100", "trace"}
+
+
+def test_decomposition_is_in_the_features_own_units(single):
+    features, labels = clusters(seed=0, n=240, k=3, d=8)
+    split = single.task.decomposition
+    expected = oracles.variance_split(features, labels, split.pairs)
+    np.testing.assert_allclose(np.stack([split.axis, split.trace], 1), expected[:, [0, 4]], rtol=1e-5)
+
+
+def test_certificate_and_error_take_other_shots(single):
+    bound = single.certificate("exact_cantelli", shots=[2])
+    assert bound.bound.shape == (1,)
+    assert bound.per_pair.shape == (1, 3, 3)
+    assert single.few_shot_error(shots=[2], repeats=2).mean.shape == (1,)
+    assert single.few_shot_error() is single.few_shot_error()  # measured once
+
+
+def test_two_class_error_averages_over_ordered_pairs(single):
+    error = single.few_shot_error()
+    np.testing.assert_allclose(
+        single.to_dict()["tasks"]["labels"]["error"]["two_class"], mean_over_pairs(error.per_pair), rtol=1e-6
+    )
+
+
+def test_result_depends_on_neither_scale_nor_offset_nor_container():
+    features, labels = clusters(seed=1, n=60, k=2, d=4)
+    plain = dnc.analyze(features, labels, shots=SHOTS, repeats=3)
+    moved = dnc.analyze(jnp.asarray(1024 * features), labels.tolist(), shots=SHOTS, repeats=3)
+    np.testing.assert_allclose(off_diagonal(plain.cdnv), off_diagonal(moved.cdnv), rtol=1e-6)
+    np.testing.assert_array_equal(plain.few_shot_error().mean, moved.few_shot_error().mean)
+
+
+@pytest.mark.parametrize("n", [240, 237], ids=["divides", "padded"])
+def test_eight_devices_measure_what_one_does(n):
+    features, labels = clusters(seed=0, n=n, k=3, d=8)
+    one, eight = (dnc.analyze(features, labels, shots=SHOTS, repeats=3, mesh=mesh) for mesh in (None, make_mesh()))
+    assert len(jax.devices()) == 8
+    ours, expected = (dataclasses.replace(found.task.geometry, queries=None) for found in (eight, one))  # see below
+    for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(
+            a, b, rtol=2e-5, atol=1e-5 * np.nanmax(np.abs(b)), err_msg=jax.tree_util.keystr(path)
+        )
+    for name in ("exact_cantelli", "exact_joint", "exact_conditional"):
+        np.testing.assert_allclose(eight.certificate(name).bound, one.certificate(name).bound, rtol=1e-5)
+    np.testing.assert_array_equal(eight.few_shot_error().mean, one.few_shot_error().mean)
+
+
+def test_normalize_is_recorded_and_projects_rows_to_the_sphere():
+    features, labels = clusters(seed=2, n=60, k=2, d=4)
+    result = dnc.analyze(features, labels, normalize=True)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert result.normalized
+    np.testing.assert_allclose(
+        off_diagonal(result.cdnv), off_diagonal(oracles.pair_geometry(unit, labels)["cdnv"]), rtol=1e-5
+    )
+
+
+def test_multitask_axes_and_interference(multitask):
+    found = multitask.to_dict()
+    assert list(found["axes"]) == ["factor0|factor1"]
+    summary = found["axes"]["factor0|factor1"]
+    assert set(summary) == {"cosine", "bound", "violations"}
+    assert summary["violations"] == 0  # balanced and independent: the bound holds exactly
+    assert summary["cosine"]["q25"] <= summary["cosine"]["median"] <= summary["cosine"]["max"]
+    features, labels = factorial(seed=0, levels=(3, 3), renders=20, d=8)
+    shares = oracles.interference(features, labels["factor0"], [labels["factor1"]])
+    assert found["interference"]["factor0"]["factor1"] == pytest.approx(shares.mean(), rel=1e-4)
+
+
+def test_several_labelings_need_a_choice(multitask):
+    with pytest.raises(AttributeError, match=r"choose one, as in .tasks\['factor0'\]"):
+        _ = multitask.cdnv
+    assert multitask.tasks["factor1"].cdnv.shape == (3, 3)
+
+
+def test_equal_shapes_compile_nothing_new(multitask):
+    multitask.to_dict()
+    features, labels = factorial(seed=9, levels=(3, 3), renders=20, d=8)
+    with jax.log_compiles(False), jax.transfer_guard("allow"):
+        before = dnc.pair_geometry._cache_size()
+        dnc.analyze(features, labels, shots=SHOTS, repeats=3).to_dict()
+        assert dnc.pair_geometry._cache_size() == before
+
+
+def test_pandas_has_a_row_per_task_and_shot(multitask):
+    table = multitask.to_pandas()
+    assert table[["task", "shots"]].values.tolist() == [[t, m] for t in ("factor0", "factor1") for m in SHOTS]
+    assert set(dnc.CERTIFICATES) < set(table.columns)
+    assert (table["error"] <= 1).all()
+
+
+def test_default_shots_are_those_that_fit():
+    features, labels = clusters(seed=3, n=40, k=2, d=3, balanced=True)
+    assert dnc.analyze(features, labels).task.shots == (1, 5, 10)
+
+
+def test_coincident_means_become_null_in_json():
+    half = np.random.default_rng(0).normal(size=(120, 8))
+    features = np.concatenate([half, -half])  # every class is symmetric about zero
+    found = dnc.analyze(features, np.arange(240) % 3, shots=SHOTS, repeats=3).to_dict()["tasks"]["labels"]
+    assert found["summary"] == {"cdnv": None, "directional_cdnv": None}
+    assert found["certificates"]["exact_cantelli"]["bound"] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shots": [30]}, "needs 31 samples of every class, but class '0' of labels has 30"),
+        ({"shots": []}, "non-empty sequence of positive integers"),
+        ({"shots": [0]}, "non-empty sequence of positive integers"),
+        ({"repeats": 0}, "repeats must be at least 1"),
+        ({"labels": {}}, "empty dict"),
+        ({"labels": np.zeros(59, int)}, "features have 60 rows but labels has 59"),
+        ({"labels": {"a": np.arange(60) % 2, "b": np.zeros(60, int)}}, "one class"),
+        ({"class_names": {"color": ["a", "b"]}}, r"class_names name labelings \['color'\]"),
+        ({"features": np.full((60, 2), np.nan)}, "120 NaN or Inf values"),
+    ],
+)
+def test_bad_arguments_raise_before_any_work(changes, message):
+    features, labels = clusters(seed=4, n=60, k=2, d=4, balanced=True)
+    arguments = {"features": features, "labels": labels, **changes}
+    with pytest.raises(ValueError, match=message):
+        dnc.analyze(**arguments)
+
+
+def test_unknown_certificate_lists_the_names(single):
+    with pytest.raises(ValueError, match="'exact' does not exist: choose from cdnv"):
+        single.certificate("exact")
+
+
+def test_importing_dnc_imports_nothing_heavy():
+    code = "import sys, dnc; print(sorted({'jax', 'numpy', 'flax', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_public_names_resolve():
+    for name in dnc.__all__:
+        assert getattr(dnc, name) is not None
+        assert name in dir(dnc)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = dnc.nonsense
+
+
+FEATURES, LABELS = clusters(seed=5, n=20, k=2, d=3)
+
+
+def write(path, **arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        save_file(arrays, path)
+    else:
+        import pandas as pd
+
+        columns = {key: list(value) for key, value in arrays.items()}
+        pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
+def test_feature_files_of_every_format_read_back(tmp_path, suffix):
+    one = feature_files.read_features(write(tmp_path / f"one{suffix}", features=FEATURES, labels=LABELS))
+    np.testing.assert_array_equal(one.features, FEATURES)
+    np.testing.assert_array_equal(one.labels, LABELS)
+    columns = {"labels_color": LABELS, "labels_shape": 1 - LABELS}
+    many = feature_files.read_features(write(tmp_path / f"many{suffix}", features=FEATURES, **columns))
+    assert list(many.labels) == ["color", "shape"]
+    np.testing.assert_array_equal(many.labels["shape"], 1 - LABELS)
+
+
+def test_npy_pair_reads_back(tmp_path):
+    np.save(tmp_path / "x.npy", FEATURES)
+    np.save(tmp_path / "y.npy", LABELS)
+    file = feature_files.read_features(tmp_path / "x.npy", tmp_path / "y.npy")
+    np.testing.assert_array_equal(file.features, FEATURES)
+    np.testing.assert_array_equal(file.labels, LABELS)
+    with pytest.raises(ValueError, match="go together"):
+        feature_files.read_features(tmp_path / "x.npy")
+
+
+def test_npz_class_names_and_parquet_strings_are_kept(tmp_path):
+    names = np.array(["cat", "dog"])
+    file = feature_files.read_features(
+        write(tmp_path / "x.npz", features=FEATURES, labels_animal=LABELS, class_names_animal=names)
+    )
+    assert file.class_names == {"animal": ["cat", "dog"]}
+    file = feature_files.read_features(write(tmp_path / "x.parquet", features=FEATURES, labels=names[LABELS]))
+    assert file.labels.tolist() == names[LABELS].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"labels": LABELS}, "holds no 'features': it has labels"),
+        ({"X": FEATURES, "y": LABELS}, "holds no 'features': it has X, y"),
+        ({"features": FEATURES}, "holds no 'labels' or 'labels_NAME'"),
+        ({"features": FEATURES, "labels": LABELS, "labels_a": LABELS}, "holds both 'labels' and 'labels_a'"),
+        ({"features": FEATURES.astype(object), "labels": LABELS}, "pickled content is refused"),
+    ],
+)
+def test_incomplete_npz_is_refused(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        feature_files.read_features(write(tmp_path / "x.npz", **arrays))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
+def test_truncated_files_are_refused_by_name(tmp_path, suffix):
+    path = write(tmp_path / f"x{suffix}", features=FEATURES, labels=LABELS)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"x{suffix} is not a readable"):
+        feature_files.read_features(path)
+
+
+def test_missing_and_unknown_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.npz does not exist"):
+        feature_files.read_features(tmp_path / "gone.npz")
+    (tmp_path / "x.csv").touch()
+    with pytest.raises(ValueError, match=r"unknown format: use one of \.npz"):
+        feature_files.read_features(tmp_path / "x.csv")
+
+
+def test_ragged_parquet_lists_are_refused(tmp_path):
+    import pandas as pd
+
+    pd.DataFrame({"features": [[1.0, 2.0], [1.0]], "labels": [0, 1]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="equally long lists"):
+        feature_files.read_features(tmp_path / "x.parquet")
+
+
+SAMPLE = clusters(seed=5, n=240, k=3, d=8)
+
+
+def test_superclasses_are_measured_beside_the_classes():
+    result = dnc.analyze(
+        SAMPLE[0], SAMPLE[1], superclasses={"0": "even", "1": "odd", "2": "even"}, shots=[1], repeats=2
+    )
+    assert set(result.tasks) == {"labels", "superclass"}
+    assert result.tasks["superclass"].classes == ("even", "odd")
+    expected = dnc.analyze(SAMPLE[0], SAMPLE[1] % 2, shots=[1], repeats=2)
+    np.testing.assert_allclose(off_diagonal(result.tasks["superclass"].cdnv), off_diagonal(expected.cdnv), rtol=1e-6)
+    (axes,) = result.axes.values()
+    assert axes["violations"] == 0  # nested labels are not independent: no bound, no violation
+    assert np.isnan(axes["bound"]["median"])
+
+
+def test_superclasses_must_map_every_class():
+    with pytest.raises(ValueError, match=r"no entry for classes \['2'\]"):
+        dnc.analyze(SAMPLE[0], SAMPLE[1], superclasses={"0": "even", "1": "odd"})
+    with pytest.raises(ValueError, match="one labeling"):
+        dnc.analyze(SAMPLE[0], {"a": SAMPLE[1], "b": SAMPLE[1]}, superclasses={"0": "even"})
+
+
+@pytest.mark.slow
+def test_intervals_enclose_most_estimates():
+    result = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1, 5], repeats=2, replicates=10)
+    intervals = result.task.intervals
+    assert {"mean_cdnv", "mean_directional_cdnv", "exact_cantelli", "exact_conditional"} <= set(intervals)
+    for name, one in intervals.items():
+        assert np.all(one.low <= one.high), name
+    np.testing.assert_allclose(intervals["mean_cdnv"].estimate, mean_over_pairs(result.cdnv), rtol=1e-5)
+    assert set(result.to_dict()["tasks"]["labels"]["intervals"]["mean_cdnv"]) == {"low", "high"}
+    assert dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1]).task.intervals == {}
+
+
+def test_halves_share_no_sample_and_all_classes():
+    task = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1, 5], repeats=2).task
+    first, second = task.halves(seed=1)
+    rows = [{tuple(row) for row in np.asarray(half.features)} for half in (first, second)]
+    assert not rows[0] & rows[1]
+    assert len(rows[0] | rows[1]) == len(SAMPLE[0])
+    for a, b, whole in zip(first.counts, second.counts, task.counts, strict=True):
+        assert a + b == whole
+        assert abs(a - b) <= 1
+    assert first.certificate("exact_cantelli").bound.shape == second.few_shot_error().mean.shape
+
+
+def test_halves_need_four_samples():
+    task = dnc.analyze(SAMPLE[0][:5], np.array([0, 0, 1, 1, 1]), shots=[1], repeats=1).task
+    with pytest.raises(ValueError, match="class '0' has 2 samples: halves need four"):
+        task.halves()
+
+
+def test_lidar_of_views_is_recorded_beside_the_other_spectra():
+    views = np.random.default_rng(0).normal(size=(9, 4, 8))
+    result = dnc.analyze(*SAMPLE, shots=[1], repeats=1, views=views)
+    assert result.to_dict()["spectrum"]["lidar"] == float(lidar(views))
+    for wrong in (views[0], views[:, :1], np.full_like(views, np.nan)):
+        with pytest.raises(ValueError, match=r"views of shape .*: give finite features \[n, q, d\]"):
+            dnc.analyze(*SAMPLE, views=wrong)
+
+
+def test_spectrum_and_neural_collapse_are_recorded():
+    record = dnc.analyze(SAMPLE[0], SAMPLE[1], shots=[1], repeats=1).to_dict()
+    assert 1 <= record["spectrum"]["rankme"] <= SAMPLE[0].shape[1]
+    assert record["tasks"]["labels"]["neural_collapse"]["within_class_variability"] > 0
+    scaled = dnc.analyze(np.float64(SAMPLE[0]) * 1e200, SAMPLE[1], shots=[1], repeats=1).to_dict()
+    np.testing.assert_allclose(scaled["spectrum"]["rankme"], record["spectrum"]["rankme"], rtol=1e-4)
+
+
+def test_a_folder_of_shards_is_one_set(tmp_path):
+    for index, part in enumerate((slice(0, 100), slice(100, None))):
+        np.savez(tmp_path / f"shard_{index}.npz", features=SAMPLE[0][part], labels=SAMPLE[1][part])
+    file = feature_files.read_features(tmp_path)
+    np.testing.assert_array_equal(file.features, SAMPLE[0])
+    np.testing.assert_array_equal(file.labels, SAMPLE[1])
+    np.savez(tmp_path / "shard_2.npz", features=SAMPLE[0][:, :2], labels=SAMPLE[1])
+    with pytest.raises(ValueError, match=r"shard_2.npz holds other arrays"):
+        feature_files.read_features(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no npz"):
+        feature_files.read_features(tmp_path)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+import dnc
+from dnc.analysis.comparison import Comparison, compare
+from tests.samples import clusters
+
+FEATURES, LABELS = clusters(seed=0, n=120, k=3, d=5, balanced=True)
+
+
+def measured(noise=0.0, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    features = FEATURES + noise * rng.normal(size=FEATURES.shape).astype(np.float32)
+    return dnc.analyze(features, LABELS, shots=[1, 5], repeats=5, **options)
+
+
+@pytest.fixture(scope="module")
+def three() -> Comparison:
+    return compare({"a/b": measured(), "a b": measured(noise=2.0), "<i>c</i>": measured(noise=6.0)})
+
+
+def test_places_are_shared_by_overlapping_intervals(three):
+    ranking = three.ranking()
+    assert len(ranking) == 2 * 3
+    for _, group in ranking.groupby("shots"):
+        assert group["error"].is_monotonic_increasing
+        assert group["place"].iloc[0] == 1
+        for place, tied in group.groupby("place"):
+            assert np.all(tied["error_low"] <= tied["error_high"].iloc[0]), place
+    same = compare({"one": measured(), "two": measured()}).ranking()
+    assert (same["place"] == 1).all()
+
+
+def test_rank_correlations_match_the_definition(three):
+    frame, rho = three.to_pandas(), three.rank_correlations()
+    for shots in (1, 5):
+        rows = frame[frame["shots"] == shots]
+        for measure in ("mean_cdnv", "rankme", "exact_cantelli"):
+            one, other = (rows[name].rank() for name in (measure, "error"))
+            if one.nunique() == 3 and other.nunique() == 3:
+                d2 = float(((one - other) ** 2).sum())
+                np.testing.assert_allclose(rho.loc[("labels", shots), measure], 1 - 6 * d2 / (3 * 8))
+    assert np.isnan(rho.loc[("labels", 1), "luthra2026"])  # 1 for every encoder
+
+
+def test_two_encoders_have_no_rank_correlation():
+    rho = compare({"one": measured(), "two": measured(noise=1.0)}).rank_correlations()
+    assert rho.isna().all(axis=None)
+
+
+def test_folders_are_safe_and_distinct(three):
+    assert list(three.folders().values()) == ["a_b", "a_b_2", "i_c_i"]
+
+
+def test_the_page_escapes_names_and_links_reports(three, tmp_path):
+    page = three.to_html(tmp_path / "out").read_text()
+    assert "<i>c</i>" not in page
+    assert "&lt;i&gt;c&lt;/i&gt;" in page
+    for folder in three.folders().values():
+        assert f'href="{folder}/index.html"' in page
+        assert (tmp_path / "out" / folder / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: dnc.analyze(FEATURES, {"x": LABELS}, shots=[1, 5]), "different labelings"),
+        (lambda: dnc.analyze(FEATURES, LABELS + 1, shots=[1, 5]), "different classes"),
+        (lambda: dnc.analyze(FEATURES, LABELS, shots=[1]), "different shots"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(other, message):
+    with pytest.raises(ValueError, match=message):
+        compare({"one": measured(), "two": other()})
+
+
+def test_one_is_no_comparison():
+    with pytest.raises(ValueError, match="at least two"):
+        compare({"one": measured()})

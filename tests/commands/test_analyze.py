@@ -1,0 +1,91 @@
+"""The command, run as a person runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.samples import clusters
+
+
+def run(*arguments, cwd):
+    command = [sys.executable, "-m", "dnc", "analyze", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture
+def embeddings(tmp_path):
+    features, labels = clusters(seed=0, n=80, k=2, d=4, balanced=True)
+    np.savez(tmp_path / "some.npz", features=features, labels=labels, class_names=np.array(["<b>ant</b>", "bee"]))
+    return tmp_path / "some.npz"
+
+
+def test_embeddings_become_a_report(embeddings):
+    folder = embeddings.parent
+    result = run("--features=some.npz", "--output=out", "--shots=1,5", "--repeats=2", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "labels: 2 classes, CDNV" in result.stdout
+    assert "report: out/index.html" in result.stdout
+    assert "fontTools" not in result.stderr
+    assert "pruned" not in result.stderr
+    page = (folder / "out/index.html").read_text()
+    assert "<b>ant</b>" not in page
+    found = json.loads((folder / "out/analysis.json").read_text())
+    assert found["name"] == "some"
+    assert found["tasks"]["labels"]["shots"] == [1, 5]
+    assert any((folder / "out/figures").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features=gone.npz"], "error: gone.npz does not exist"),
+        (["--features=some.npz", "--shots=1,500"], "error: shots=500 needs 501 samples of every class"),
+        (["--features=some.npz", "--output=some.npz"], "error: output='some.npz' is a file"),
+        (["--features=some.npz", "extra.npz"], "error: extra.npz does not exist"),
+        (["some.npz", "some.npz"], "error: the same file is named twice"),
+        (["some.npz", "--shots=a,b"], "error: --shots=a,b must be numbers"),
+        (["some.npz", "--superclasses=some.npz"], "is not JSON"),
+        ([], "no features: name a file"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_report(embeddings, arguments, message):
+    result = run(*arguments, cwd=embeddings.parent)
+    assert result.returncode != 0
+    assert message in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    assert not (embeddings.parent / "report").exists()
+
+
+def test_a_folder_of_other_files_is_not_overwritten(embeddings):
+    result = run("--features=some.npz", "--output=.", cwd=embeddings.parent)
+    assert result.returncode != 0
+    assert "error: output='.' holds other files" in result.stderr
+
+
+@pytest.mark.slow
+def test_several_files_are_compared(embeddings):
+    folder = embeddings.parent
+    with np.load(embeddings) as file:
+        arrays = dict(file)
+    for name, noise in (("worse", 2.0), ("worst", 8.0)):
+        rng = np.random.default_rng(0)
+        arrays["features"] = arrays["features"] + noise * rng.normal(size=arrays["features"].shape).astype(np.float32)
+        np.savez(folder / f"{name}.npz", **arrays)
+    result = run("some.npz", "worse.npz", "worst.npz", "--output=out", "--shots=1,5", "--repeats=5", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((folder / "out/comparison.json").read_text())
+    at_five = [row for row in found["ranking"] if row["shots"] == 5]
+    assert [row["encoder"] for row in at_five] == ["some", "worse", "worst"]
+    assert at_five[0]["place"] == 1
+    assert all(row["error_low"] <= row["error"] <= row["error_high"] for row in found["ranking"])
+    rho = next(row for row in found["rank_correlations"] if row["shots"] == 5)
+    assert rho["mean_directional_cdnv"] == 1.0
+    page = (folder / "out/index.html").read_text()
+    for name in ("some", "worse", "worst"):
+        assert f'href="{name}/index.html"' in page
+        assert (folder / "out" / name / "index.html").exists()
+    again = run("some.npz", "worse.npz", "--output=out", "--shots=1,5", "--repeats=2", cwd=folder)
+    assert again.returncode == 0, again.stderr

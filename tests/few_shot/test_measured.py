@@ -1,0 +1,167 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc.few_shot import measured as ncc
+from dnc.few_shot.measured import few_shot_error
+from tests import oracles_certificates as oracles
+
+SHOTS = (1, 3, 10)
+
+
+def clusters(seed: int, k: int = 4, n: int = 30, d: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(k * n)
+    features = (1.5 * rng.normal(size=(k, 1, d)) + rng.normal(size=(k, n, d))).reshape(k * n, d)
+    return features[order].astype(np.float32), np.repeat(np.arange(k), n)[order]
+
+
+def test_matches_a_loop_over_the_same_supports():
+    features, labels = clusters(seed=0)
+    key = jax.random.key(3)
+    actual = few_shot_error(key, features, labels, SHOTS, repeats=3, num_classes=4)
+    expected = []
+    for one in jax.random.split(key, 3):
+        noise = np.asarray(jax.random.uniform(one, labels.shape))
+        ranked = [np.flatnonzero(labels == c)[np.argsort(noise[labels == c])] for c in range(4)]
+        expected.append([oracles.few_shot_error(features, labels, [r[:m] for r in ranked]) for m in SHOTS])
+    np.testing.assert_allclose(actual.per_pair, np.mean(expected, axis=0), atol=1e-6)
+
+
+def test_summaries_agree():
+    features, labels = clusters(seed=1)
+    actual = few_shot_error(jax.random.key(0), features, labels, SHOTS, repeats=3, num_classes=4)
+    per_class, per_pair = np.asarray(actual.per_class), np.asarray(actual.per_pair)
+    np.testing.assert_allclose(actual.mean, per_class.mean(axis=1), rtol=1e-5)
+    assert np.all(per_pair.max(axis=2) <= per_class + 1e-6)
+    assert np.all(per_class <= per_pair.sum(axis=2) + 1e-6)
+    assert actual.mean[0] > actual.mean[2] > 0
+    assert actual.shots == SHOTS
+
+
+def test_every_sample_outside_the_support_is_a_query():
+    """Two classes of three points on opposite sides, all classified right except one that sits with the others."""
+    features = np.array([[-10.0], [-10.0], [11.0], [10.0], [10.0], [10.0]])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    keys = [jax.random.key(seed) for seed in range(12)]
+    seen = {tuple(np.asarray(few_shot_error(one, features, labels, [2], 1, 2).per_class[0]).tolist()) for one in keys}
+    # The stray is the query (error 1), or in the support: centroid at 0.5, and -10 is nearer to it than to 10.
+    assert seen == {(1.0, 0.0), (0.0, 0.0)}
+
+
+def test_ties_are_errors():
+    features, labels = np.ones((8, 3), np.float32), np.repeat(np.arange(2), 4)
+    actual = few_shot_error(jax.random.key(0), features, labels, [1, 3], repeats=2, num_classes=2)
+    np.testing.assert_array_equal(actual.mean, [1, 1])
+    np.testing.assert_array_equal(actual.std, [0, 0])
+
+
+def test_support_and_query_are_disjoint():
+    """Samples in a simplex: a query that was its own support would be right, any other is tied or wrong."""
+    features, labels = np.eye(12, dtype=np.float32), np.repeat(np.arange(3), 4)
+    actual = few_shot_error(jax.random.key(0), features, labels, [1], repeats=4, num_classes=3)
+    np.testing.assert_array_equal(actual.mean, [1])
+
+
+def test_error_depends_on_the_key_alone():
+    features, labels = clusters(seed=2)
+    run = lambda seed: few_shot_error(jax.random.key(seed), features, labels, SHOTS, 3, 4)  # noqa: E731
+    np.testing.assert_array_equal(run(0).per_pair, run(0).per_pair)
+    assert np.any(run(0).per_pair != run(1).per_pair)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e20, 0), (1e-20, 0), (1, 1e3)])
+def test_scale_and_translation_do_not_matter(scale, offset):
+    features, labels = clusters(seed=0)
+    moved = few_shot_error(jax.random.key(0), np.float64(features) * scale + offset, labels, SHOTS, 3, 4)
+    still = few_shot_error(jax.random.key(0), features, labels, SHOTS, 3, 4)
+    np.testing.assert_allclose(moved.per_class, still.per_class, atol=0.02)
+
+
+def test_blocks_of_samples_equal_one_block(monkeypatch):
+    features, labels = clusters(seed=0)
+    everyone = jnp.ones((3, 4), bool)
+    arguments = (jax.random.split(jax.random.key(0), 3), jnp.asarray(features), jnp.asarray(labels), everyone)
+    settings = {"shots": SHOTS, "num_classes": 4}
+    expected = ncc._measure(*arguments, **settings)
+    monkeypatch.setattr(ncc, "_BLOCK_ELEMENTS", 500)  # 120 samples: blocks of 40
+    actual = jax.jit(lambda *a: ncc._measure.__wrapped__(*a, **settings))(*arguments)
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_unequal_classes_weigh_the_same():
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 50 + [1] * 12)
+    features = (labels[:, None] + rng.normal(size=(62, 3))).astype(np.float32)
+    actual = few_shot_error(jax.random.key(0), features, labels, [11], repeats=5, num_classes=2)
+    np.testing.assert_allclose(actual.mean, jnp.mean(actual.per_class, axis=1), rtol=1e-6)
+
+
+def test_errors_name_the_argument():
+    features, labels = clusters(seed=0)
+    run = lambda **changes: few_shot_error(  # noqa: E731
+        **{
+            "key": jax.random.key(0),
+            "features": features,
+            "labels": labels,
+            "shots": SHOTS,
+            "repeats": 2,
+            "num_classes": 4,
+            **changes,
+        }
+    )
+    with pytest.raises(ValueError, match=r"class 0 has 30 samples, but 30 shots need at least 31"):
+        run(shots=[30])
+    with pytest.raises(ValueError, match=r"class 4 has 0 samples"):
+        run(num_classes=5)
+    with pytest.raises(ValueError, match=r"labels range over 0\.\.3"):
+        run(num_classes=3)
+    with pytest.raises(ValueError, match=r"shots=\[0, 1\]"):
+        run(shots=[0, 1])
+    with pytest.raises(ValueError, match=r"repeats=0"):
+        run(repeats=0)
+    with pytest.raises(ValueError, match="NaN"):
+        run(features=np.where(features > 2, np.nan, features))
+    with pytest.raises(TypeError, match="labels"):
+        run(labels=labels.astype(str))
+
+
+def episode_sample():
+    return clusters(seed=1, k=5)
+
+
+def test_episodes_of_all_classes_are_the_whole_task():
+    features, labels = episode_sample()
+    whole, episodes = (few_shot_error(jax.random.key(0), features, labels, [1, 5], 7, 5, ways) for ways in (None, 5))
+    np.testing.assert_array_equal(whole.mean, episodes.mean)
+    np.testing.assert_array_equal(episodes.episodes, np.tile(np.arange(5), (7, 1)))
+
+
+def test_an_episode_of_two_classes_is_the_pairs_error():
+    features, labels = episode_sample()
+    for seed in range(5):
+        error = few_shot_error(jax.random.key(seed), features, labels, [1, 5], 1, 5, ways=2)
+        i, j = np.asarray(error.episodes[0])
+        pair = (error.per_pair[:, i, j] + error.per_pair[:, j, i]) / 2
+        np.testing.assert_allclose(error.mean, pair, rtol=1e-6)
+        assert np.isnan(np.delete(np.asarray(error.per_class), [i, j], axis=1)).all()
+
+
+def test_fewer_rivals_never_add_errors():
+    features, labels = episode_sample()
+    for seed in range(5):
+        few, all_of_them = (
+            few_shot_error(jax.random.key(seed), features, labels, [3], 1, 5, ways) for ways in (3, None)
+        )
+        chosen = np.asarray(few.episodes[0])
+        assert len(set(chosen.tolist())) == 3
+        assert np.all(few.per_class[0, chosen] <= all_of_them.per_class[0, chosen])
+
+
+@pytest.mark.parametrize("ways", [1, 6])
+def test_impossible_ways_are_refused(ways):
+    features, labels = episode_sample()
+    with pytest.raises(ValueError, match="between 2 and num_classes=5"):
+        few_shot_error(jax.random.key(0), features, labels, [3], 1, 5, ways)

@@ -42,6 +42,14 @@ def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> N
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
+def read_json(path: epath.PathLike) -> Any:
+    """Raises ValueError naming the file where it is not JSON."""
+    try:
+        return json.loads(epath.Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r} is not valid JSON ({error})") from error
+
+
 def write_npz(path: epath.PathLike, arrays: Mapping[str, Any]) -> None:
     """Write arrays as an uncompressed .npz file, atomically and durably."""
     with replacing(path) as scratch, scratch.open("wb") as file:

@@ -11,15 +11,12 @@ Geometry is computed at once; measured error and certificates when they are firs
 import dataclasses
 import functools
 import itertools
-import json
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -28,12 +25,12 @@ from dnc.analysis.task import TaskAnalysis, check_shots
 from dnc.certificates import Certificate
 from dnc.few_shot.measured import FewShotError
 from dnc.geometry import axes, spectrum, validation
+from dnc.record import AxesRecord, Record
 from dnc.types import Float
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = "dnc.analysis/1"
 DEFAULT_SHOTS = (1, 5, 10, 20, 50, 100)
 
 
@@ -80,7 +77,7 @@ class Analysis:
         return self.task.few_shot_error(shots, repeats, seed)
 
     @functools.cached_property
-    def axes(self) -> dict[str, dict[str, Any]]:
+    def axes(self) -> dict[tuple[str, str], AxesRecord]:
         """|cos| between decision axes of each two labelings and the valid orthogonality bound, as quantiles.
 
         The bound needs labelings that are independent and balanced in the sample: elsewhere it is nan. `violations`
@@ -91,7 +88,7 @@ class Analysis:
             for name, task in self.tasks.items()
         }
         return {
-            f"{a}|{b}": _axes_summary(found[a], found[b], _independent(self.tasks[a], self.tasks[b]))
+            (a, b): _axes_record(found[a], found[b], _independent(self.tasks[a], self.tasks[b]))
             for a, b in itertools.combinations(found, 2)
         }
 
@@ -121,67 +118,46 @@ class Analysis:
             found = found | {"lidar": spectrum.lidar(self.views)}
         return {name: float(value) for name, value in found.items()}
 
+    @functools.cached_property
+    def record(self) -> Record:
+        """Every number, as a result file holds it."""
+        return Record(
+            tasks={name: task.record() for name, task in self.tasks.items()},
+            name=self.name,
+            step=self.step,
+            epoch=self.epoch,
+            samples=self.samples,
+            dimension=self.dimension,
+            normalized=self.normalized,
+            seed=self.seed,
+            spectrum=self.spectrum,
+            axes=self.axes,
+            interference=self.interference,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python numbers, strings, lists and dicts; nan and inf become None."""
-        return plain(
-            {
-                "schema": SCHEMA,
-                "name": self.name,
-                "step": self.step,
-                "epoch": self.epoch,
-                "samples": self.samples,
-                "dimension": self.dimension,
-                "normalized": self.normalized,
-                "seed": self.seed,
-                "spectrum": self.spectrum,
-                "tasks": {name: task.to_dict() for name, task in self.tasks.items()},
-                "axes": self.axes,
-                "interference": self.interference,
-            }
-        )
+        return self.record.to_json()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_dict` as JSON, atomically: a reader never sees half a file."""
-        write_text(pathlib.Path(path), json.dumps(self.to_dict(), allow_nan=False) + "\n")
+        self.record.save(path)
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per task and number of shots: collapse, measured error and every bound."""
-        import pandas as pd
-
-        rows = []
-        record = self.to_dict()
-        for name, task in record["tasks"].items():
-            for index, m in enumerate(task["shots"]):
-                row = {"task": name, "shots": m, "repeats": task["repeats"]}
-                row |= {f"mean_{key}": value for key, value in task["summary"].items()}
-                row |= {"nc1": task["neural_collapse"]["within_class_variability"], **record["spectrum"]}
-                row |= {"error": task["error"]["mean"][index], "error_std": task["error"]["std"][index]}
-                row |= {key: value["bound"][index] for key, value in task["certificates"].items()}
-                rows.append(row)
-        return pd.DataFrame(rows)
+        return self.record.to_pandas()
 
     def summary(self) -> str:
         """A plain-text table: collapse, measured error and the main certificates of every labeling."""
-        columns = ["shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint", "exact_conditional"]
-        lines = []
-        for name, rows in self.to_pandas().groupby("task", sort=False):
-            first = rows.iloc[0]
-            lines.append(
-                f"{name}: {self.tasks[str(name)].num_classes} classes, CDNV {first['mean_cdnv']:.4g}, "
-                f"directional CDNV {first['mean_directional_cdnv']:.4g}"
-            )
-            lines.append(rows[[one for one in columns if one in rows]].to_string(index=False, float_format="%.4f"))
-        return "\n".join(lines)
+        return self.record.summary()
 
     def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
         """Write a self-contained report, and `analysis.json`, into a folder; returns the path of its page."""
         from dnc.report.html import write_report
+        from dnc.report.run import run_of
 
         output = pathlib.Path(output)
-        with tempfile.TemporaryDirectory() as scratch:
-            source = pathlib.Path(scratch) / "analysis.json"
-            self.save(source)
-            page = write_report(source, output)
+        page = write_report(run_of([self.record], "analysis"), output)
         self.save(output / "analysis.json")
         return page
 
@@ -296,21 +272,13 @@ def _fitting_shots(
     return checked
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a file atomically: a reader finds the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _independent(first: TaskAnalysis, second: TaskAnalysis) -> bool:
     """Whether every pair of their classes has the same number of samples."""
     cells = np.bincount(first.labels * second.num_classes + second.labels)
     return bool(len(cells) == first.num_classes * second.num_classes and cells.min() == cells.max())
 
 
-def _axes_summary(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: bool) -> dict[str, Any]:
+def _axes_record(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: bool) -> AxesRecord:
     cosine = np.asarray(axes.cosines(first, second))
     bound = np.asarray(axes.orthogonality_bound(first, second))
     bound = bound if bounded else np.full_like(bound, np.nan)
@@ -321,19 +289,8 @@ def _axes_summary(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: 
         return {key: float(np.quantile(finite, q)) if finite.size else math.nan for key, q in quantiles.items()}
 
     rounding = 1e-5 * np.abs(bound)
-    return {
-        "cosine": summarize(cosine) | {"max": float(np.nanmax(cosine, initial=0))},
-        "bound": summarize(bound),
-        "violations": int((cosine > bound + rounding).sum()),
-    }
-
-
-def plain(value: Any) -> Any:
-    """Arrays as lists, nan and inf as None, keys as strings: what JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return plain(np.asarray(value).tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return AxesRecord(
+        cosine=summarize(cosine) | {"max": float(np.nanmax(cosine, initial=0))},
+        bound=summarize(bound),
+        violations=int((cosine > bound + rounding).sum()),
+    )

@@ -7,7 +7,6 @@ comparison.to_html("report")
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc.analysis.analyze import Analysis, plain, write_text
+from dnc import files
+from dnc.analysis.analyze import Analysis
+from dnc.record import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,15 +77,12 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Names of the encoders' report folders, ranking and rank correlations, as plain values."""
-        correlations = self.rank_correlations()
-        return plain(
-            {
-                "schema": SCHEMA,
-                "encoders": self.folders(),
-                "ranking": self.ranking().to_dict("records"),
-                "rank_correlations": correlations.reset_index().to_dict("records"),
-            }
-        )
+        return {
+            "schema": SCHEMA,
+            "encoders": self.folders(),
+            "ranking": plain(self.ranking().to_dict("records")),
+            "rank_correlations": plain(self.rank_correlations().reset_index().to_dict("records")),
+        }
 
     def folders(self) -> dict[str, str]:
         """A folder name for each encoder: letters, digits, dots, hyphens, made distinct by a number."""
@@ -101,11 +99,12 @@ class Comparison:
         """Write a page that compares the encoders, and each one's own report in a folder beside it."""
         from dnc.report.comparison import write_comparison
 
-        output = pathlib.Path(output)
-        page = write_comparison(self.to_dict(), {name: one.to_dict() for name, one in self.analyses.items()}, output)
-        for name, folder in self.folders().items():
+        output, tables, folders = pathlib.Path(output), self.to_dict(), self.folders()
+        records = {name: analysis.record for name, analysis in self.analyses.items()}
+        page = write_comparison(records, tables["ranking"], tables["rank_correlations"], folders, output)
+        for name, folder in folders.items():
             self.analyses[name].to_html(output / folder)
-        write_text(output / "comparison.json", json.dumps(self.to_dict(), allow_nan=False) + "\n")
+        files.write_json(output / "comparison.json", tables, indent=None)
         return page
 
     def summary(self) -> str:
@@ -129,14 +128,13 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     return Comparison(dict(analyses))
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    import scipy.stats  # half a second that importing this module need not take
+def _spearman(values: np.ndarray, errors: np.ndarray) -> float:
+    from scipy.stats import spearmanr  # half a second that importing this module need not take
 
-    known = np.isfinite(one) & np.isfinite(other)
-    ranks = [scipy.stats.rankdata(values[known]) for values in (one, other)]
-    if known.sum() < 3 or any(np.ptp(rank) == 0 for rank in ranks):
+    known = np.isfinite(values) & np.isfinite(errors)
+    if known.sum() < 3 or any(np.ptp(x[known]) == 0 for x in (values, errors)):
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.asarray(spearmanr(values[known], errors[known]))[0])
 
 
 def _places(group: "pd.DataFrame") -> list[int]:

@@ -19,6 +19,7 @@ from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
+from dnc.record import CertificateRecord, ErrorRecord, IntervalRecord, TaskRecord
 from dnc.types import Float, Int
 
 _QUERY_OPERATIONS = 5e11  # n k d^2 up to which every analysis measures its queries
@@ -146,43 +147,27 @@ class TaskAnalysis:
         )
         return first, second
 
-    def to_dict(self) -> dict[str, Any]:
-        """The task's entry of the JSON file."""
-        error = self.few_shot_error()
-        names = available(self.geometry)
-        split = self.decomposition
-        return {
-            "classes": list(self.classes),
-            "counts": self.counts,
-            "cdnv": self.cdnv,
-            "directional_cdnv": self.directional_cdnv,
-            "summary": {
-                "cdnv": mean_over_pairs(self.cdnv),
-                "directional_cdnv": mean_over_pairs(self.directional_cdnv),
+    def record(self) -> TaskRecord:
+        """The task's entry of a result file: everything at the analysis's own shots."""
+        error, split = self.few_shot_error(), self.decomposition
+        return TaskRecord(
+            classes=self.classes,
+            cdnv=_numbers(self.cdnv),
+            directional_cdnv=_numbers(self.directional_cdnv),
+            mean_cdnv=float(mean_over_pairs(self.cdnv)),
+            mean_directional_cdnv=float(mean_over_pairs(self.directional_cdnv)),
+            shots=np.asarray(self.shots),
+            repeats=self.repeats,
+            error=error_record(error),
+            certificates={name: certificate_record(self.certificate(name)) for name in available(self.geometry)},
+            counts=self.counts,
+            neural_collapse={name: float(value) for name, value in dataclasses.asdict(self.neural_collapse).items()},
+            intervals={
+                name: IntervalRecord(_numbers(interval.low), _numbers(interval.high))
+                for name, interval in self.intervals.items()
             },
-            "shots": list(self.shots),
-            "repeats": self.repeats,
-            "error": {
-                "mean": error.mean,
-                "std": error.std,
-                "per_class": error.per_class,
-                "two_class": mean_over_pairs(error.per_pair),
-            },
-            "certificates": {name: self._certificate_dict(name) for name in names},
-            "neural_collapse": dataclasses.asdict(self.neural_collapse),
-            "intervals": {name: {"low": one.low, "high": one.high} for name, one in self.intervals.items()},
-            "decomposition": {field.name: getattr(split, field.name) for field in dataclasses.fields(split)},
-        }
-
-    def _certificate_dict(self, name: str) -> dict[str, Any]:
-        value = self.certificate(name)
-        return {
-            "bound": value.bound,
-            "two_class": mean_over_pairs(two_class(value)),
-            "per_class": value.per_class,
-            "is_certificate": value.is_certificate,
-            "valid": value.valid,
-        }
+            decomposition={field.name: np.asarray(getattr(split, field.name)) for field in dataclasses.fields(split)},
+        )
 
     @functools.cached_property
     def _cache(self) -> dict[Any, Any]:
@@ -220,6 +205,27 @@ class TaskAnalysis:
                 jax.random.key(seed), self.features, self.labels, shots, repeats, self.num_classes
             )
         return self._cache[key]
+
+
+def error_record(error: FewShotError) -> ErrorRecord:
+    """Measured few-shot error, as a result file holds it."""
+    two_class = mean_over_pairs(error.per_pair)
+    return ErrorRecord(*(_numbers(values) for values in (error.mean, error.std, error.per_class, two_class)))
+
+
+def certificate_record(bounds: Certificate) -> CertificateRecord:
+    """A certificate, as a result file holds it."""
+    return CertificateRecord(
+        bound=_numbers(bounds.bound),
+        two_class=_numbers(mean_over_pairs(two_class(bounds))),
+        per_class=_numbers(bounds.per_class),
+        is_certificate=bounds.is_certificate,
+        valid=np.asarray(bounds.valid),
+    )
+
+
+def _numbers(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float64)
 
 
 @functools.cache

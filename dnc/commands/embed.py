@@ -22,8 +22,17 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of dnc train: i
 _PRETRAINED = flags.DEFINE_string(
     "pretrained", None, "Or a published encoder: its name on the Hugging Face Hub, a folder, or a safetensors file."
 )
-_FEATURES = flags.DEFINE_string("features", None, 'Of a published encoder: "cls", "mean", ...; its own default.')
-_PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "A published encoder's computations.")
+_FEATURES = flags.DEFINE_string(
+    "features",
+    None,
+    'Which feature of a published encoder: "cls", "mean", ...; the default depends on the family.',
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", ["float32", "bfloat16"], "Precision of a published encoder's computations."
+)
+_IMPORT = flags.DEFINE_multi_string(
+    "import", [], "Python file or module of your own whose classes the run's config names; it is executed. Repeatable."
+)
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint of the run to use; the newest by default.")
 _IMAGES = flags.DEFINE_string(
     "images",
@@ -34,10 +43,10 @@ _IMAGES = flags.DEFINE_string(
 _ROOT = flags.DEFINE_string("root", None, "Folder that a table's paths start from; by default the table's own.")
 _LABELS = flags.DEFINE_bool("labels", True, "Take the images' labels; --nolabels leaves them out.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write, or a folder of shards.", required=True)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored features.")
-_SHARD_SIZE = flags.DEFINE_integer("shard_size", 50_000, "Images a shard; an interruption loses at most one.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Dtype of the stored features.")
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 50_000, "Images per shard; an interruption loses at most one shard.")
 _BROKEN = flags.DEFINE_enum("broken", "skip", ["skip", "raise"], "What to do with a file that cannot be read.")
-_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes (by itself on a TPU pod).")
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes (automatic on TPU pods).")
 
 
 def main() -> None:
@@ -50,7 +59,7 @@ def _run(argv: Sequence[str]) -> None:
     if bool(_WORKDIR.value) == bool(_PRETRAINED.value):
         raise app.UsageError("give --workdir, the folder of a run of dnc train, or --pretrained: one of the two")
     if _WORKDIR.value and (_FEATURES.present or _PRECISION.present):
-        raise app.UsageError("--features and --precision are of a published encoder, not of a run")
+        raise app.UsageError("--features and --precision apply to published encoders, not to a run")
     if _PRETRAINED.value and not _IMAGES.value:
         raise app.UsageError("--images is missing: what to embed")
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
@@ -95,13 +104,15 @@ def _title() -> str:
 
 def _of_run(mesh: Any) -> tuple[Any, Any, str]:
     """The encoder of the run, its held-out images, and what to say of it."""
+    from dnc.training import own_code
     from dnc.training.run_encoder import checkpoint_encoder, load_run
 
     workdir = epath.Path(str(_WORKDIR.value))
-    training = load_run(workdir, images=_IMAGES.value is None)
+    imported = own_code.import_named(_IMPORT.value)
+    training = load_run(workdir, images=_IMAGES.value is None, imported=imported)
     encoder = checkpoint_encoder(training, workdir, mesh, _STEP.value)
     remark = f"step {encoder.identity['step']}"
-    if training.config.measure.normalize:
+    if training.config.measure.get("collapse", {}).get("normalize"):
         remark += "\nThe run measured L2-normalized features: dnc analyze --normalize gives its numbers."
     return encoder, None if _IMAGES.value else training.data.held_out_images(), remark
 

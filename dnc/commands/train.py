@@ -5,6 +5,9 @@ dnc train --config=configs/quickstart.py --workdir=runs/quickstart [--config.tra
 The same command goes on with an interrupted run. Exit codes: 0 the run is complete; 75 it was stopped by SIGTERM or
 --stop_after and saved, start it again; 74 files can no longer be written (a full disk), the last checkpoint is whole;
 1 anything else, said in one line where it is a matter of the config, the workdir or the data.
+
+The config file is code and is executed; so are the classes of your own that it names, "package.module:Class", found
+beside it or where PYTHONPATH points.
 """
 
 import sys
@@ -14,14 +17,16 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
+from dnc.training import own_code
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config().", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, measurements and the report.")
 _FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which large parameters are split; divides their number.")
-_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes of this run (by itself on a TPU pod).")
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes of this run (automatic on TPU pods).")
 _STOP_AFTER = flags.DEFINE_float("stop_after", None, "Minutes until the run saves itself and exits with code 75.")
 _PROFILE = flags.DEFINE_string("profile", None, "START:STOP, the steps to trace into workdir/profile.")
 _COMPILE_FOR = flags.DEFINE_string(
-    "compile_for", None, "Compile for these TPUs instead, say what it takes, and train nothing: v5e:4x4, v5p:4x4x4, ..."
+    "compile_for", None, "Compile for these TPUs and report memory and cost, without training: v5e:4x4, v5p:4x4x4, ..."
 )
 flags.mark_flag_as_required("config")
 
@@ -34,6 +39,7 @@ def _run(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
+    own_code.find_beside(config_flags.get_config_filename(flags.FLAGS["config"]))
     if _COMPILE_FOR.value:
         from dnc.training import ahead_of_time
 
@@ -53,11 +59,11 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
     try:
         distributed.initialize(_MULTIHOST.value, train.batch_size // max(train.accumulate, 1), _FSDP.value)
         mesh = distributed.make_mesh(_FSDP.value)
-        training = loop.prepare(_CONFIG.value, workdir, mesh)
+        plan = loop.prepare(_CONFIG.value, workdir, mesh)
     except (OSError, TypeError, ValueError) as error:
         return f"error: {error}"
     try:
-        last = loop.run(training, workdir, mesh, stop_after=_STOP_AFTER.value, profile=profile)
+        complete = loop.run(plan, workdir, mesh, stop_after=_STOP_AFTER.value, profile=profile)
     except Exception as error:
         if interruption.is_disk_error(error):
             print(f"error: {error}\nThe last checkpoint is whole: make room, then start again", file=sys.stderr)
@@ -65,7 +71,7 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
         if isinstance(error, NonFiniteLossError | OSError):
             return f"error: {error}"
         raise
-    return interruption.INTERRUPTED if last is None else 0
+    return 0 if complete else interruption.INTERRUPTED
 
 
 def _parsed(argv: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -20,14 +19,14 @@ from jax.sharding import Mesh
 from PIL import Image
 from tqdm import tqdm
 
-from dnc import distributed
+from dnc import distributed, files
 from dnc.data.sources.base import ImageSource
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError
 from dnc.models.pretrained.load import Pretrained
 from dnc.types import Array, Float, UInt8
 
-AT_ONCE = 576  # images, over all devices
+GLOBAL_BATCH = 576  # images, over all devices
 RECORD = "embedding.json"  # beside the shards: what they are the features of
 DTYPES = ("float32", "float16")
 OTHER_FILES = (".csv", ".npy", ".parquet", ".safetensors")
@@ -98,7 +97,7 @@ def features_of(
     and cut again, so that one program serves any number. Every process passes all rows, reads its share, and gets all
     features. progress: called with the number of rows done.
     """
-    batch_size = max(AT_ONCE // mesh.size, 1) * mesh.size
+    batch_size = max(GLOBAL_BATCH // mesh.size, 1) * mesh.size
     mine = distributed.local_rows(mesh, batch_size)
     whole = jax.jit(lambda x: x, out_shardings=distributed.replicated(mesh))
     features: list[np.ndarray] = []
@@ -220,9 +219,7 @@ def _claim(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
         )
     if distributed.is_lead() and not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = folder / f".{RECORD}"
-        scratch.write_text(json.dumps(record, indent=1) + "\n")
-        scratch.replace(path)
+        files.write_json(path, record)
     distributed.wait_for_all("embedding begins")
     theirs = json.loads(path.read_text())
     if differing := [key for key, value in record.items() if theirs.get(key) != value]:
@@ -289,6 +286,4 @@ def _join(files: Sequence[pathlib.Path], output: pathlib.Path) -> None:
 def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     """By the lead, whole or not at all."""
     if distributed.is_lead():
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez(scratch, **arrays)
-        scratch.replace(path)
+        files.write_npz(path, arrays)

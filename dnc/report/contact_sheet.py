@@ -6,6 +6,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from dnc import files
+
 
 def contact_sheet(images: np.ndarray, columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
     """uint8 images [n, h, w, 3] in rows of `columns`, each enlarged `scale` times without smoothing."""
@@ -33,8 +35,5 @@ def save_contact_sheet(
         for index in range(len(names)):
             members = np.flatnonzero(labels[task] == index)
             chosen.extend(generator.choice(members, size=columns // 2, replace=len(members) < columns // 2))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}")
-    with scratch.open("wb") as file:
+    with files.replacing(path) as scratch, scratch.open("wb") as file:
         contact_sheet(images[np.array(chosen)], columns).save(file, format="PNG")
-    scratch.replace(path)

@@ -10,7 +10,8 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,18 @@ from markupsafe import Markup
 from PIL import Image
 
 from dnc.report import baguette, fonts, numbers, over_time, pairs, shots, style, summary
-from dnc.report.load import Run, load
+from dnc.report.run import Run, load
 
 _HERE = Path(__file__).parent
 _MARK = '<meta name="generator" content="dnc report">'
 _SHEET_BYTES = 500_000
 
 
-def write_report(source: str | Path | Sequence[str | Path], output: str | Path) -> Path:
-    """Read result files, write `output`/index.html with figures/, numbers.json and numbers.csv, return the page's path.
+def write_report(source: Run | str | Path | Sequence[str | Path], output: str | Path) -> Path:
+    """Write `output`/index.html with figures/, numbers.json and numbers.csv, return the page's path.
 
-    `source` is a workdir (measurements/step_*.json, and where they exist metrics.jsonl, config.json,
-    environment.json, images/contact_sheet.png), one analysis file, or several of one run. The report is
+    `source` is a run (see `dnc.report.run`), a workdir (measurements/step_*.json, and where they exist metrics.jsonl,
+    config.json, environment.json, images/contact_sheet.png), one analysis file, or several of one run. The report is
     rendered beside `output` and then put in place, so an interrupted call leaves the old report; files of other
     origin in an old report's folder stay.
 
@@ -42,13 +43,21 @@ def write_report(source: str | Path | Sequence[str | Path], output: str | Path) 
     """
     output = Path(output)
     refuse_foreign(output)
-    run = load(source)
+    run = source if isinstance(source, Run) else load(source)
+    with in_place_of(output) as folder:
+        _render(run, folder)
+    return output / "index.html"
+
+
+@contextmanager
+def in_place_of(output: Path) -> Iterator[Path]:
+    """A new folder that replaces `output` when the block ends; files in `output` that it does not have stay."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.resolve().parent) as scratch:
-        fresh = Path(scratch) / "new"
-        _render(run, fresh)
-        put_in_place(fresh, output, Path(scratch) / "old")
-    return output / "index.html"
+        fresh, old = Path(scratch) / "new", Path(scratch) / "old"
+        fresh.mkdir()
+        yield fresh
+        _replace(fresh, output, old)
 
 
 def refuse_foreign(output: Path) -> None:
@@ -61,8 +70,7 @@ def refuse_foreign(output: Path) -> None:
         raise FileExistsError(f"output={str(output)!r} holds other files: name a new or empty directory")
 
 
-def put_in_place(fresh: Path, output: Path, old: Path) -> None:
-    """Replace `output` by `fresh`; files in `output` that `fresh` does not have stay."""
+def _replace(fresh: Path, output: Path, old: Path) -> None:
     if output.exists():
         output.rename(old)
     try:
@@ -81,16 +89,21 @@ def _render(run: Run, directory: Path) -> None:
     with style.theme():
         figures = _draw(run)
     everything = [picture for group in figures.values() for picture in _flat(group)]
-    (directory / "figures").mkdir(parents=True)
-    for picture in everything:
-        (directory / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-        (directory / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+    save_figures(everything, directory)
     headline = summary.headline(run)
     rows = numbers.records(run)
     (directory / "numbers.json").write_text(numbers.to_json(run, headline, rows), encoding="utf-8")
     (directory / "numbers.csv").write_text(numbers.to_csv(rows), encoding="utf-8")
     page = _page(run, headline, figures, everything)
     (directory / "index.html").write_text(page, encoding="utf-8")
+
+
+def save_figures(pictures: Iterable[style.Picture], directory: Path) -> None:
+    """Every picture as SVG and PNG, in figures/."""
+    (directory / "figures").mkdir()
+    for picture in pictures:
+        (directory / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
+        (directory / "figures" / f"{picture.name}.png").write_bytes(picture.png)
 
 
 def _draw(run: Run) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsFloat
 
-from dnc.report.load import Analysis, Run, Task
+from dnc.record import Record, TaskRecord
+from dnc.report.run import Run
 
 COLUMNS = ("step", "epoch", "task", "quantity", "name", "shots", "value")
 MOST_CLASSES = 32  # class pairs of larger tasks stay in the measurement files: they would be all of the table
@@ -16,10 +17,10 @@ MOST_CLASSES = 32  # class pairs of larger tasks stay in the measurement files: 
 def records(run: Run) -> list[dict[str, Any]]:
     """Every number that the report draws; class pairs only for the last step and up to `MOST_CLASSES` classes."""
     rows = []
-    for analysis in run.analyses:
+    for analysis in run.records:
         for row in _analysis_rows(analysis, pairs=analysis is run.last):
             rows.append(_record(analysis, *row))
-    for analysis in run.seen:
+    for analysis in run.trained_on:
         for name, task in analysis.tasks.items():
             rows.append(_record(analysis, name, "train_cdnv", "mean", None, task.mean_cdnv))
             rows.append(_record(analysis, name, "train_directional_cdnv", "mean", None, task.mean_directional_cdnv))
@@ -27,7 +28,7 @@ def records(run: Run) -> list[dict[str, Any]]:
 
 
 def _record(
-    analysis: Analysis, task: str, quantity: str, name: str | None, shots: int | None, value: SupportsFloat
+    analysis: Record, task: str, quantity: str, name: str | None, shots: int | None, value: SupportsFloat
 ) -> dict[str, Any]:
     number = float(value)
     cells = (analysis.step, analysis.epoch, task, quantity, name, shots, number if math.isfinite(number) else None)
@@ -51,10 +52,10 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 _Row = tuple[str, str, str | None, int | None, float]
 
 
-def _analysis_rows(analysis: Analysis, pairs: bool) -> Iterator[_Row]:
+def _analysis_rows(analysis: Record, pairs: bool) -> Iterator[_Row]:
     for name, task in analysis.tasks.items():
         yield from _task_rows(name, task)
-        if pairs and len(task.classes) <= MOST_CLASSES:
+        if pairs and task.num_classes <= MOST_CLASSES:
             yield from _pair_rows(name, task)
     for (first, second), axes in analysis.axes.items():
         for quantity, values in (("cosine", axes.cosine), ("cosine_bound", axes.bound)):
@@ -66,13 +67,13 @@ def _analysis_rows(analysis: Analysis, pairs: bool) -> Iterator[_Row]:
             yield name, "interference", other, None, share
 
 
-def _task_rows(name: str, task: Task) -> Iterator[_Row]:
+def _task_rows(name: str, task: TaskRecord) -> Iterator[_Row]:
     yield name, "cdnv", "mean", None, task.mean_cdnv
     yield name, "directional_cdnv", "mean", None, task.mean_directional_cdnv
     for index, m in enumerate(task.shots):
-        yield name, "error", "mean", int(m), task.error[index]
-        yield name, "error", "std", int(m), task.error_std[index]
-        yield name, "error_two_class", "mean", int(m), task.error_two_class[index]
+        yield name, "error", "mean", int(m), task.error.mean[index]
+        yield name, "error", "std", int(m), task.error.std[index]
+        yield name, "error_two_class", "mean", int(m), task.error.two_class[index]
         for key, certificate in task.certificates.items():
             quantity = "certificate" if certificate.is_certificate else "not_a_certificate"
             yield name, quantity, key, int(m), certificate.bound[index]
@@ -82,7 +83,7 @@ def _task_rows(name: str, task: Task) -> Iterator[_Row]:
             yield name, "variance", part, None, values.mean()
 
 
-def _pair_rows(name: str, task: Task) -> Iterator[_Row]:
+def _pair_rows(name: str, task: TaskRecord) -> Iterator[_Row]:
     for i, of in enumerate(task.classes):
         for j, against in enumerate(task.classes):
             if i != j:

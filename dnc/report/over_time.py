@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnc.report import style
-from dnc.report.load import Run
+from dnc.report.run import Run
 
 _PARTS = {
     "axis": ("decision axis", style.VERMILLION),
@@ -26,7 +26,7 @@ def collapse(run: Run) -> list[style.Picture]:
         "directional_cdnv": ("directional CDNV", "mean_directional_cdnv"),
         "cdnv": ("CDNV", "mean_cdnv"),
     }
-    series = (run.series, run.seen_series) if run.seen else (run.series,)
+    series = (run.series, run.trained_on_series) if run.trained_on else (run.series,)
     limits = style.octaves(
         *(of(task, field) for of in series for task in run.last.tasks for _, field in measures.values())
     )
@@ -42,14 +42,14 @@ def collapse(run: Run) -> list[style.Picture]:
             for index, task in enumerate(run.last.tasks):
                 values, look = style.positive(run.series(task, field)), style.task_style(index)
                 axes.plot(times, values, **look, marker="o", markersize=2.6, clip_on=False)
-                if run.seen:
-                    seen = style.positive(run.seen_series(task, field))
+                if run.trained_on:
+                    seen = style.positive(run.trained_on_series(task, field))
                     axes.plot(times, seen, color=look["color"], linewidth=1.1, linestyle=(0, (4, 2)), clip_on=False)
                 labels.append((style.shorten(task, 11), _last(values), look["color"]))
             style.label_ends(axes, labels)
         falls = "; ".join(f"{task} {_from_to(run.series(task, field))}" for task in run.last.tasks)
-        if run.seen:
-            seen = "; ".join(f"{task} {_from_to(run.seen_series(task, field))}" for task in run.last.tasks)
+        if run.trained_on:
+            seen = "; ".join(f"{task} {_from_to(run.trained_on_series(task, field))}" for task in run.last.tasks)
             falls += f". On images that were trained on (dashed): {seen}"
         pictures.append(style.render(figure, f"collapse_{name}", f"{title} over training, first to last: {falls}"))
     return pictures
@@ -62,7 +62,7 @@ def cosines(run: Run) -> list[style.Picture]:
     curves = {
         pair: {
             (kind, q): np.array(
-                [getattr(a.axes[pair], kind).get(q, np.nan) if pair in a.axes else np.nan for a in run.analyses]
+                [getattr(a.axes[pair], kind).get(q, np.nan) if pair in a.axes else np.nan for a in run.records]
             )
             for kind in ("cosine", "bound")
             for q in ("q25", "median", "q75")
@@ -157,7 +157,7 @@ def _split_means(run: Run, task: str, chosen: Sequence[int]) -> np.ndarray:
     """Means over class pairs, [chosen steps, parts]."""
     rows = []
     for index in chosen:
-        measured = run.analyses[index].tasks.get(task)
+        measured = run.records[index].tasks.get(task)
         split = measured.decomposition if measured else {}
         rows.append([_mean(split.get(part, np.empty(0))) for part in _PARTS])
     return np.array(rows, float)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
 from dnc.report import style
-from dnc.report.load import Run
+from dnc.report.run import Run
 
 # Light is collapsed, dark is hard; luminance falls all the way, so it survives gray print and color blindness.
 _DARKER_IS_HARDER = LinearSegmentedColormap.from_list(
@@ -30,7 +30,7 @@ def heatmaps(run: Run) -> dict[str, style.Picture]:
         norm = LogNorm(min(finite.min() / 1.01, finite.max() / 4), finite.max() * 1.01)  # small differences stay pale
         image = axes.imshow(values, cmap=_DARKER_IS_HARDER, norm=norm, aspect="auto", interpolation="nearest")
         _name_classes(axes, measured.classes)
-        if len(measured.classes) <= 8:
+        if measured.num_classes <= 8:
             _write_values(axes, values, norm)
         _color_bar(figure, image, finite)
         hardest = np.unravel_index(np.nanargmax(values), values.shape)

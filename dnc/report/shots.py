@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
+from dnc.record import CertificateRecord, IntervalRecord, TaskRecord
 from dnc.report import style
-from dnc.report.load import Certificate, Run, Task
+from dnc.report.run import Run
 
 LABELS = {
     "cdnv": "CDNV",
@@ -54,22 +55,24 @@ def shots(run: Run) -> dict[str, list[style.Picture]]:
     return pictures
 
 
-def kinds(task: Task) -> dict[str, str]:
+def kinds(task: TaskRecord) -> dict[str, str]:
     """What is drawn of a task, and its title."""
-    k = len(task.classes)
+    k = task.num_classes
     return {"classes": f"{k} classes"} | ({"two_class": "two-class subtasks"} if k > 2 else {})
 
 
-def chance(task: Task, kind: str) -> float:
+def chance(task: TaskRecord, kind: str) -> float:
     """Error of guessing: a bound above it says nothing."""
-    return 0.5 if kind == "two_class" else 1 - 1 / len(task.classes)
+    return 0.5 if kind == "two_class" else 1 - 1 / task.num_classes
 
 
-def bound(certificate: Certificate, kind: str) -> np.ndarray:
+def bound(certificate: CertificateRecord, kind: str) -> np.ndarray:
     return certificate.two_class if kind == "two_class" else certificate.bound
 
 
-def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str, name: str) -> style.Picture:
+def _panel(
+    task: str, measured: TaskRecord, before: TaskRecord | None, kind: str, title: str, name: str
+) -> style.Picture:
     figure = Figure(figsize=PANEL)
     draw(figure, measured, kind, f"{style.shorten(task, 24)}, {title}", before)
     m, error = measured.shots, _error(measured, kind)
@@ -79,7 +82,7 @@ def _panel(task: str, measured: Task, before: Task | None, kind: str, title: str
     return style.render(figure, f"shots_{name}_{kind}", alt)
 
 
-def draw(figure: FigureBase, measured: Task, kind: str, heading: str, before: Task | None = None) -> None:
+def draw(figure: FigureBase, measured: TaskRecord, kind: str, heading: str, before: TaskRecord | None = None) -> None:
     """Error and bounds against shots, in a figure, or a part of one, of `PANEL` inches.
 
     kind: "classes", or "two_class" for the mean over two-class subtasks. before: the task at the start of training.
@@ -96,26 +99,26 @@ def draw(figure: FigureBase, measured: Task, kind: str, heading: str, before: Ta
     style.log2_axis(axes, limits, label=lambda exponent: style.fraction(2.0 ** round(exponent)))
     axes.axhspan(chance(measured, kind), 1, color=style.WASH, zorder=0, linewidth=0)
     if kind == "classes":  # intervals are of the bound over all classes
-        for key in informative:
-            _draw_interval(axes, m, measured.certificates[key], _COLORS.get(key, style.MUTED), 2.0 ** limits[0])
+        for key in (key for key in informative if key in measured.intervals):
+            _draw_interval(axes, m, measured.intervals[key], _COLORS.get(key, style.MUTED), 2.0 ** limits[0])
     labels = [("guessing", chance(measured, kind), style.MUTED)]
     labels += [_draw_bound(axes, key, m, values, measured.certificates[key]) for key, values in informative.items()]
     if before is not None and np.array_equal(before.shots, m):
         old = _error(before, kind)
         axes.plot(m, style.positive(old), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
         labels.append(("error at the start", _last(old), style.MUTED))
-    _draw_error(axes, m, error, measured.error_std if kind == "classes" else None, 2.0 ** limits[0])
+    _draw_error(axes, m, error, measured.error.std if kind == "classes" else None, 2.0 ** limits[0])
     labels.append(("measured error", _last(error), style.INK))
     floor = 2.0 ** limits[0]  # what lies below the axis is labeled at its end
     style.label_ends(axes, [(text, max(end, floor), color) for text, end, color in labels], 8.0)
     axes.set_ylabel("error")
 
 
-def _error(task: Task, kind: str) -> np.ndarray:
-    return task.error_two_class if kind == "two_class" else task.error
+def _error(task: TaskRecord, kind: str) -> np.ndarray:
+    return task.error.two_class if kind == "two_class" else task.error.mean
 
 
-def _curves(measured: Task, kind: str) -> dict[str, np.ndarray]:
+def _curves(measured: TaskRecord, kind: str) -> dict[str, np.ndarray]:
     """Every bound that the panel of this kind may show."""
     return {
         key: bound(certificate, kind)
@@ -138,14 +141,14 @@ def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | 
     )
 
 
-def _draw_interval(axes: Axes, m: np.ndarray, certificate: Certificate, color: str, floor: float) -> None:
-    """The bootstrap interval of a bound, where one was made."""
-    low, high = (np.clip(values, floor, 1.0) for values in (certificate.low, certificate.high))
+def _draw_interval(axes: Axes, m: np.ndarray, interval: IntervalRecord, color: str, floor: float) -> None:
+    """The bootstrap interval of a bound."""
+    low, high = (np.clip(values, floor, 1.0) for values in (interval.low, interval.high))
     axes.fill_between(m, low, high, color=color, alpha=0.15, linewidth=0, zorder=1)
 
 
 def _draw_bound(
-    axes: Axes, key: str, m: np.ndarray, values: np.ndarray, certificate: Certificate
+    axes: Axes, key: str, m: np.ndarray, values: np.ndarray, certificate: CertificateRecord
 ) -> tuple[str, float, str]:
     """A line clipped at 1; where a theorem does not hold the line is thin and dotted; no certificate, dashed."""
     color = _COLORS.get(key, style.MUTED)

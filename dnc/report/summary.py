@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnc.report.load import Run, Task
+from dnc.record import TaskRecord
+from dnc.report.run import Run
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def task_rows(run: Run) -> list[TaskRow]:
         rows.append(
             TaskRow(
                 task=name,
-                classes=len(task.classes),
+                classes=task.num_classes,
                 directional_first=before.mean_directional_cdnv if before else math.nan,
                 directional_last=task.mean_directional_cdnv,
                 cdnv_first=before.mean_cdnv if before else math.nan,
@@ -84,7 +85,7 @@ def first_shots(run: Run) -> list[FirstShots]:
     """Where every true certificate of the last step becomes informative; two-class subtasks first, then all classes."""
     rows = []
     for name, task in run.last.tasks.items():
-        k = len(task.classes)
+        k = task.num_classes
         for problem in ("two_class", "classes") if k > 2 else ("two_class",):
             chance = 0.5 if problem == "two_class" else 1 - 1 / k
             limit = task.certificates.get("luthra2026_limit")
@@ -105,12 +106,15 @@ def first_shots(run: Run) -> list[FirstShots]:
 def checks(run: Run) -> Checks:
     """Compare every measured error with every certificate, at every step, task and shot count where it is valid."""
     compared, exceeded = 0, []
-    for analysis in run.analyses:
+    for analysis in run.records:
         for name, task in analysis.tasks.items():
             for key, certificate in task.certificates.items():
                 if not certificate.is_certificate:
                     continue
-                for error, bound in ((task.error, certificate.bound), (task.error_two_class, certificate.two_class)):
+                for error, bound in (
+                    (task.error.mean, certificate.bound),
+                    (task.error.two_class, certificate.two_class),
+                ):
                     usable = certificate.valid & np.isfinite(error) & np.isfinite(bound)
                     compared += int(usable.sum())
                     exceeded += [
@@ -118,14 +122,14 @@ def checks(run: Run) -> Checks:
                         f"error {error[i]:.3g} > {bound[i]:.3g}"
                         for i in np.flatnonzero(usable & (error > bound + 1e-6))
                     ]
-    return Checks(compared, exceeded, sum(pair.violations for a in run.analyses for pair in a.axes.values()))
+    return Checks(compared, exceeded, sum(pair.violations for a in run.records for pair in a.axes.values()))
 
 
-def hardest_pairs(task: Task, most: int = 10) -> list[HardPair]:
+def hardest_pairs(task: TaskRecord, most: int = 10) -> list[HardPair]:
     """The ordered pairs of largest directional CDNV."""
     w, v = task.directional_cdnv, task.cdnv
     order = np.argsort(np.where(np.isfinite(w), -w, np.inf), axis=None, kind="stable")[:most]
-    pairs = [divmod(int(flat), len(task.classes)) for flat in order]
+    pairs = [divmod(int(flat), task.num_classes) for flat in order]
     return [
         HardPair(task.classes[i], task.classes[j], float(w[i, j]), float(w[j, i]), float(v[i, j]))
         for i, j in pairs
@@ -181,7 +185,7 @@ def _plain(value: float) -> str:
     return f"{value:.0f}" if 10 <= abs(value) < 1e5 else f"{value:.2g}"
 
 
-def _informative(task: Task, problem: str, chance: float) -> dict[str, int | None]:
+def _informative(task: TaskRecord, problem: str, chance: float) -> dict[str, int | None]:
     """The first m at which each true certificate is valid and below chance."""
     found: dict[str, int | None] = {}
     for key, certificate in task.certificates.items():
@@ -196,9 +200,9 @@ def _ratio(first: float, last: float) -> float:
     return first / last if first > 0 and last > 0 else math.nan
 
 
-def _accuracy(task: Task, wanted: int) -> tuple[int | None, float]:
-    known = np.flatnonzero(np.isfinite(task.error)) if task.shots.size else np.empty(0, int)
+def _accuracy(task: TaskRecord, wanted: int) -> tuple[int | None, float]:
+    known = np.flatnonzero(np.isfinite(task.error.mean)) if task.shots.size else np.empty(0, int)
     if not known.size:
         return None, math.nan
     nearest = known[np.argmin(np.abs(np.log(task.shots[known] / wanted)))]
-    return int(task.shots[nearest]), float(1 - task.error[nearest])
+    return int(task.shots[nearest]), float(1 - task.error.mean[nearest])

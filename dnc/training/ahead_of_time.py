@@ -18,7 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from dnc import distributed
-from dnc.features.embedding import AT_ONCE
+from dnc.features.embedding import GLOBAL_BATCH
 from dnc.geometry.measure import pair_geometry
 from dnc.training.build import Config, Training, build
 from dnc.training.run_encoder import embedding_program
@@ -189,7 +189,7 @@ def programs(training: Training, mesh: Mesh) -> Iterator[Program]:
     graphdef, state = training.abstract(mesh)
     chips = mesh.size
     images, _ = training.data.held_out()
-    at_once = max(AT_ONCE // chips, 1) * chips
+    at_once = max(GLOBAL_BATCH // chips, 1) * chips
     embed = embedding_program(graphdef, mesh)
     arguments = state.params, state.rest, _abstract_rows(mesh, at_once, images[0])
     yield compiled_program(f"embedding of {at_once} images", embed.lower(*arguments), chips)

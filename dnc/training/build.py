@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,16 +13,16 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dnc import distributed
+from dnc import distributed, errors
 from dnc.data.images import ImageTraining
 from dnc.data.multitask.dataset import MultitaskImages
 from dnc.data.pipeline import Reading, TrainingData
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.by_name import SOURCES
 from dnc.data.views.recipes import choose_views
-from dnc.errors import hint
 from dnc.models import MODELS, PRESETS, Encoder
 from dnc.objectives import OBJECTIVES, Objective, OnlineProbe
+from dnc.training import own_code
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
@@ -81,16 +81,17 @@ def build(config: Config, data: TrainingData | None = None) -> Training:
     data: to use instead of what config.data names.
     """
     data = make_data(config.data) if data is None else data
-    objective = with_probe(make_objective(config.objective), config.get("probe"), data)
+    objective = with_probe(make_objective(config.objective), config.probe, data)
     if config.train.accumulate > 1 and not objective.separable:
         raise ValueError(
-            f"train.accumulate={config.train.accumulate}: {config.objective.name} relates the examples of a batch to "
-            "each other, so its parts have another loss. To save memory, set model.remat=True or give more devices."
+            f"train.accumulate={config.train.accumulate}: {config.objective.name} couples examples within a batch, so "
+            "micro-batch losses do not average to the batch loss. To save memory, set model.remat=True or give more "
+            "devices."
         )
     batch_size = config.train.batch_size
     examples = len(data.source())
-    total_steps = steps_in(_plain(config.train.duration), batch_size, examples)
-    warmup_steps = steps_in(_plain(config.schedule.warmup), batch_size, examples)
+    total_steps = steps_in(plain(config.train.duration), batch_size, examples)
+    warmup_steps = steps_in(plain(config.schedule.warmup), batch_size, examples)
     learning_rate = warmup_cosine(
         config.schedule.peak, warmup_steps, total_steps, end_fraction=config.schedule.end_fraction
     )
@@ -99,7 +100,7 @@ def build(config: Config, data: TrainingData | None = None) -> Training:
         reading=make_reading(config.data),
         encoder=make_encoder(config.model),
         objective=objective,
-        optimizer=make_optimizer(learning_rate=learning_rate, total_steps=total_steps, **_plain(config.optimizer)),
+        optimizer=make_optimizer(learning_rate=learning_rate, total_steps=total_steps, **plain(config.optimizer)),
         learning_rate=learning_rate,
         total_steps=total_steps,
         steps_per_epoch=examples // batch_size,
@@ -110,71 +111,75 @@ def build(config: Config, data: TrainingData | None = None) -> Training:
 def make_data(config: Config) -> TrainingData:
     """config.name chooses the data set, the other entries are its parameters; `reading` is read by `make_reading`.
 
-    The sets of `by_name.SOURCES` also take the entries of PREPARED (see `ImageTraining`) and broken.
+    The sets of `by_name.SOURCES`, and a function of the user's own like them, also take the entries of PREPARED (see
+    `ImageTraining`) and broken.
     """
-    options = _plain(config)
+    options = plain(config)
     options.pop("reading", None)
-    name = options.pop("name")
-    if name != "multitask" and name not in SOURCES:
-        raise ValueError(f"data.name={name!r} is not known: {hint(name, [*SOURCES, 'multitask'])}")
     augmentation = choose_views(**options.pop("augmentation"))
-    if name == "multitask":
-        _check_known("data", name, options, _parameters(MultitaskImages))
-        return MultitaskImages(**options, augmentation=augmentation)
+    if options["name"] == "multitask":
+        return construct("data", {**options, "augmentation": augmentation}, {"multitask": MultitaskImages})
     prepared = {key: options.pop(key) for key in PREPARED if key in options}
     broken = BrokenFiles(options.pop("broken", "skip"))
-    _check_known("data", name, options, _parameters(SOURCES[name]))
-    return ImageTraining(*SOURCES[name](**options), augmentation, **prepared, broken=broken)
+    train, test = construct("data", options, {**SOURCES, "multitask": MultitaskImages})
+    return ImageTraining(train, test, augmentation, **prepared, broken=broken)
 
 
 def make_reading(config: Config) -> Reading:
     """config.reading, which may be left out, says how examples are read."""
-    options = _plain(config.get("reading", {}))
-    _check_known("data.reading", "reading", options, _parameters(Reading))
-    return Reading(**options)
+    return construct("data.reading", {"name": "reading", **plain(config.get("reading", {}))}, {"reading": Reading})
 
 
 def make_encoder(config: Config) -> Callable[..., Encoder]:
-    """config.name chooses the model ("resnet" where there is none), the other entries are its parameters.
-
-    The result creates it: encoder(rngs=rngs).
-    """
-    options = _plain(config)
-    name = options.pop("name", "resnet")
-    if name not in MODELS:
-        raise ValueError(f"model.name={name!r} is not known: {hint(name, MODELS)}")
-    _check_known("model", name, options, _parameters(MODELS[name].__init__) - {"self", "rngs"})
-    sizes = PRESETS.get(name, {})
-    return partial(MODELS[name], **sizes | options | {"dtype": jnp.dtype(options.get("dtype", "float32"))})
+    """config.name chooses the model, the other entries are its parameters. Create it with the result's (rngs=rngs)."""
+    options = plain(config)
+    sizes = PRESETS.get(options["name"], {})
+    dtype = jnp.dtype(options.get("dtype", "float32"))
+    return chosen("model", sizes | options | {"dtype": dtype}, MODELS, given_later=("rngs",))
 
 
 def make_objective(config: Config) -> Objective:
     """config.name chooses the objective, the other entries are its hyperparameters."""
-    options = _plain(config)
-    name = options.pop("name")
-    if name not in OBJECTIVES:
-        raise ValueError(f"objective.name={name!r} is not known: {hint(name, OBJECTIVES)}")
-    _check_known("objective", name, options, _parameters(OBJECTIVES[name]))
-    return OBJECTIVES[name](**options)
+    return construct("objective", plain(config), OBJECTIVES)
 
 
-def _parameters(takes: Callable[..., Any]) -> set[str]:
-    return set(inspect.signature(takes).parameters)
+def construct(section: str, options: Mapping[str, Any], known: Mapping[str, Callable[..., Any]]) -> Any:
+    """What `options["name"]` names, called with the other options; see `chosen`."""
+    return chosen(section, options, known)()
 
 
-def _check_known(section: str, name: str, options: Iterable[str], known: set[str]) -> None:
-    if unknown := sorted(set(options) - known):
-        given = ", ".join(map(repr, unknown))
-        raise ValueError(f"config.{section} sets {given}, which {name!r} does not take: {hint(unknown[0], known)}")
+def chosen(
+    section: str,
+    options: Mapping[str, Any],
+    known: Mapping[str, Callable[..., Any]],
+    given_later: Collection[str] = (),
+) -> Callable[..., Any]:
+    """What `options["name"]` names, waiting to be called: one of `known`, or the user's own "package.module:Class".
+
+    section: of the config, for errors. given_later: its parameters that are no options.
+    Raises ValueError for a name or an option that does not exist, naming what does.
+    """
+    settings = dict(options)
+    name = settings.pop("name")
+    factory = own_code.load(section, name) if ":" in name else known.get(name)
+    if factory is None:
+        raise errors.unknown(f"{section}.name", name, known)
+    parameters = inspect.signature(factory).parameters.keys() - set(given_later)
+    if surplus := sorted(settings.keys() - parameters):
+        raise ValueError(
+            f"config.{section} sets {', '.join(map(repr, surplus))}, which {name!r} does not take: "
+            f"{errors.hint(surplus[0], parameters)}"
+        )
+    return partial(factory, **settings)
 
 
 def with_probe(objective: Objective, config: Config, data: TrainingData) -> Objective:
     """The objective with an online probe of every task, where config.probe is dict(online=True, learning_rate=...)."""
-    options = _plain(config or {})
-    online = options.pop("online", False)
-    _check_known("probe", "online", options, {"learning_rate"})
+    options = {"name": "probe", **plain(config)}
+    if not options.pop("online"):
+        return objective
     classes = {task: len(names) for task, names in data.class_names.items()}
-    return OnlineProbe(objective, classes, **options) if online else objective
+    return construct("probe", options, {"probe": partial(OnlineProbe, objective, classes)})
 
 
 def root_key(config: Config) -> jax.Array:
@@ -182,7 +187,9 @@ def root_key(config: Config) -> jax.Array:
     return jax.random.key(config.seed)
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def plain(config: Any) -> dict[str, Any]:
+    """A section of a config as a dict of its own, lists as tuples."""
+
     def convert(value: Any) -> Any:
         if isinstance(value, Mapping | ConfigDict):
             return {key: convert(inner) for key, inner in value.items()}

@@ -1,5 +1,6 @@
 """Train, measure and checkpoint: the life of one run, from an empty workdir to its report."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -11,25 +12,24 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from flax import nnx
 from jax.sharding import Mesh
 
-from dnc import distributed
-from dnc.analysis.analyze import Analysis, analyze
+from dnc import distributed, record
 from dnc.data.pipeline import Reading, batches
-from dnc.objectives import OnlineProbe
-from dnc.objectives.image_text import ImageText
+from dnc.record import Record
 from dnc.report.contact_sheet import save_contact_sheet
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.interruption import Interruption
-from dnc.training.run_encoder import make_embedder, make_view_embedder
+from dnc.training.measurements import Measurement, Subject, check_measurements, make_measurements
 from dnc.training.state import TrainState
 from dnc.training.step import views_difference
-from dnc.training.window import INPUT_BOUND, Window, diverged
+from dnc.training.window import INPUT_BOUND, Window
 from dnc.training.workdir import claimed, record_run, refuse_other_config
 from dnc.training.writers import MetricWriter, Progress, clock, environment
+
+_HEADLINE = ("depth", "width", "patch_size", "dtype")  # entries of config.model in the first line of the log
 
 
 def log_spaced_steps(total: int) -> list[int]:
@@ -38,73 +38,79 @@ def log_spaced_steps(total: int) -> list[int]:
     return [0, *itertools.takewhile(lambda step: step < total, series), total]
 
 
-def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | None = None) -> Analysis:
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A run that has passed every check: what it is made of, and what is measured of it."""
+
+    training: Training
+    measurements: Mapping[str, Measurement]
+
+
+def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | None = None) -> Record:
     """Runs a config to its end, or on to its end if `workdir` holds an interrupted run of the same config.
 
     Leaves in workdir: config.json, data.json and environment.json, metrics.jsonl, timing.jsonl and tensorboard/,
-    checkpoints/, measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; where measure.train_examples asks
+    checkpoints/, measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; where train_examples asks
     for them, of training images in measurements/train/), images/ and report/index.html. Returns the last measurement.
 
     Raises:
-      ValueError, before any work: a config that does not fit itself, the devices, or the workdir's earlier config.
+      ValueError, before any work: a config that is inconsistent, or does not fit the devices or the workdir's earlier
+        config.
       BlockingIOError: another process trains in this workdir.
       NonFiniteLossError: names the step; the newest checkpoint is from before it.
       InterruptedError: after SIGTERM, with everything saved; call again to go on.
     """
     workdir = epath.Path(workdir)
     mesh = distributed.make_mesh() if mesh is None else mesh
-    last = run(prepare(config, workdir, mesh), workdir, mesh)
-    if last is None:
+    plan = prepare(config, workdir, mesh)
+    if not run(plan, workdir, mesh):
         raise InterruptedError(f"stopped before its last step; everything is saved in {workdir}")
-    return last
+    return record.load(_measurement(workdir, plan.training.total_steps))
 
 
-def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Training:
+def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Plan:
     """All checks of `train_and_evaluate`; a config that is refused leaves nothing behind."""
-    training = build(config)
-    if not training.data.class_names:
-        raise ValueError("the held-out images have no labels, so collapse cannot be measured: name some that have")
-    example: Any = training.data.source()[0]
-    if config.measure.train_examples and example.get("labels") == {}:
-        raise ValueError(
-            f"measure.train_examples={config.measure.train_examples}: the training images have no labels; set it to 0"
-        )
-    if isinstance(training.objective, OnlineProbe) and example.get("labels") == {}:
-        raise ValueError("probe.online=True learns from labels, and the training images have none: set it to False")
-    _check_shots(training)
+    training, measurements = build(config), make_measurements(config)
+    check_measurements(measurements, training)
+    training.objective.check(_abstract_views(training))
     distributed.check_divisible(mesh, config.train.batch_size, config.train.accumulate)
     refuse_other_config(workdir, config)
-    _check_views(training)
-    return training
+    _check_views_differ(training)
+    return Plan(training, measurements)
 
 
 def run(
-    training: Training,
+    plan: Plan,
     workdir: epath.Path,
     mesh: Mesh,
     *,
     stop_after: float | None = None,
     profile: tuple[int, int] | None = None,
-) -> Analysis | None:
+) -> bool:
     """From the workdir's last checkpoint, or from nothing, to the report; see `train_and_evaluate`.
 
     stop_after: minutes until the run saves itself and stops.
     profile: the steps after which a trace of the program, in workdir/profile, begins and ends.
-    Returns None when it stopped before the last step.
+    Returns whether it came to the last step.
     """
     started = time.perf_counter()
-    measured = log_spaced_steps(training.total_steps)
+    total = plan.training.total_steps
+    measured = log_spaced_steps(total)
     with ExitStack() as held:
-        _claim(workdir, training, held)
+        _claim(workdir, plan.training, held)
         interruption = held.enter_context(Interruption(stop_after))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=measured)
         held.callback(checkpoints.close)
-        last = _Run(training, mesh, workdir, checkpoints).train(measured, interruption, profile)
-    if last is not None and distributed.is_lead():
-        print(last.summary())
+        complete = _Run(plan, mesh, workdir, checkpoints).train(measured, interruption, profile)
+    if complete and distributed.is_lead() and _measurement(workdir, total).exists():
+        print(record.load(_measurement(workdir, total)).summary())
         page = write_report(os.fspath(workdir), os.fspath(workdir / "report"))
         print(f"Report: {page} (training, measuring and report: {clock(time.perf_counter() - started)} min)")
-    return last
+    return complete
+
+
+def _measurement(workdir: epath.Path, step: int) -> epath.Path:
+    return workdir / "measurements" / f"step_{step:08d}.json"
 
 
 def _claim(workdir: epath.Path, training: Training, held: ExitStack) -> None:
@@ -118,30 +124,22 @@ def _claim(workdir: epath.Path, training: Training, held: ExitStack) -> None:
         except OSError as error:
             refusal = error
     if distributed.any_process(refusal is not None):
-        raise refusal or BlockingIOError(f"workdir={workdir} was refused to the first process: see what it says")
+        raise refusal or BlockingIOError(f"workdir={workdir} could not be locked by the lead process; see its log")
 
 
 class _Run:
     """The objects that live as long as the process, so that the loop itself reads plainly."""
 
-    def __init__(self, training: Training, mesh: Mesh, workdir: epath.Path, checkpoints: Checkpoints) -> None:
+    def __init__(self, plan: Plan, mesh: Mesh, workdir: epath.Path, checkpoints: Checkpoints) -> None:
+        training = plan.training
         self.training, self.mesh, self.workdir, self.checkpoints = training, mesh, workdir, checkpoints
         self.config, total = training.config, training.total_steps
-        self.images, self.labels = training.data.held_out()
-        count = self.config.measure.train_examples
-        self.seen = training.data.training_images(count) if count else None
         graphdef, abstract = training.abstract(mesh)
         restored = checkpoints.restore_newest(abstract)
         self.state: TrainState = training.init(mesh) if restored is None else restored.state
         self.start = int(self.state.step)
         self.window = Window(total, self.config.train.batch_size, restored.record["pending"] if restored else ())
         self.step = training.step(graphdef)
-        self.embed = make_embedder(graphdef, mesh)
-        lidar = self.config.measure.get("lidar_examples", 0)
-        self.embed_views = make_view_embedder(training, graphdef, mesh, lidar) if lidar else None
-        self.online_accuracies = jax.jit(
-            lambda params, rest, *held_out: nnx.merge(graphdef, params, rest).classifiers.accuracies(*held_out)
-        )
         self.tracing = False
         self.writer = MetricWriter(workdir, self.start)
         self.progress = Progress(total, self.start)
@@ -150,22 +148,21 @@ class _Run:
             self.progress.say(f"the checkpoint of step {step} is damaged: put into damaged_checkpoints/")
         if self.start == total:
             self.progress.say("this run is complete: measuring its last step again")
-        if distributed.is_lead():
+        subject = Subject(training, graphdef, mesh, workdir, self.progress.say, checkpoints.latest_step)
+        self.measures = [measurement.start(subject) for measurement in plan.measurements.values()]
+        if distributed.is_lead() and training.data.class_names:
             sheet = workdir / "images" / "contact_sheet.png"
-            save_contact_sheet(self.images, self.labels, training.data.class_names, sheet)
+            save_contact_sheet(*subject.held_out, training.data.class_names, sheet)
 
-    def train(
-        self, measured: list[int], interruption: Interruption, profile: tuple[int, int] | None
-    ) -> Analysis | None:
-        """From the restored step to the last; measures and saves on the way. None when interrupted."""
+    def train(self, measured: list[int], interruption: Interruption, profile: tuple[int, int] | None) -> bool:
+        """From the restored step to the last; measures and saves on the way. Returns whether it got there."""
         step, total, train = self.start, self.training.total_steps, self.config.train
-        analysis = None
         if step in measured:
-            with self.window.spent("measurement"):
-                analysis, _ = self._measure(step)
+            self._measure(step)
         if self.checkpoints.latest_step() is None:
             self._save(0)
         examples = self._batches()
+        complete = True
         while step < total:
             self._profile(step, profile)
             with self.window.spent("input"):
@@ -178,20 +175,18 @@ class _Run:
             if logged:
                 self._log(step)
             if step in measured:
-                with self.window.spent("measurement"):
-                    analysis, online = self._measure(step)
-                self.writer.write(step, online)
+                self.writer.write(step, self._measure(step))
             if saved:
                 self._save(step)
             if step < total and (logged or distributed.is_alone()) and interruption.requested():
                 self._save(step)
                 self.progress.say(f"step {step}: stopped by {interruption.reason}; saved, start again to go on")
-                analysis = None
+                complete = False
                 break
         self._profile(total, profile)
         self.writer.close()
         self.progress.close()
-        return analysis
+        return complete
 
     def _batches(self) -> Iterator[tuple[np.ndarray, Any]]:
         size = self.config.train.batch_size
@@ -228,90 +223,31 @@ class _Run:
             self.tracing = False
             self.progress.say(f"profile of the steps to {step}: {self.workdir / 'profile'}")
 
-    def _measure(self, step: int) -> tuple[Analysis, dict[str, float]]:
-        """The analysis of the held-out features, and what the online probe, if there is one, makes of them."""
-        started = time.perf_counter()
-        features = self._features(step, self.images)
-        folder = self.workdir / "measurements"
-        views = None if self.embed_views is None else self.embed_views(self.state.params, self.state.rest)
-        analysis = self._analyze(step, features, self.labels, folder, views)
-        if self.seen is not None:
-            images, labels = self.seen
-            self._analyze(step, self._features(step, images), labels, folder / "train")
-        directional = ", ".join(
-            f"{name} {float(np.nanmean(task.directional_cdnv)):.3g}" for name, task in analysis.tasks.items()
-        )
-        seconds = time.perf_counter() - started
-        self.progress.say(f"step {step}: directional CDNV {directional}  (measured in {seconds:.1f} s)")
-        if not isinstance(self.training.objective, OnlineProbe):
-            return analysis, {}
-        accuracies = self.online_accuracies(self.state.params, self.state.rest, features, dict(self.labels))
-        return analysis, {f"online_test_accuracy_{task}": float(one) for task, one in accuracies.items()}
-
-    def _features(self, step: int, images: np.ndarray) -> np.ndarray:
-        features = self.embed(self.state.params, self.state.rest, images)
-        if not np.all(np.isfinite(features)):
-            raise diverged(step, "the features are not finite", self.checkpoints.latest_step())
-        return features
-
-    def _analyze(
-        self,
-        step: int,
-        features: np.ndarray,
-        labels: Mapping[str, np.ndarray],
-        folder: epath.Path,
-        views: np.ndarray | None = None,
-    ) -> Analysis:
-        options = self.config.measure
-        analysis = analyze(
-            features,
-            dict(labels),
-            class_names={task: list(names) for task, names in self.training.data.class_names.items()},
-            normalize=options.normalize,
-            shots=tuple(options.shots),
-            repeats=options.repeats,
-            seed=self.config.seed,
-            step=step,
-            epoch=step / self.training.steps_per_epoch,
-            mesh=self.mesh,
-            views=views,
-        )
-        for task in analysis.tasks.values():
-            _ = task.geometry  # by all processes together; the rest is the lead's alone
-        if distributed.is_lead():
-            analysis.save(folder / f"step_{step:08d}.json")
-        return analysis
+    def _measure(self, step: int) -> dict[str, Any]:
+        with self.window.spent("measurement"):
+            return {name: value for measure in self.measures for name, value in measure(self.state, step).items()}
 
 
-def _check_shots(training: Training) -> None:
-    """Every class needs one held-out image more than there are shots."""
-    most = max(training.config.measure.shots, default=0)
-    for task, labels in training.data.held_out_labels().items():
-        names = training.data.class_names[task]
-        counts = np.bincount(labels, minlength=len(names))
-        if (least := int(counts.min())) <= most:
-            raise ValueError(
-                f"measure.shots={tuple(training.config.measure.shots)}: {most} shots need {most + 1} held-out images "
-                f"of every class, and {names[int(counts.argmin())]!r} of task {task!r} has {least}: give shots of at "
-                f"most {least - 1}, or hold out more images"
-            )
+def _abstract_views(training: Training) -> Any:
+    """The shapes of what the objective learns from."""
+    size = training.config.train.batch_size
+    example = jax.tree.map(np.asarray, training.data.source()[0])
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), example)
+    return jax.eval_shape(training.data.make_views, batch, root_key(training.config))
 
 
-def _check_views(training: Training) -> None:
-    """Two views of an example must differ, or the objective is trivial; captions must be as long as it says."""
-    size, once, key = training.config.train.batch_size, Reading(prefetch=1), root_key(training.config)
+def _check_views_differ(training: Training) -> None:
+    """Two views of an example must differ, or the objective is trivial."""
+    size, once = training.config.train.batch_size, Reading(prefetch=1)
     _, batch = next(batches(training.data.source(), size, training.config.seed, reading=once))
-    objective = training.objective.objective if isinstance(training.objective, OnlineProbe) else training.objective
-    if isinstance(objective, ImageText):
-        objective.captions(jax.eval_shape(training.data.make_views, batch, key))
-    if float(views_difference(training.data.make_views, batch, key)) == 0.0:
+    if float(views_difference(training.data.make_views, batch, root_key(training.config))) == 0.0:
         raise ValueError("The two views of every example are the same picture: turn on augmentation or views='render'.")
 
 
 def _headline(training: Training, mesh: Mesh, start: int) -> str:
-    model = {"name": "resnet", **training.config.model}
-    settings = ", ".join(f"{name}={value}" for name, value in model.items() if name != "name")
+    config = training.config
+    settings = ", ".join(f"{key}={config.model[key]}" for key in _HEADLINE if key in config.model)
     return (
-        f"{training.config.objective.name}: {model['name']}, {settings}; "
+        f"{config.objective.name}: {config.model.name}, {settings}; "
         f"steps {start} to {training.total_steps} on {mesh.size} {mesh.devices.flat[0].platform} device(s)"
     )

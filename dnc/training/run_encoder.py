@@ -1,7 +1,7 @@
 """The encoder of a run: while it is trained, and from any of its checkpoints."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dnc import distributed
+from dnc import distributed, files
 from dnc.data.recorded import RecordedData
 from dnc.data.sources.base import ImageSource
 from dnc.data.sources.decode import center_crop
 from dnc.data.views.augment import standardize
 from dnc.features.embedding import ImageEncoder, features_of
+from dnc.training import own_code
 from dnc.training.build import Training, build
 from dnc.training.checkpoint import Checkpoints
 from dnc.types import Array, Float, Key, UInt8
@@ -85,21 +86,25 @@ def make_view_embedder(training: Training, graphdef: nnx.GraphDef, mesh: Mesh, i
     return lambda params, rest: np.asarray(embed_views(params, rest, batch), np.float32)
 
 
-def load_run(workdir: epath.Path, *, images: bool = True) -> Training:
+def load_run(workdir: epath.Path, *, images: bool = True, imported: Collection[str] = ()) -> Training:
     """What the config in a run's folder names. Raises FileNotFoundError or ValueError where there is none that fits.
 
     images: whether those of the run are needed. Without them nothing but the folder is opened, so that an encoder can
       be used where it was not trained; a folder without data.json, of an earlier version, needs them all the same.
+    imported: modules that the config may name, as in "package.module:Class". A run's folder is data: it may come from
+      anyone, so that it names no code but dnc's own unless the caller says so.
     """
     path = workdir / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"workdir={workdir} has no config.json: give the --workdir of a run of dnc train")
     try:
-        config = ConfigDict(json.loads(path.read_text()))
+        config: Any = ConfigDict(files.read_json(path))
         recorded = workdir / "data.json"
-        if images or not recorded.exists():
+        reads_data = images or not recorded.exists()
+        own_code.refuse_others(config, ("model", "objective", *(["data"] if reads_data else [])), imported)
+        if reads_data:
             return build(config)
-        return build(config, RecordedData(**json.loads(recorded.read_text())))
+        return build(config, RecordedData(**files.read_json(recorded)))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{workdir} lacks an entry ({error}): the run is of another version of dnc") from error
 

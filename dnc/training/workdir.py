@@ -11,8 +11,9 @@ from typing import Any
 from etils import epath
 
 from dnc.data.recorded import record
+from dnc.files import write_json
 from dnc.training.build import Config, Training
-from dnc.training.writers import environment, write_json
+from dnc.training.writers import environment
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: JSON lines, TensorBoard, and a line or a bar for the person who waits."""
+"""Where a run's numbers go: JSON lines, TensorBoard, and a progress bar."""
 
 import json
 import os
@@ -14,17 +14,9 @@ from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from dnc import distributed
+from dnc import distributed, files
 
 PACKAGES = ("dnc", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml_collections", "numpy")
-
-
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes atomically: a reader finds the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=1) + "\n")
-    scratch.replace(path)
 
 
 def environment() -> dict[str, Any]:
@@ -74,9 +66,7 @@ class MetricWriter:
 
 def _drop_lines_after(path: epath.Path, step: int) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step))
-    scratch.replace(path)
+    files.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
 
 
 def _step_of(line: str) -> int | float:

@@ -313,7 +313,7 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
         "                       augmentation=dict())\n"
         "    config.train.duration = dict(epochs=1)\n"
         "    config.schedule.warmup = dict(steps=1)\n"
-        "    config.measure.shots = (1, 2)\n"
+        "    config.measure.collapse.shots = (1, 2)\n"
         "    return config\n"
     )
 

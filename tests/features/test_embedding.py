@@ -17,7 +17,7 @@ from dnc import distributed
 from dnc.data.sources.arrays import ArrayImages
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError
-from dnc.features.embedding import AT_ONCE, ImageEncoder, embed, published_encoder
+from dnc.features.embedding import GLOBAL_BATCH, ImageEncoder, embed, published_encoder
 from dnc.features.files import read_features
 
 N = 700  # more than one batch
@@ -73,7 +73,7 @@ def test_one_file_holds_features_labels_names_and_ids_in_order(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
-@pytest.mark.parametrize("shard_size", [100, AT_ONCE + 1, 10_000])
+@pytest.mark.parametrize("shard_size", [100, GLOBAL_BATCH + 1, 10_000])
 def test_shards_are_read_back_as_one_set(tmp_path, shard_size):
     made = run(tmp_path / "out", shard_size=shard_size, devices=1)
     assert len(made.files) == -(-N // shard_size)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc.report import baguette, numbers, style
-from dnc.report.load import load
 from dnc.report.over_time import collapse
+from dnc.report.run import load
 from dnc.report.shots import shots
 from tests.report import synthetic
 
@@ -78,7 +78,7 @@ def test_images_that_were_trained_on_are_dashed(tmp_path):
         record["tasks"]["digit"]["summary"]["cdnv"] = 2.0**step
         synthetic.save(workdir / "measurements" / "train" / f"step_{step:08d}.json", record)
     run = load(workdir)
-    np.testing.assert_array_equal(run.seen_series("digit", "mean_cdnv"), [1.0, np.nan, 16.0])
+    np.testing.assert_array_equal(run.trained_on_series("digit", "mean_cdnv"), [1.0, np.nan, 16.0])
     train = [row["value"] for row in numbers.records(run) if row["quantity"] == "train_cdnv"]
     assert train == [1.0, 16.0]
     with style.theme():
@@ -99,9 +99,9 @@ def test_a_bounds_interval_is_drawn_where_it_lies(tmp_path):
         synthetic.save(tmp_path / f"{name}.json", record)
         run = load(tmp_path / f"{name}.json")
         drawn[name] = shots(run)["color"][0].svg.count("<path")
-    certificate = load(tmp_path / "with.json").last.tasks["color"].certificates["exact_cantelli"]
-    np.testing.assert_allclose(certificate.low, 0.8 * bound)
-    np.testing.assert_allclose(certificate.high, 1.1 * bound)
+    interval = load(tmp_path / "with.json").last.tasks["color"].intervals["exact_cantelli"]
+    np.testing.assert_allclose(interval.low, 0.8 * bound)
+    np.testing.assert_allclose(interval.high, 1.1 * bound)
     assert drawn["with"] == drawn["without"] + 1
 
 

@@ -218,7 +218,7 @@ def test_a_failure_leaves_the_old_report(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not valid JSON"), ("[]", "schema None"), ('{"schema": "dnc.analysis/1"}', "KeyError 'tasks'")],
+    [("{", "not valid JSON"), ("[]", "schema is None"), ('{"schema": "dnc.analysis/1"}', "KeyError 'tasks'")],
 )
 def test_a_broken_file_is_named(tmp_path, content, message):
     path = tmp_path / "broken.json"

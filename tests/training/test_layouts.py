@@ -154,7 +154,7 @@ def test_parameters_and_their_moments_are_split_over_fsdp(stages):
 
 
 def test_a_batch_related_objective_refuses_accumulation():
-    with pytest.raises(ValueError, match="accumulate=2: simclr relates"):
+    with pytest.raises(ValueError, match="accumulate=2: simclr couples"):
         build(config_of("simclr", accumulate=2))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from dnc import distributed
+from dnc import distributed, record
 from dnc.data.multitask.dataset import MultitaskImages
 from dnc.training import loop
 from dnc.training.build import build, root_key
@@ -59,6 +59,7 @@ def test_measured_steps_are_log_spaced_with_zero_and_the_last(total, expected):
 def test_a_run_leaves_its_numbers_and_its_report(finished):
     workdir, analysis = finished
     assert analysis.step == 8
+    assert analysis.to_json() == json.loads((workdir / "measurements" / "step_00000008.json").read_text())
     measured = sorted(path.name for path in (workdir / "measurements").iterdir())
     assert measured == [f"step_{step:08d}.json" for step in (0, 1, 2, 5, 8)]
     assert [line["step"] for line in lines(workdir)] == list(range(1, 9))
@@ -108,11 +109,11 @@ def test_a_finished_run_started_again_only_writes_its_report(finished, one_devic
 def test_a_run_stopped_after_every_step_ends_as_an_unbroken_one(finished, tmp_path, one_device):
     workdir, _ = finished
     stopped = epath.Path(tmp_path)
-    training = loop.prepare(tiny.get_config(), stopped, one_device)
+    plan = loop.prepare(tiny.get_config(), stopped, one_device)
     for _ in range(3):
-        assert loop.run(training, stopped, one_device, stop_after=0.0) is None
+        assert not loop.run(plan, stopped, one_device, stop_after=0.0)
     assert len(lines(tmp_path)) <= 3
-    loop.run(training, stopped, one_device)
+    assert loop.run(plan, stopped, one_device)
     assert lines(tmp_path) == lines(workdir)
     for expected, actual in zip(parameters(workdir), parameters(tmp_path), strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -120,24 +121,24 @@ def test_a_run_stopped_after_every_step_ends_as_an_unbroken_one(finished, tmp_pa
 
 def test_a_workdir_in_use_is_refused(finished, one_device):
     workdir, _ = finished
-    training = loop.prepare(tiny.get_config(), workdir, one_device)
+    plan = loop.prepare(tiny.get_config(), workdir, one_device)
     with claimed(workdir), pytest.raises(BlockingIOError, match="in use by another process"):
-        loop.run(training, workdir, one_device)
+        loop.run(plan, workdir, one_device)
 
 
 @pytest.mark.slow
 def test_training_images_are_measured_beside_the_held_out_ones_and_a_trace_is_written(tmp_path, one_device):
     config, workdir = tiny.get_config(), epath.Path(tmp_path)
-    config.update_from_flattened_dict({"data.num_examples": 256, "measure.train_examples": 120, "measure.shots": (1,)})
+    config.data.num_examples = 256
+    config.measure.collapse.update(train_examples=120, shots=(1,))
     config.train.duration.steps = 5
-    training = loop.prepare(config, workdir, one_device)
-    loop.run(training, workdir, one_device, profile=(2, 4))
+    loop.run(loop.prepare(config, workdir, one_device), workdir, one_device, profile=(2, 4))
     assert list(tmp_path.glob("profile/**/*.xplane.pb"))
     assert list(tmp_path.glob("profile/**/perfetto_trace.json.gz"))
     for name in (path.name for path in tmp_path.glob("measurements/step_*.json")):
-        held_out, seen = (json.loads((workdir / "measurements" / f / name).read_text()) for f in ("", "train"))
-        assert (held_out["step"], held_out["samples"]) == (seen["step"], 576)
-        assert seen["samples"] == 120
+        held_out, trained_on = (record.load(workdir / "measurements" / f / name) for f in ("", "train"))
+        assert (held_out.step, held_out.samples) == (trained_on.step, 576)
+        assert trained_on.samples == 120
     assert "trained on" in (workdir / "report" / "index.html").read_text()
 
 
@@ -153,14 +154,24 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, o
     ("class_names", "changes", "message"),
     [
         ({}, {}, "held-out images have no labels"),
-        ({"class": ("a", "b")}, {"measure.train_examples": 9}, "train_examples=9: the training images have no labels"),
+        (
+            {"class": ("a", "b")},
+            {"measure.collapse.train_examples": 9},
+            "train_examples=9: the training images have no",
+        ),
         ({"class": ("a", "b")}, {"probe.online": True}, "online=True learns from labels, and the training images have"),
     ],
 )
 def test_labels_that_are_missing_are_named(class_names, changes, message, tmp_path, monkeypatch, one_device):
     class Unlabeled(MultitaskImages):
         def source(self):
-            return [{"index": 0, "labels": {}}]
+            return [{"index": np.int32(0), "labels": {}}]
+
+        def held_out_labels(self):
+            return {}
+
+        def make_views(self, batch, key):
+            return {**super().make_views(batch, key), "labels": {}}
 
     Unlabeled.class_names = class_names
     config = tiny.get_config()
@@ -177,9 +188,9 @@ CAPTIONED = {"name": "clip", "text_width": 8, "text_depth": 1, "text_heads": 1}
     ("section", "changes", "message"),
     [
         (
-            "measure",
+            "measure.collapse",
             {"shots": (1, 1000)},
-            r"1000 shots need 1001 held-out images of every class, and .* 'color'",
+            r"config.measure.collapse: shots=.*1000 shots need 1001 held-out images of every class, and .* 'color'",
         ),
         ("objective", CAPTIONED | {"context_length": 32}, "captions have 64 tokens and the text Transformer 32"),
     ],
@@ -187,7 +198,10 @@ CAPTIONED = {"name": "clip", "text_width": 8, "text_depth": 1, "text_heads": 1}
 def test_what_only_fails_later_is_refused_at_once(section, changes, message, tmp_path, one_device):
     config = tiny.get_config().unlock()
     config.data.captions = True
-    config[section] = changes if section == "objective" else config[section].to_dict() | changes
+    if section == "objective":
+        config.objective = changes
+    else:
+        config.measure.collapse.update(changes)
     with pytest.raises(ValueError, match=message):
         loop.train_and_evaluate(config, tmp_path / "run", one_device)
     assert not (tmp_path / "run").exists()
@@ -221,10 +235,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 @pytest.mark.slow
 def test_a_batch_that_is_not_finite_stops_the_run_at_its_step(tmp_path, one_device):
-    training = loop.prepare(tiny.get_config(), epath.Path(tmp_path), one_device)
-    object.__setattr__(training, "data", NotFiniteAt(training.data, batch=4))
+    plan = loop.prepare(tiny.get_config(), epath.Path(tmp_path), one_device)
+    object.__setattr__(plan.training, "data", NotFiniteAt(plan.training.data, batch=4))
     with pytest.raises(NonFiniteLossError, match=r"step 5: .*last good checkpoint is of step 3"):
-        loop.run(training, epath.Path(tmp_path), one_device)
+        loop.run(plan, epath.Path(tmp_path), one_device)
     assert all(np.all(np.isfinite(leaf)) for leaf in parameters(tmp_path))
 
 

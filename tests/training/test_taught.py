@@ -100,15 +100,15 @@ def test_a_resumed_state_ends_in_the_same_bits(name, tmp_path):
 def test_a_run_stopped_after_every_step_ends_as_an_unbroken_one(name, tmp_path):
     whole, stopped = (epath.Path(tmp_path) / folder for folder in ("whole", "stopped"))
     loop.train_and_evaluate(config_of(name), whole, one_device())
-    training = loop.prepare(config_of(name), stopped, one_device())
+    plan = loop.prepare(config_of(name), stopped, one_device())
     for _ in range(3):
-        assert loop.run(training, stopped, one_device(), stop_after=0.0) is None
-    loop.run(training, stopped, one_device())
+        assert not loop.run(plan, stopped, one_device(), stop_after=0.0)
+    assert loop.run(plan, stopped, one_device())
     lines = [
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, stopped)
     ]
     assert lines[0] == lines[1]
-    _, like = training.abstract(one_device())
+    _, like = plan.training.abstract(one_device())
     states = []
     for run in (whole, stopped):
         checkpoints = Checkpoints(run / "checkpoints", read_only=True)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dnc import distributed
+from dnc import distributed, record
 from dnc.geometry.spectrum import lidar
 from dnc.models import resnet
 from dnc.training import loop
@@ -44,7 +44,8 @@ def test_more_images_than_there_are_is_refused():
 def test_a_run_measures_lidar(tmp_path):
     config = tiny.get_config().unlock()
     config.train.duration.steps = 3
-    config.measure.lidar_examples = 6
+    config.measure.collapse.lidar_examples = 6
     last = loop.train_and_evaluate(config, tmp_path / "run", distributed.make_mesh(devices=jax.devices()[:1]))
-    assert last.to_dict()["spectrum"]["lidar"] == pytest.approx(float(lidar(last.views)))
-    assert 1 <= last.to_dict()["spectrum"]["lidar"] <= 6
+    first = record.load(tmp_path / "run" / "measurements" / "step_00000000.json")
+    assert first.spectrum["lidar"] == pytest.approx(float(lidar(views_of(1))), rel=1e-4)
+    assert 1 <= last.spectrum["lidar"] <= 6

@@ -1,0 +1,30 @@
+"""`dnc COMMAND`: picks the command, nothing else."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "dnc", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0)])
+def test_the_commands_are_listed(arguments, code):
+    result = run(*arguments)
+    assert result.returncode == code
+    assert all(f"  {command} " in result.stdout for command in ("train", "embed", "analyze"))
+
+
+def test_an_unknown_command_is_one_line():
+    result = run("analyse")
+    assert result.returncode == 1
+    assert result.stderr == "error: command='analyse' is not known: did you mean 'analyze'?\n"
+
+
+def test_a_command_and_a_function_share_no_name():
+    import dnc.commands.analyze
+
+    assert dnc.analyze(np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 2).samples == 40

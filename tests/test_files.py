@@ -1,0 +1,42 @@
+"""A file is there whole or not at all."""
+
+import json
+
+import numpy as np
+import pytest
+from etils import epath
+
+from dnc import files
+
+
+def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
+    files.write_text(tmp_path / "new" / "a.txt", "old")
+    files.write_text(tmp_path / "new" / "a.txt", "É")
+    assert (tmp_path / "new" / "a.txt").read_text(encoding="utf-8") == "É"
+    files.write_json(epath.Path(tmp_path) / "b.json", {"x": [1.5]})
+    assert files.read_json(tmp_path / "b.json") == {"x": [1.5]}
+    files.write_npz(tmp_path / "c.npz", {"x": np.arange(3)})
+    with np.load(tmp_path / "c.npz", allow_pickle=False) as arrays:
+        assert arrays["x"].tolist() == [0, 1, 2]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "b.json", "c.npz", "new"]
+
+
+def test_a_failure_keeps_the_old_file_and_no_scratch(tmp_path):
+    files.write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(KeyboardInterrupt), files.replacing(tmp_path / "a.txt") as scratch:
+        scratch.write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="Out of range"):
+        files.write_json(tmp_path / "a.txt", float("nan"))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        files.write_npz(tmp_path / "a.txt", {"x": np.array([None])})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_what_is_not_json_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json' is not valid JSON"):
+        files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text(json.dumps("ok"))
+    assert files.read_json(tmp_path / "a.json") == "ok"

@@ -1,0 +1,84 @@
+"""Records and their JSON: what is written is what is read."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import dnc
+from dnc import record
+from dnc.record import Record, plain
+from tests.report import synthetic
+from tests.samples import clusters, factorial
+
+
+@pytest.fixture(scope="module")
+def measured():
+    features, labels = factorial(renders=6)
+    return dnc.analyze(features, labels, shots=[1, 2], repeats=2, replicates=2, name="a|b", step=7, epoch=0.5).record
+
+
+def test_a_file_read_again_is_the_same_file(measured, tmp_path):
+    measured.save(tmp_path / "a.json")
+    again = record.load(tmp_path / "a.json")
+    again.save(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (
+        list(again.axes) == list(measured.axes) == [(f"factor{i}", f"factor{j}") for i, j in ((0, 1), (0, 2), (1, 2))]
+    )
+    for name, task in measured.tasks.items():
+        np.testing.assert_array_equal(again.tasks[name].directional_cdnv, task.directional_cdnv)
+        np.testing.assert_array_equal(again.tasks[name].counts, task.counts)
+
+
+def test_tables_of_the_file_are_those_of_the_analysis(measured):
+    again = Record.from_json(json.loads(json.dumps(measured.to_json())))
+    assert again.summary() == measured.summary()
+    assert again.to_pandas().equals(measured.to_pandas())
+
+
+def test_what_json_cannot_hold_becomes_null():
+    assert plain({1: [np.float32(math.nan), math.inf], "x": np.array([[0.5, -math.inf]])}) == {
+        "1": [None, None],
+        "x": [[0.5, None]],
+    }
+    assert plain(np.arange(3)) == [0, 1, 2]
+
+
+def test_infinite_values_are_written_and_told():
+    features, labels = clusters(n=40, k=2, d=3, balanced=True)
+    features[labels == 1] = features[labels == 0]
+    result = dnc.analyze(features, labels, shots=[1], repeats=1)
+    assert "CDNV inf" in result.summary()
+    assert result.to_dict()["tasks"]["labels"]["cdnv"][0][1] is None
+
+
+def test_names_may_hold_the_bar_that_joins_them():
+    names = {"a|b": ("0", "1"), "c": ("x", "y"), "a": ("x", "y"), "b|c": ("x", "y")}
+    axes = Record.from_json(synthetic.analysis(dict(list(names.items())[:2]))).axes
+    assert list(axes) == [("a|b", "c")]
+
+
+def test_every_name_is_renamed(measured):
+    renamed = measured.renamed(str.upper)
+    assert renamed.name == "A|B"
+    assert list(renamed.tasks) == ["FACTOR0", "FACTOR1", "FACTOR2"]
+    assert ("FACTOR0", "FACTOR1") in renamed.axes
+    assert set(renamed.interference["FACTOR0"]) == {"FACTOR1", "FACTOR2"}
+    assert set(renamed.tasks["FACTOR0"].intervals) >= {"MEAN_CDNV", "EXACT_CANTELLI"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "dnc.analysis/0"}, "schema is 'dnc.analysis/0', not 'dnc.analysis/1'"),
+        ({"tasks": {}}, "it holds no task"),
+        ({"axes": {"x|y": {}}}, "'x|y' are not of two of its tasks"),
+    ],
+)
+def test_a_file_that_does_not_follow_the_schema_is_named(change, message, tmp_path):
+    path = synthetic.save(tmp_path / "other.json", synthetic.analysis({"animal": ("cat", "dog")}) | change)
+    with pytest.raises(ValueError, match=r"other\.json") as caught:
+        record.load(path)
+    assert message in str(caught.value)

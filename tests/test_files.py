@@ -21,11 +21,16 @@ def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "b.json", "c.npz", "new"]
 
 
-def test_a_failure_keeps_the_old_file_and_no_scratch(tmp_path):
-    files.write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(KeyboardInterrupt), files.replacing(tmp_path / "a.txt") as scratch:
+def interrupted(path):
+    with files.replacing(path) as scratch:
         scratch.write_text("half")
         raise KeyboardInterrupt
+
+
+def test_a_failure_keeps_the_old_file_and_no_scratch(tmp_path):
+    files.write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "a.txt")
     with pytest.raises(ValueError, match="Out of range"):
         files.write_json(tmp_path / "a.txt", float("nan"))
     with pytest.raises(ValueError, match="allow_pickle=False"):

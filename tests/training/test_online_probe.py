@@ -1,7 +1,5 @@
 """A run with an online probe: what it logs and saves, and that the run is otherwise the same."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +14,7 @@ from dnc.training import loop
 from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
 from tests.training import tiny
+from tests.training.runs import metrics, one_device, saved_state
 
 TASKS = ("color", "shape", "size", "style")
 
@@ -35,14 +34,10 @@ def config_of(probe):
 
 
 def run(workdir, config):
-    mesh = distributed.make_mesh(devices=jax.devices()[:1])
-    loop.train_and_evaluate(config, workdir, mesh)
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    graphdef, like = build(config).abstract(mesh)
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    state = checkpoints.restore(like, 6).state
-    checkpoints.close()
-    return lines, nnx.merge(graphdef, state.params, state.rest)
+    loop.train_and_evaluate(config, workdir, one_device())
+    graphdef, _ = build(config).abstract(one_device())
+    state = saved_state(workdir, config, 6)
+    return metrics(workdir), nnx.merge(graphdef, state.params, state.rest)
 
 
 @pytest.mark.slow
@@ -68,7 +63,7 @@ def test_a_run_has_its_numbers_beside_those_of_a_run_without_it(tmp_path):
 
 
 def test_checkpoints_hold_the_classifiers_and_their_optimizer(tmp_path):
-    training, mesh = build(config_of(dict(online=True))), distributed.make_mesh(devices=jax.devices()[:1])
+    training, mesh = build(config_of(dict(online=True))), one_device()
     state = jax.tree.map(lambda x: x + jnp.ones((), x.dtype), training.init(mesh))
     checkpoints = Checkpoints(epath.Path(tmp_path) / "checkpoints")
     checkpoints.save(1, state, {})

@@ -1,24 +1,18 @@
 """Two processes of two devices each: trained, killed, and resumed by two processes and by one."""
 
 import fcntl
-import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
 import pytest
-from etils import epath
 
-from dnc import distributed
-from dnc.training.build import build
-from dnc.training.checkpoint import Checkpoints
 from tests.training import tiny
+from tests.training.runs import kill_when, metrics, saved_state
 
 LAUNCHER = pathlib.Path(__file__).parents[2] / "experiments" / "launch" / "processes.sh"
 pytestmark = pytest.mark.slow
@@ -39,17 +33,10 @@ def finish(workdir: pathlib.Path, processes: int, devices: int) -> None:
     assert run.returncode == 0, output
 
 
-def metrics(workdir: pathlib.Path) -> list[dict]:
-    path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def parameters(workdir: pathlib.Path) -> list[np.ndarray]:
-    _, like = build(tiny.get_config()).abstract(distributed.make_mesh(devices=jax.devices()[:1]))
-    checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", read_only=True)
-    state = checkpoints.restore(like, 12).state
-    checkpoints.close()
-    return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
+    return [
+        np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(saved_state(workdir, tiny.get_config(), 12).params)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +50,7 @@ def whole(tmp_path_factory):
 def killed(tmp_path_factory):
     """The same, both processes killed after the seventh step."""
     workdir = tmp_path_factory.mktemp("killed") / "run"
-    run = start(workdir, 2, 2)
-    while run.poll() is None and len(metrics(workdir)) < 7:
-        time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    kill_when(start(workdir, 2, 2), lambda: len(metrics(workdir)) >= 7)
     assert len(metrics(workdir)) < 12
     return workdir
 
@@ -76,16 +59,16 @@ def test_resumed_by_two_processes_the_run_ends_in_the_same_bits(whole, killed, t
     shutil.copytree(killed, tmp_path / "run")
     finish(tmp_path / "run", 2, 2)
     assert metrics(tmp_path / "run") == metrics(whole)
-    for one, two in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for actual, expected in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_resumed_by_one_process_it_sees_the_same_examples_and_ends_in_the_same_parameters(whole, killed, tmp_path):
     shutil.copytree(killed, tmp_path / "run")
     finish(tmp_path / "run", 1, 4)
     assert [line["examples"] for line in metrics(tmp_path / "run")] == [line["examples"] for line in metrics(whole)]
-    for one, two in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
-        assert np.linalg.norm(one - two) <= 1e-6 * np.linalg.norm(two) + 1e-9
+    for actual, expected in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
+        assert np.linalg.norm(actual - expected) <= 1e-6 * np.linalg.norm(expected) + 1e-9
 
 
 def test_when_the_first_process_is_refused_its_folder_both_end_at_once_and_say_why(tmp_path):
@@ -95,4 +78,4 @@ def test_when_the_first_process_is_refused_its_folder_both_end_at_once_and_say_w
         output, _ = (run := start(workdir, 2, 2)).communicate(timeout=95)  # the coordinator would notice after 100 s
     assert run.returncode != 0
     assert "is in use by another process" in output
-    assert "was refused to the first process" in output
+    assert "could not be locked by the lead process" in output

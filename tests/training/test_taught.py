@@ -1,15 +1,11 @@
 """Everything that an objective keeps goes through a checkpoint: a resumed run ends in the bits of an unbroken one."""
 
-import json
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from etils import epath
 from flax import nnx
 
-from dnc import distributed
 from dnc.objectives.dino import Center
 from dnc.objectives.teacher import Teacher
 from dnc.training import loop
@@ -17,6 +13,7 @@ from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.step import make_step
 from tests.training import tiny
+from tests.training.runs import assert_same_bits, metrics, one_device, saved_state
 
 STEPS = 4
 OBJECTIVES = {
@@ -48,17 +45,8 @@ def config_of(name):
     return config.lock()
 
 
-def one_device():
-    return distributed.make_mesh(devices=jax.devices()[:1])
-
-
 def as_given(batch, _):
     return {"views": batch, "labels": {}}
-
-
-def assert_same_bits(actual, expected):
-    for (path, one), two in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(two), err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize("name", ["dino", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mae", "ijepa"))])
@@ -104,14 +92,5 @@ def test_a_run_stopped_after_every_step_ends_as_an_unbroken_one(name, tmp_path):
     for _ in range(3):
         assert not loop.run(plan, stopped, one_device(), stop_after=0.0)
     assert loop.run(plan, stopped, one_device())
-    lines = [
-        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, stopped)
-    ]
-    assert lines[0] == lines[1]
-    _, like = plan.training.abstract(one_device())
-    states = []
-    for run in (whole, stopped):
-        checkpoints = Checkpoints(run / "checkpoints", read_only=True)
-        states.append(checkpoints.restore(like, STEPS).state)
-        checkpoints.close()
-    assert_same_bits(*states)
+    assert metrics(whole) == metrics(stopped)
+    assert_same_bits(*(saved_state(run, config_of(name), STEPS) for run in (stopped, whole)))

@@ -83,13 +83,13 @@ class Analysis:
         The bound needs labelings that are independent and balanced in the sample: elsewhere it is nan. `violations`
         counts cosines above it; there can be none.
         """
-        found = {
+        axes_of = {
             name: axes.decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
             for name, task in self.tasks.items()
         }
         return {
-            (a, b): _axes_record(found[a], found[b], _independent(self.tasks[a], self.tasks[b]))
-            for a, b in itertools.combinations(found, 2)
+            (a, b): _axes_record(axes_of[a], axes_of[b], _independent(self.tasks[a], self.tasks[b]))
+            for a, b in itertools.combinations(axes_of, 2)
         }
 
     @functools.cached_property
@@ -97,13 +97,13 @@ class Analysis:
         """Share of within-class variance along a task's decision axes that another task explains (mean of axes)."""
         result: dict[str, dict[str, float]] = {}
         for name, task in self.tasks.items() if len(self.tasks) > 1 else ():
-            others = {other: one for other, one in self.tasks.items() if other != name}
+            others = {other: labeling for other, labeling in self.tasks.items() if other != name}
             shares = axes.interference_budget(
                 task.features,
                 jnp.asarray(task.labels),
                 num_classes=task.num_classes,
-                other_labels=[jnp.asarray(one.labels) for one in others.values()],
-                other_num_classes=tuple(one.num_classes for one in others.values()),
+                other_labels=[jnp.asarray(labeling.labels) for labeling in others.values()],
+                other_num_classes=tuple(labeling.num_classes for labeling in others.values()),
             )
             result[name] = dict(zip(others, np.asarray(shares).mean(axis=0).tolist(), strict=True))
         return result
@@ -113,10 +113,10 @@ class Analysis:
         """Label-free measures: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`; `lidar` of `views`."""
         peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
         scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
-        found = spectrum.label_free(scaled)
+        measures = spectrum.label_free(scaled)
         if self.views is not None:
-            found = found | {"lidar": spectrum.lidar(self.views)}
-        return {name: float(value) for name, value in found.items()}
+            measures = measures | {"lidar": spectrum.lidar(self.views)}
+        return {name: float(value) for name, value in measures.items()}
 
     @functools.cached_property
     def record(self) -> Record:
@@ -187,7 +187,7 @@ def analyze(
         do: they are mapped to 0..k-1 in sorted order and their names kept.
       class_names: names that integer labels index; for several labelings a dict of such lists.
       normalize: divide each row by its Euclidean norm first (recorded in the result).
-      shots: shots a class for certificates and measured error. By default those of 1, 5, 10, 20, 50, 100 that leave
+      shots: shots per class for certificates and measured error. By default those of 1, 5, 10, 20, 50, 100 that leave
         every class a query.
       repeats: independent draws of support samples for the measured error.
       seed: of those draws.
@@ -227,7 +227,7 @@ def analyze(
         encoded["superclass"] = codes, classes, _fitting_shots(shots, codes, classes, "superclasses")
     validation.check_finite(array)
     if views is not None and (np.ndim(views) != 3 or np.shape(views)[1] < 2 or not np.isfinite(views).all()):
-        raise ValueError(f"views of shape {np.shape(views)}: give finite features [n, q, d] of q >= 2 views an image")
+        raise ValueError(f"views of shape {np.shape(views)}: give finite features [n, q, d] of q >= 2 views per image")
     rows = validation.unit_rows(array) if normalize else array
     standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)

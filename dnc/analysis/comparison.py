@@ -1,4 +1,4 @@
-"""Several encoders (or checkpoints) side by side: which transfers best, and which measure would have told.
+"""Several encoders (or checkpoints) side by side: which transfers best, and which measure would have predicted it.
 
 comparison = dnc.compare({"simclr": dnc.analyze(a, labels), "vicreg": dnc.analyze(b, labels)})
 comparison.ranking()               # by measured few-shot error
@@ -70,7 +70,7 @@ class Comparison:
         for key, group in frame.groupby(["task", "shots"], sort=False):
             error = group["error"].to_numpy(float)
             keys.append(key)
-            rows.append([_spearman(group[one].to_numpy(float), error) for one in measures])
+            rows.append([_spearman(group[measure].to_numpy(float), error) for measure in measures])
         frame = pd.DataFrame(rows, columns=measures)
         frame.index = pd.MultiIndex.from_tuples(keys, names=["task", "shots"])
         return frame
@@ -116,16 +116,19 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     """Put analyses side by side. Raises ValueError unless there are two, of the same labelings, classes and shots."""
     if len(analyses) < 2:
         raise ValueError(f"a comparison needs at least two analyses, got {list(analyses)}")
-    first_name, first = next(iter(analyses.items()))
-    for name, one in analyses.items():
-        for what, ours, theirs in (
-            ("labelings", set(one.tasks), set(first.tasks)),
-            ("classes", {t: a.classes for t, a in one.tasks.items()}, {t: a.classes for t, a in first.tasks.items()}),
-            ("shots", {t: a.shots for t, a in one.tasks.items()}, {t: a.shots for t, a in first.tasks.items()}),
-        ):
-            if ours != theirs:
-                raise ValueError(f"{name} and {first_name} have different {what}: {ours} and {theirs}")
+    first_name, first = next((name, _layout(analysis)) for name, analysis in analyses.items())
+    for name, analysis in analyses.items():
+        for what, ours in _layout(analysis).items():
+            if ours != first[what]:
+                raise ValueError(f"{name} and {first_name} have different {what}: {ours} and {first[what]}")
     return Comparison(dict(analyses))
+
+
+def _layout(analysis: Analysis) -> dict[str, Any]:
+    """What analyses must have in common to be compared."""
+    return {"labelings": set(analysis.tasks)} | {
+        what: {name: getattr(task, what) for name, task in analysis.tasks.items()} for what in ("classes", "shots")
+    }
 
 
 def _spearman(values: np.ndarray, errors: np.ndarray) -> float:

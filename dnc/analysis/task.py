@@ -114,7 +114,7 @@ class TaskAnalysis:
         n, d = self.features.shape
         queries = self.replicates * n * self.num_classes * d**2 <= _QUERY_OPERATIONS
         names = tuple(name for name in available(self.geometry) if queries or name != NEEDS_QUERIES)
-        found = bootstrap(
+        intervals = bootstrap(
             jax.random.key(self.seed),
             self.features,
             jnp.asarray(self.labels),
@@ -123,8 +123,8 @@ class TaskAnalysis:
             replicates=self.replicates,
             queries=queries,
         )
-        parts = (found.estimate, found.low, found.high, found.deviation)
-        return {name: Interval(*(np.asarray(part[name]) for part in parts)) for name in found.estimate}
+        parts = (intervals.estimate, intervals.low, intervals.high, intervals.deviation)
+        return {name: Interval(*(np.asarray(part[name]) for part in parts)) for name in intervals.estimate}
 
     def halves(self, seed: int = 0) -> tuple["TaskAnalysis", "TaskAnalysis"]:
         """The samples of every class split in two at random: moments and certificates of the first half, measured
@@ -195,8 +195,8 @@ class TaskAnalysis:
         rows = np.minimum(mine, n - 1)  # padding repeats the last sample, with weight 0
         batch = np.asarray(self.features)[rows], self.labels[rows], (mine < n).astype(np.float32)
         measure = _sharded_geometry(self.mesh, self.num_classes, overlap, queries)
-        found = measure(*distributed.shard_batch(self.mesh, batch))
-        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), found)  # what follows is this process's alone
+        geometry = measure(*distributed.shard_batch(self.mesh, batch))
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), geometry)  # the rest is computed per process
 
     def _few_shot_error(self, shots: tuple[int, ...], repeats: int, seed: int) -> FewShotError:
         key = (shots, repeats, seed)

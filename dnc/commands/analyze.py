@@ -5,7 +5,7 @@
     dnc analyze simclr.npz vicreg.npz mae.npz --output=report/
 
 Several files, of the same labelings, are compared: which encoder (or checkpoint) transfers best, and which measure
-would have told. A folder stands for the shards in it.
+would have predicted it. A folder stands for the shards in it.
 
 The file holds `features` [n, d] and `labels` [n], or `labels_NAME` for several labelings of the same samples (see
 `dnc.features.files`). This module is the command; the function `dnc.analyze` lives in `dnc.analysis.analyze`.
@@ -31,7 +31,7 @@ _FEATURES = flags.DEFINE_multi_string(
 _LABELS = flags.DEFINE_string("labels", None, "npy file of labels, with an npy file of features.")
 _OUTPUT = flags.DEFINE_string("output", "report", "Folder of the report: new, empty, or an older report.")
 _NORMALIZE = flags.DEFINE_bool("normalize", False, "Divide each row by its Euclidean norm first.")
-_SHOTS = flags.DEFINE_list("shots", None, "Shots a class, such as 1,5,10. Default: those of 1..100 that fit.")
+_SHOTS = flags.DEFINE_list("shots", None, "Shots per class, such as 1,5,10. Default: those of 1..100 that fit.")
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Draws of support samples for the measured error.", lower_bound=1)
 _SUPERCLASSES = flags.DEFINE_string("superclasses", None, "JSON file: class name to superclass, measured as well.")
 _REPLICATES = flags.DEFINE_integer("replicates", 0, "Bootstrap replicates for intervals; 0: none.", lower_bound=0)

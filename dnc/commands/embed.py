@@ -37,7 +37,7 @@ _STEP = flags.DEFINE_integer("step", None, "Checkpoint of the run to use; the ne
 _IMAGES = flags.DEFINE_string(
     "images",
     None,
-    "A folder of images (one folder a class, or none), a CSV or Parquet table of files and labels, an .npz file, or "
+    "A folder of images (one folder per class, or none), a CSV or Parquet table of files and labels, an .npz file, or "
     "tfds:NAME:SPLIT. By default the run's held-out images.",
 )
 _ROOT = flags.DEFINE_string("root", None, "Folder that a table's paths start from; by default the table's own.")

@@ -38,9 +38,9 @@ def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -
     """
     if path.is_dir() and labels_path is None:
         return _read_folder(path)
-    for one in (path, labels_path):
-        if one is not None and not one.is_file():
-            raise FileNotFoundError(f"{one} does not exist or is not a file")
+    for file in (path, labels_path):
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist or is not a file")
     if (path.suffix == ".npy") != (labels_path is not None):
         raise ValueError(
             "an npy file of features and an npy file of labels go together: --features=features.npy --labels=labels.npy"
@@ -55,7 +55,7 @@ def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -
 
 def _read_folder(folder: pathlib.Path) -> FeatureFile:
     suffixes = (".npz", ".parquet", ".safetensors")
-    shards = sorted(one for one in folder.iterdir() if one.suffix in suffixes and not one.name.startswith("."))
+    shards = sorted(file for file in folder.iterdir() if file.suffix in suffixes and not file.name.startswith("."))
     expected = re.search(r"-of-(\d{5})$", shards[0].stem) if shards else None
     if expected and len(shards) != int(expected[1]):
         raise ValueError(f"{folder} holds {len(shards)} of {int(expected[1])} shards: embed the rest first")
@@ -154,7 +154,7 @@ def _list_column(column: Any, path: pathlib.Path) -> np.ndarray:
     elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         lengths = column.value_lengths().unique().to_pylist()
     else:
-        raise ValueError(f"{path} column 'features' must hold a list a row, got {column.type}")
+        raise ValueError(f"{path} column 'features' must hold a list per row, got {column.type}")
     if len(lengths) != 1:
         raise ValueError(f"{path} column 'features' must hold equally long lists, got lengths {lengths[:5]}")
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), lengths[0])

@@ -110,7 +110,7 @@ def _headline(ranking: Sequence[Mapping[str, Any]]) -> str:
     """Who is best at the middle number of shots."""
     rows = [row for row in ranking if row["shots"] == _middle(ranking)]
     first = [style.shorten(row["encoder"], 30) for row in rows if row["place"] == 1]
-    error = f"{rows[0]['error']:.3g} of queries wrong from {rows[0]['shots']} shots a class"
+    error = f"{rows[0]['error']:.3g} of queries wrong from {rows[0]['shots']} shots per class"
     if len(first) > 1:
         return f"{' and '.join(first)} share the first place: {error} for the best."
     return f"{first[0]} transfers best: {error}."
@@ -121,7 +121,7 @@ def _figures(task: str, name: str, measured: Mapping[str, TaskRecord]) -> list[s
 
 
 def _errors(task: str, name: str, measured: Mapping[str, TaskRecord]) -> style.Picture:
-    """Measured error against shots, a line an encoder, with one standard deviation over draws."""
+    """Measured error against shots, a line per encoder, with one standard deviation over draws."""
     figure, axes = style.panel((4.3, 3.4), f"{style.shorten(task, 24)}: measured error", right=0.69, left=0.8)
     m = next(iter(measured.values())).shots
     means = {encoder: record.error.mean for encoder, record in measured.items()}

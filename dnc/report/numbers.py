@@ -1,4 +1,4 @@
-"""The report's numbers as one tidy long table: a row a number, the same rows as JSON and as CSV."""
+"""The report's numbers as one tidy long table: a row per number, the same rows as JSON and as CSV."""
 
 import csv
 import io

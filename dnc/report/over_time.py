@@ -43,14 +43,14 @@ def collapse(run: Run) -> list[style.Picture]:
                 values, look = style.positive(run.series(task, field)), style.task_style(index)
                 axes.plot(times, values, **look, marker="o", markersize=2.6, clip_on=False)
                 if run.trained_on:
-                    seen = style.positive(run.trained_on_series(task, field))
-                    axes.plot(times, seen, color=look["color"], linewidth=1.1, linestyle=(0, (4, 2)), clip_on=False)
+                    dashed = style.positive(run.trained_on_series(task, field))
+                    axes.plot(times, dashed, color=look["color"], linewidth=1.1, linestyle=(0, (4, 2)), clip_on=False)
                 labels.append((style.shorten(task, 11), _last(values), look["color"]))
             style.label_ends(axes, labels)
         falls = "; ".join(f"{task} {_from_to(run.series(task, field))}" for task in run.last.tasks)
         if run.trained_on:
-            seen = "; ".join(f"{task} {_from_to(run.trained_on_series(task, field))}" for task in run.last.tasks)
-            falls += f". On images that were trained on (dashed): {seen}"
+            trained_on = "; ".join(f"{task} {_from_to(run.trained_on_series(task, field))}" for task in run.last.tasks)
+            falls += f". On images that were trained on (dashed): {trained_on}"
         pictures.append(style.render(figure, f"collapse_{name}", f"{title} over training, first to last: {falls}"))
     return pictures
 

@@ -19,7 +19,7 @@ LABELS = {
     "exact_conditional": "exact conditional",
     "gaussian": "Gaussian",
 }
-_REMARKS = {  # what is no certificate says so
+_REMARKS = {  # curves that are not certificates
     "cdnv": "CDNV, up to const.",
     "gaussian": "Gaussian prediction",
     "luthra2026_limit": "Luthra 2026, m → ∞",

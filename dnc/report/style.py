@@ -23,7 +23,7 @@ ORANGE, SKY, WINE = "#E69F00", "#56B4E9", "#882255"
 TASK_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
 TASK_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
-HALF, THIRD = (4.3, 3.05), (3.2, 2.35)  # inches: two or three panels a row on a desk, one on a phone
+HALF, THIRD = (4.3, 3.05), (3.2, 2.35)  # inches: two or three panels per row on a desktop, one on a phone
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

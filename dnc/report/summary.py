@@ -187,13 +187,13 @@ def _plain(value: float) -> str:
 
 def _informative(task: TaskRecord, problem: str, chance: float) -> dict[str, int | None]:
     """The first m at which each true certificate is valid and below chance."""
-    found: dict[str, int | None] = {}
+    first: dict[str, int | None] = {}
     for key, certificate in task.certificates.items():
         if certificate.is_certificate:
             values = certificate.two_class if problem == "two_class" else certificate.bound
             usable = task.shots[(values < chance) & certificate.valid]
-            found[key] = int(usable.min()) if usable.size else None
-    return found
+            first[key] = int(usable.min()) if usable.size else None
+    return first
 
 
 def _ratio(first: float, last: float) -> float:

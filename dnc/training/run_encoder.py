@@ -80,8 +80,8 @@ def make_view_embedder(training: Training, graphdef: nnx.GraphDef, mesh: Mesh, i
             return jax.lax.map(lambda view: network.encoder(view, train=False), shown)
 
         drawn = len(jax.eval_shape(of, jax.random.key(0)))
-        found = jax.lax.map(of, jax.random.split(jax.random.key(training.config.seed), -(-VIEWS // drawn)))
-        return jnp.moveaxis(found.reshape(-1, *found.shape[2:]), 0, 1)[:images, :VIEWS]
+        features = jax.lax.map(of, jax.random.split(jax.random.key(training.config.seed), -(-VIEWS // drawn)))
+        return jnp.moveaxis(features.reshape(-1, *features.shape[2:]), 0, 1)[:images, :VIEWS]
 
     return lambda params, rest: np.asarray(embed_views(params, rest, batch), np.float32)
 

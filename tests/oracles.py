@@ -23,7 +23,7 @@ def moments(features, labels):
 
 
 def pair_geometry(features, labels):
-    """Every field of PairGeometry that concerns pairs, and CDNV, directional CDNV, Theta."""
+    """`moments`, every field of PairGeometry and MarginTerms that concerns pairs, CDNV, directional CDNV, Theta."""
     classes = split(features, labels)
     m = moments(features, labels)
     k = len(classes)
@@ -40,13 +40,13 @@ def pair_geometry(features, labels):
         for other in range(k):  # of all classes: a geometry keeps the neighbors' rows and columns
             along = residual @ difference * (residual @ (m["mean"][i] - m["mean"][other]))
             result["axis_covariance"][i, j, other] = along.mean()
-        if i != j:
+        if square > 0:
             directional = ((classes[i] - m["mean"][i]) @ difference / np.sqrt(square)).var()
             result["directional_variance"][i, j] = directional
             result["directional_cdnv"][i, j] = directional / square
             result["cdnv"][i, j] = (m["variance"][i] + m["variance"][j]) / square
             result["theta"][i, j] = (m["fourth_moment"][i] + m["fourth_moment"][j]) / square**2
-    return result
+    return m | result
 
 
 def variance_split(features, labels, pairs):
@@ -86,9 +86,7 @@ def orthogonality_bound(first, second, first_classes, second_classes, pooled=2):
     for a, b in itertools.product(range(len(first[1])), range(len(second[1]))):
         d1, d2 = first[1][a], second[1][b]
         w1, w2 = first[pooled][a] / d1**2, second[pooled][b] / d2**2
-        one = d1 / d2 * np.sqrt(2 * second_classes * w1)
-        two = d2 / d1 * np.sqrt(2 * first_classes * w2)
-        bound[a, b] = min(one, two)
+        bound[a, b] = min(d1 / d2 * np.sqrt(2 * second_classes * w1), d2 / d1 * np.sqrt(2 * first_classes * w2))
     return bound
 
 

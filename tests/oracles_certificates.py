@@ -1,57 +1,36 @@
-"""Slow float64 NumPy references for margins, certificates and few-shot error: loops, one formula at a time."""
+"""Slow float64 references for margins, certificates and few-shot error: loops, one formula at a time."""
 
 import itertools
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.pairs import MarginTerms, PairGeometry
+from tests import oracles
 
 
 def geometry(features: np.ndarray, labels: np.ndarray) -> PairGeometry:
-    """Pair geometry in float64, by definition; neighbors are all other classes, in order."""
-    z = [np.asarray(features, np.float64)[labels == c] for c in range(int(labels.max()) + 1)]
-    k = len(z)
-    mu = np.array([one.mean(axis=0) for one in z])
-    a = [one - mean for one, mean in zip(z, mu, strict=True)]
-    sigma = [one.T @ one / len(one) for one in a]
-    norm2 = [np.sum(one**2, axis=1) for one in a]
-    distance, directional, third = np.zeros((k, k)), np.full((k, k), np.nan), np.zeros((k, k))
+    """`oracles.pair_geometry` in the widest precision that JAX has enabled; neighbors are all others, in order."""
+    values = oracles.pair_geometry(features, labels)
+    k = len(values["mean"])
     rivals = np.array([[j for j in range(k) if j != i] for i in range(k)])
-    axis = np.zeros((k, k - 1, k - 1))
-    for i, j in itertools.product(range(k), repeat=2):
-        diff = mu[i] - mu[j]
-        distance[i, j] = diff @ diff
-        if distance[i, j] > 0:
-            directional[i, j] = diff @ sigma[i] @ diff / distance[i, j]
-        third[i, j] = np.mean((a[j] @ diff) * norm2[j])
-        if i != j:
-            axis[i, list(rivals[i]).index(j)] = [diff @ sigma[i] @ (mu[i] - mu[other]) for other in rivals[i]]
-    return PairGeometry(
-        counts=np.array([float(len(one)) for one in z]),
-        means=mu,
-        variance=np.array([one.mean() for one in norm2]),
-        fourth_moment=np.array([np.mean(one**2) for one in norm2]),
-        squared_distance=distance,
-        directional_variance=directional,
-        third_moment=third,
-        covariance_overlap=np.array([[np.trace(s @ t) for t in sigma] for s in sigma]),
-        neighbors=rivals,
-        axis_covariance=axis,
-        overlap="exact",
-    )
+    axis = values["axis_covariance"][np.arange(k)[:, None, None], rivals[:, :, None], rivals[:, None, :]]
+    per_class = np.float64(values["count"]), values["mean"], values["variance"], values["fourth_moment"]
+    pairs = values["squared_distance"], values["directional_variance"]
+    terms = values["third_moment"], values["covariance_overlap"], rivals, axis
+    return PairGeometry(*map(jnp.asarray, (*per_class, *pairs)), MarginTerms(*map(jnp.asarray, terms)))
 
 
 def enumerated_margins(classes: list[np.ndarray], i: int, m: int) -> np.ndarray:
     """All equally likely values of (Delta_ij)_j for a query of class i: every query, every m-tuple of shots."""
     centroids = [
-        np.array([np.mean(one[list(shots)], axis=0) for shots in itertools.product(range(len(one)), repeat=m)])
-        for one in classes
+        np.array([np.mean(shots, axis=0) for shots in itertools.product(samples, repeat=m)]) for samples in classes
     ]
     rows = []
     for x in classes[i]:
-        distances = [np.sum((x - one) ** 2, axis=1) for one in centroids]
+        distances = [np.sum((x - centers) ** 2, axis=1) for centers in centroids]
         rows.extend([d - chosen[i] for d in chosen] for chosen in itertools.product(*distances))
     return np.array(rows)
 
@@ -59,8 +38,8 @@ def enumerated_margins(classes: list[np.ndarray], i: int, m: int) -> np.ndarray:
 def sampled_margins(rng: np.random.Generator, classes: list[np.ndarray], i: int, m: int, draws: int) -> np.ndarray:
     """[draws, k] values of Delta_ij: support and query drawn independently, with replacement."""
     x = classes[i][rng.integers(len(classes[i]), size=draws)]
-    centroids = [one[rng.integers(len(one), size=(draws, m))].mean(axis=1) for one in classes]
-    distances = np.stack([np.sum((x - one) ** 2, axis=1) for one in centroids], axis=1)
+    centroids = [z[rng.integers(len(z), size=(draws, m))].mean(axis=1) for z in classes]
+    distances = np.stack([np.sum((x - centers) ** 2, axis=1) for centers in centroids], axis=1)
     return distances - distances[:, [i]]
 
 
@@ -69,8 +48,8 @@ def sampled_errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Monte Carlo P(error | class i) [k] and P(Delta_ij <= 0 | class i) [k, k], drawn as `sampled_margins`."""
     k = len(classes)
-    centroids = np.stack([one[rng.integers(len(one), size=(draws, m))].mean(axis=1) for one in classes], axis=1)
-    queries = np.stack([one[rng.integers(len(one), size=draws)] for one in classes], axis=1)
+    centroids = np.stack([z[rng.integers(len(z), size=(draws, m))].mean(axis=1) for z in classes], axis=1)
+    queries = np.stack([z[rng.integers(len(z), size=draws)] for z in classes], axis=1)
     distances = np.sum((queries[:, :, None] - centroids[:, None]) ** 2, axis=3)
     wrong = distances <= np.einsum("sii->si", distances)[:, :, None]
     wrong[:, np.arange(k), np.arange(k)] = False
@@ -86,17 +65,15 @@ def luthra2025(w: float, v: float, v_sqrt: float, m: int, k: int) -> float:
         return w / root**2 + a / 4 * (2 / math.sqrt(m) * (v_sqrt + v) + v / m)
 
     lowest = max(5.0, 2 * (2 + 2**1.5 / m) * (1 + 1e-9))
-    found = scipy.optimize.minimize_scalar(value, bounds=(math.log(lowest), 30.0), options={"xatol": 1e-12})
-    return (k - 1) * min(found.fun, value(math.log(lowest)))
+    optimum = scipy.optimize.minimize_scalar(value, bounds=(math.log(lowest), 30.0), options={"xatol": 1e-12})
+    return (k - 1) * min(optimum.fun, value(math.log(lowest)))
 
 
-def luthra2026_term(g: PairGeometry, i: int, j: int, m: float) -> float:
-    """One ordered pair's term, inf where undefined."""
-    d2 = g.squared_distance[i, j]
-    w, v = g.directional_variance[i, j] / d2, (g.variance[i] + g.variance[j]) / d2
-    theta = (g.fourth_moment[i] + g.fourth_moment[j]) / d2**2
+def luthra2026_term(g: dict[str, np.ndarray], i: int, j: int, m: float) -> float:
+    """One ordered pair's term from `oracles.pair_geometry`, inf where undefined."""
+    w, v, theta = (g[name][i, j] for name in ("directional_cdnv", "cdnv", "theta"))
     a_t, a_s, a_q = 4 / m * (v * v + v / 4), v / m, (theta + 2 * (m - 1) * v * v) / m**3
-    mean = 1 + (g.variance[j] - g.variance[i]) / (m * d2)
+    mean = 1 + (g["variance"][j] - g["variance"][i]) / (m * g["squared_distance"][i, j])
     noise = (math.sqrt(a_t) + math.sqrt(a_s) + math.sqrt(a_q)) ** 2
     return (4 * w + noise) / mean**2 if mean > 0 else math.inf
 
@@ -134,9 +111,8 @@ def smallest_ellipsoid_bound(mean: np.ndarray, covariance: np.ndarray, starts: i
         return float(np.sum(x**2)), gradient[lower]
 
     def search(first: np.ndarray) -> float:
-        options = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-14, "gtol": 1e-10}
-        found = scipy.optimize.minimize(value_and_gradient, first[lower], jac=True, method="L-BFGS-B", options=options)
-        return float(found.fun)
+        method = {"method": "L-BFGS-B", "options": {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-14, "gtol": 1e-10}}
+        return float(scipy.optimize.minimize(value_and_gradient, first[lower], jac=True, **method).fun)
 
     spread = [np.ones(size)] + [np.exp(0.3 * rng.normal(size=size)) for _ in range(starts - 1)]
     return min(search((noise * (mean + 1 / mean))[:, None] * root) for noise in spread)

@@ -1,5 +1,6 @@
 """Synthetic labeled features for tests: skewed, anisotropic and unbalanced, because symmetry hides mistakes."""
 
+import jax
 import numpy as np
 
 
@@ -17,7 +18,7 @@ def clusters(seed=0, n=500, k=4, d=16, offset=0.0, scale=1.0, balanced=False):
 
 
 def factorial(seed=0, levels=(4, 3, 2), renders=12, d=12):
-    """A full factorial of factors, equally many samples a cell: labels are balanced and independent exactly."""
+    """A full factorial of factors, equally many samples per cell: labels are balanced and independent exactly."""
     rng = np.random.default_rng(seed)
     cells = np.stack(np.meshgrid(*map(np.arange, levels), indexing="ij"), -1).reshape(-1, len(levels))
     table = np.repeat(cells, renders, axis=0)[rng.permutation(len(cells) * renders)].astype(np.int32)
@@ -26,6 +27,18 @@ def factorial(seed=0, levels=(4, 3, 2), renders=12, d=12):
         features += rng.normal(size=(k, d))[table[:, factor]]
     features += 0.5 * rng.normal(size=(levels[0], levels[1], d))[table[:, 0], table[:, 1]]  # an interaction
     return features.astype(np.float32), {f"factor{i}": table[:, i] for i in range(len(levels))}
+
+
+def stacked(classes):
+    """Features and labels of the samples of each class."""
+    return np.concatenate(classes), np.repeat(np.arange(len(classes), dtype=np.int32), [len(z) for z in classes])
+
+
+def assert_leaves_close(actual, expected, rtol):
+    """Every array of two trees, relative to its largest value."""
+    for (path, leaf), wanted in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        scale = np.nanmax(np.abs(np.asarray(wanted, np.float64)))
+        np.testing.assert_allclose(leaf, wanted, rtol=rtol, atol=rtol * scale, err_msg=jax.tree_util.keystr(path))
 
 
 def off_diagonal(matrix):

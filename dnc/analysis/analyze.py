@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dnc.analysis.task import TaskAnalysis, check_shots
+from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import Certificate
 from dnc.few_shot.measured import FewShotError
 from dnc.geometry import axes, spectrum, validation
@@ -263,7 +263,7 @@ def _fitting_shots(
     smallest = int(counts.argmin())
     if shots is None:
         return tuple(m for m in DEFAULT_SHOTS if m < counts[smallest])
-    checked = check_shots(shots)
+    checked = validation.check_shots(shots)
     if max(checked) >= counts[smallest]:
         raise ValueError(
             f"shots={max(checked)} needs {max(checked) + 1} samples of every class, but class "

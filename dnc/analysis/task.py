@@ -19,18 +19,11 @@ from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
+from dnc.geometry.validation import check_shots
 from dnc.record import CertificateRecord, ErrorRecord, IntervalRecord, TaskRecord
 from dnc.types import Float, Int
 
 _QUERY_OPERATIONS = 5e11  # n k d^2 up to which every analysis measures its queries
-
-
-def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
-    """Shots as a tuple of positive integers."""
-    checked = tuple(int(m) for m in shots)
-    if not checked or min(checked) < 1 or list(checked) != list(shots):
-        raise ValueError(f"shots must be a non-empty sequence of positive integers, got {shots!r}")
-    return checked
 
 
 @dataclasses.dataclass(frozen=True)

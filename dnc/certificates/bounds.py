@@ -1,22 +1,24 @@
 """Few-shot certificates by name: one signature, one table.
 
 `certificate("exact_cantelli", geometry, shots=[1, 5, 10])` bounds the error of the nearest-class-center (NCC)
-classifier whose centroids are means of m shots a class, from the geometry of the whole population.
+classifier whose centroids are means of m shots per class, from the geometry of the whole population.
 """
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
+from dnc import errors
 from dnc.certificates.conditional import exact_conditional
 from dnc.certificates.exact import exact_cantelli, exact_chebyshev, exact_joint, gaussian
+from dnc.certificates.margin import margin_terms
 from dnc.certificates.published import cdnv, luthra2025, luthra2026, luthra2026_limit
 from dnc.certificates.union import Bounds
 from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.validation import check_shots
 from dnc.types import Array, Bool, Float
 
 CERTIFICATES: dict[str, Callable[[PairGeometry, Float[Array, " m"]], Bounds]] = {
@@ -36,7 +38,7 @@ NOT_CERTIFICATES = frozenset({"cdnv", "luthra2026_limit", "gaussian"})  # up to 
 
 def available(geometry: PairGeometry) -> tuple[str, ...]:
     """Names of the certificates that the geometry has the moments for."""
-    if geometry.covariance_overlap is None:
+    if geometry.margin_terms is None:
         return ()
     return tuple(name for name in CERTIFICATES if name != NEEDS_QUERIES or geometry.queries is not None)
 
@@ -47,7 +49,7 @@ class Certificate:
 
     Attributes:
       name: its name in `CERTIFICATES`.
-      shots: shots a class, as asked for.
+      shots: shots per class.
       bound: on the error, the mean over classes of `per_class`.
       per_class: on P(error | x in class i), at most 1 (except `cdnv`).
       per_pair: on P(Delta_ij <= 0 | x in class i), ordered, at most 1 (except `cdnv`), diagonal 0. For `exact_joint`,
@@ -56,7 +58,7 @@ class Certificate:
         `exact_conditional` has no such form.
       defined: where the pair's bound exists (expected margin positive); elsewhere the pair counts as 1.
       valid: where the number of shots lies within the theorem's assumptions (`luthra2026`: m >= 10).
-      overlap: what the geometry held for tr(Sigma_i Sigma_j): "exact", or the upper bound it was replaced by.
+      overlap: of the geometry: "exact", or the upper bound that replaced tr(Sigma_i Sigma_j).
       is_certificate: False for `cdnv` (up to a constant), `luthra2026_limit` (infinitely many shots) and `gaussian`
         (a prediction): the error may exceed them.
     """
@@ -92,25 +94,20 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
         ['0.210', '0.100']
     """
     if name not in CERTIFICATES:
-        raise ValueError(f"name={name!r} is not a certificate; choose one of {sorted(CERTIFICATES)}")
-    sizes = tuple(operator.index(size) for size in shots)
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"shots={list(shots)} must hold at least one number, each at least 1")
+        raise errors.unknown("name", name, CERTIFICATES)
+    sizes = check_shots(shots)
     k = geometry.counts.shape[0]
     if k < 2:
-        raise ValueError(f"geometry has {k} class; a certificate needs at least 2")
-    if geometry.covariance_overlap is None:
-        raise ValueError('geometry has no covariance overlaps: measure it with pair_geometry(..., overlap="auto")')
+        raise ValueError(f"geometry has {k} class, but a certificate needs at least 2")
+    overlap = margin_terms(geometry).overlap
     if name == NEEDS_QUERIES and geometry.queries is None:
         raise ValueError(f"{name} needs the queries: measure the geometry with pair_geometry(..., queries=True)")
     if name != NEEDS_QUERIES:
         geometry = dataclasses.replace(geometry, queries=None)  # unused: no compilation for each n
     geometry = dataclasses.replace(geometry, means=geometry.means[:, :0])  # unused: no compilation for each d
-    bounds = _evaluate(name, geometry, jnp.asarray(sizes, dtype=jnp.asarray(geometry.variance).dtype))
+    bounds = _evaluate(name, geometry, jnp.asarray(sizes, dtype=geometry.variance.dtype))
     fields = {field.name: getattr(bounds, field.name) for field in dataclasses.fields(bounds)}
-    return Certificate(
-        name=name, shots=sizes, overlap=geometry.overlap, is_certificate=name not in NOT_CERTIFICATES, **fields
-    )
+    return Certificate(name=name, shots=sizes, overlap=overlap, is_certificate=name not in NOT_CERTIFICATES, **fields)
 
 
 def two_class(certificate: Certificate) -> Float[Array, "m k k"]:

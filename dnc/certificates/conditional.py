@@ -4,9 +4,9 @@ Given the query x, the distances T_c = ||x - mu^_c||^2 to the centroids of m sho
 b = x - mu_c and e = mu^_c - mu_c, T_c = ||b||^2 - 2 b.e + ||e||^2, so that
 
     E[T_c | x]   = ||b||^2 + v_c / m
-    Var[T_c | x] = (4/m) b^T Sigma_c b - (4/m^2) b.t_c + Var||e||^2      (Var||e||^2: see `margin.spread_of_centroid`)
+    Var[T_c | x] = (4/m) b^T Sigma_c b - (4/m^2) b.t_c + Var||e||^2      (see `margin.centroid_spread_from_moments`)
 
-and the query of class i is classified rightly when T_i < T_j for all rivals j. Cantelli's inequality bounds each
+and the query of class i is classified correctly when T_i < T_j for all rivals j. Cantelli's inequality bounds each
 P(T_j <= T_i | x), and the union over rivals
 
     P(error | x) <= sum_j (N_i + N_j) / (N_i + N_j + (E_j - E_i)^2),      E_c = E[T_c | x], N_c = Var[T_c | x].
@@ -25,7 +25,7 @@ mean than to their own.
 import jax
 import jax.numpy as jnp
 
-from dnc.certificates.margin import separated, spread_of_centroid
+from dnc.certificates.margin import centroid_spread_from_moments, margin_terms, separated
 from dnc.certificates.union import Bounds, safe_sqrt
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.queries import QueryGeometry
@@ -42,9 +42,9 @@ def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Boun
     """
     queries = geometry.queries
     assert queries is not None  # `certificate` checks
-    classes = jnp.arange(geometry.counts.shape[0], dtype=jnp.asarray(queries.labels).dtype)
-    own = jnp.asarray(queries.labels)[:, None] == classes[None, :]
-    member = jnp.where(own, jnp.asarray(queries.weight)[:, None], 0)  # [n, k], columns sum to 1
+    classes = jnp.arange(geometry.counts.shape[0], dtype=queries.labels.dtype)
+    own = queries.labels[:, None] == classes[None, :]
+    member = jnp.where(own, queries.weight[:, None], 0)  # [n, k], columns sum to 1
 
     def at(m: Float[Array, ""]) -> tuple[Array, ...]:
         mean, noise = _distance_moments(geometry, queries, own, m)
@@ -67,14 +67,13 @@ def _distance_moments(
     geometry: PairGeometry, queries: QueryGeometry, own: Bool[Array, "n k"], m: Float[Array, ""]
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
     """E[T_c | x] and Var[T_c | x] for every query x and class c."""
-    square = jnp.diag(jnp.asarray(geometry.covariance_overlap))
-    spread = spread_of_centroid(jnp.asarray(geometry.variance), jnp.asarray(geometry.fourth_moment), square, m)
-    own_variance = jnp.asarray(queries.own_variance)
-    own_spread = spread_of_centroid(own_variance, jnp.asarray(queries.own_fourth), jnp.asarray(queries.own_square), m)
-    variance = jnp.where(own, own_variance[:, None], jnp.asarray(geometry.variance)[None, :])
-    noise = 4 / m * jnp.asarray(queries.along) - 4 / m**2 * jnp.asarray(queries.skew)
+    square = jnp.diag(margin_terms(geometry).covariance_overlap)
+    spread = centroid_spread_from_moments(geometry.variance, geometry.fourth_moment, square, m)
+    own_spread = centroid_spread_from_moments(queries.own_variance, queries.own_fourth, queries.own_square, m)
+    variance = jnp.where(own, queries.own_variance[:, None], geometry.variance[None, :])
+    noise = 4 / m * queries.along - 4 / m**2 * queries.skew
     noise = noise + jnp.where(own, own_spread[:, None], spread[None, :])
-    return jnp.asarray(queries.squared_distance) + variance / m, jnp.maximum(noise, 0)
+    return queries.squared_distance + variance / m, jnp.maximum(noise, 0)
 
 
 def _pair_terms(mean: Float[Array, "n k"], noise: Float[Array, "n k"], own: Bool[Array, "n k"]) -> Float[Array, "n k"]:

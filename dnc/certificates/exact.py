@@ -3,6 +3,8 @@
 Each function takes a geometry and shots [m] and returns `Bounds`: jittable, all shots and pairs at once.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -40,14 +42,7 @@ def exact_joint(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
     if geometry.counts.shape[0] == 2:
         return pairs
     per_class = joint_bound(geometry, margin_moments(geometry, shots), shots, pairs.per_pair)
-    return Bounds(
-        bound=jnp.mean(per_class, axis=1),
-        per_class=per_class,
-        per_pair=pairs.per_pair,
-        unclipped=pairs.unclipped,
-        defined=pairs.defined,
-        valid=pairs.valid,
-    )
+    return dataclasses.replace(pairs, bound=jnp.mean(per_class, axis=1), per_class=per_class)
 
 
 def gaussian(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:

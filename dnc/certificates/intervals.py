@@ -43,7 +43,7 @@ def bootstrap(
     replicates, the interval is [2 t - q_high, 2 t - q_low]: unlike the quantiles themselves it is not thrown off by
     the bias of plug-in moments, which resampling doubles. Clip it where the statistic has bounds.
 
-    Pure and jitted; all but `key`, `features` and `labels` are static (a lambda made anew compiles anew).
+    Pure and jitted; all but `key`, `features` and `labels` are static (a new lambda compiles again).
     `overlap` and `queries` are those of `pair_geometry`. Every class must have samples.
     """
     measure = functools.partial(
@@ -58,14 +58,14 @@ def bootstrap(
     tail = (1 - level) / 2
 
     def reflected(quantile: float) -> Any:
-        return jax.tree.map(lambda t, one: 2 * t - jnp.quantile(one, quantile, axis=0), estimate, values)
+        return jax.tree.map(lambda t, draws: 2 * t - jnp.quantile(draws, quantile, axis=0), estimate, values)
 
-    deviation = jax.tree.map(lambda one: jnp.std(one, axis=0), values)
+    deviation = jax.tree.map(lambda draws: jnp.std(draws, axis=0), values)
     return Interval(estimate, reflected(1 - tail), reflected(tail), deviation)
 
 
 def resampled(key: Key[Array, ""], labels: Int[ArrayLike, " n"], num_classes: int) -> Float[Array, " n"]:
-    """How often each sample comes up when every class draws its own number of samples with replacement."""
+    """How often each sample is drawn when every class draws as many as it has, with replacement."""
     labels = jnp.asarray(labels)
     order = jnp.argsort(labels)
     counts = jnp.bincount(labels, length=num_classes)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnc.certificates.margin import MarginMoments, margin_covariance
+from dnc.certificates.margin import MarginMoments, margin_covariance, margin_terms
 from dnc.geometry.pairs import PairGeometry
 from dnc.types import Array, Bool, Float
 
@@ -88,7 +88,7 @@ def joint_bound(
     positive) gets 1: no quadratic does better.
     """
     m, k, _ = per_pair.shape
-    others = jnp.asarray(geometry.neighbors)[None]
+    others = margin_terms(geometry).neighbors[None]
     q = others.shape[2]
     union = jnp.sum(per_pair, axis=2)
     rest = jnp.maximum(union - jnp.sum(jnp.take_along_axis(per_pair, others, axis=2), axis=2), 0)

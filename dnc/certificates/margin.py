@@ -16,7 +16,7 @@ numbers, and nothing overflows that the class moments themselves survive.
 import jax
 import jax.numpy as jnp
 
-from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.pairs import MarginTerms, PairGeometry
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, Bool, Float
 
@@ -26,7 +26,7 @@ class MarginMoments:
     """Mean and variance of the relative margins Delta_ij / d_ij^2, for each number of shots.
 
     `defined` is True off the diagonal where the two means differ and the expected margin is positive: elsewhere no
-    inequality of this package says anything, and a pair counts as certain error. Where the means coincide, and on
+    inequality of this package applies, and a pair counts as certain error. Where the means coincide, and on
     the diagonal, mean and variance are 0.
     """
 
@@ -35,9 +35,16 @@ class MarginMoments:
     defined: Bool[Array, "m k k"]
 
 
+def margin_terms(geometry: PairGeometry) -> MarginTerms:
+    """The geometry's margin terms. Raises ValueError for a geometry without them."""
+    if geometry.margin_terms is None:
+        raise ValueError('geometry has no margin terms: measure it with pair_geometry(..., overlap="auto")')
+    return geometry.margin_terms
+
+
 def separated(geometry: PairGeometry) -> Bool[Array, "k k"]:
     """True for pairs of different classes whose means differ."""
-    distance = jnp.asarray(geometry.squared_distance)
+    distance = geometry.squared_distance
     return ~jnp.eye(distance.shape[0], dtype=bool) & (distance > 0)
 
 
@@ -47,7 +54,7 @@ def in_units_of_distance(values: Float[Array, "k k"], geometry: PairGeometry, po
     Divides `power` times instead of once by a power, which would overflow first.
     """
     apart = separated(geometry)
-    distance = jnp.where(apart, jnp.asarray(geometry.squared_distance), 1)
+    distance = jnp.where(apart, geometry.squared_distance, 1)
     values = jnp.where(apart, values, 0)
     for _ in range(power):
         values = values / distance
@@ -64,16 +71,15 @@ def margin_moments(geometry: PairGeometry, shots: Float[Array, " m"]) -> MarginM
     with Var||e_c||^2 as in `centroid_spread`. Population moments (1/n): exact for support and query drawn
     independently from the distribution that the moments describe.
     """
-    v = jnp.asarray(geometry.variance)
-    overlap = jnp.asarray(geometry.covariance_overlap)
-    m = shots[:, None, None]
+    terms, v, m = margin_terms(geometry), geometry.variance, shots[:, None, None]
 
     drift = in_units_of_distance(v[None, :] - v[:, None], geometry)
     mean = jnp.where(separated(geometry)[None], 1 + drift[None] / m, 0)
 
-    along = in_units_of_distance(jnp.asarray(geometry.directional_variance), geometry)  # W_ij
+    along = in_units_of_distance(geometry.directional_variance, geometry)  # W_ij
+    overlap = terms.covariance_overlap
     noise = in_units_of_distance(jnp.diag(overlap)[:, None] + overlap, geometry, power=2)
-    skew = in_units_of_distance(jnp.asarray(geometry.third_moment), geometry, power=2)
+    skew = in_units_of_distance(terms.third_moment, geometry, power=2)
     spread = centroid_spread(geometry, shots)
     spread = jax.vmap(lambda s: in_units_of_distance(s[:, None] + s[None, :], geometry, power=2))(spread)
     variance = 4 * along[None] + 4 / m * (noise + along.T)[None] - 4 / m**2 * skew[None] + spread
@@ -88,30 +94,32 @@ def margin_covariance(
 
         Cov[Delta_j, Delta_l] = 4 D_j^T Sigma_i D_l + (4/m) tr(Sigma_i^2) + Var||e_i||^2        (j != l)
 
-    in units of d_ij^2 d_il^2; the diagonal is `moments.variance`. Where `geometry.overlap` is not "exact", what stands
-    here exceeds the covariance matrix by a positive semidefinite one: bounds made of it hold all the same.
+    in units of d_ij^2 d_il^2; the diagonal is `moments.variance`. Where `overlap` is not "exact", this
+    exceeds the covariance matrix by a positive semidefinite one, so bounds made of it still hold.
     """
-    others = jnp.asarray(geometry.neighbors)
+    terms = margin_terms(geometry)
+    others = terms.neighbors
     rows = jnp.arange(others.shape[0])[:, None]
     near = separated(geometry)[rows, others]
-    distance = jnp.where(near, jnp.asarray(geometry.squared_distance)[rows, others], 1)
-    shared = 4 / shots[:, None] * jnp.diag(jnp.asarray(geometry.covariance_overlap))[None, :]
+    distance = jnp.where(near, geometry.squared_distance[rows, others], 1)
+    shared = 4 / shots[:, None] * jnp.diag(terms.covariance_overlap)[None, :]
     shared = shared + centroid_spread(geometry, shots)
     both = near[:, :, None] & near[:, None, :]
-    covariance = jnp.where(both[None], 4 * jnp.asarray(geometry.axis_covariance)[None] + shared[:, :, None, None], 0)
+    covariance = jnp.where(both[None], 4 * terms.axis_covariance[None] + shared[:, :, None, None], 0)
     covariance = covariance / distance[None, :, :, None] / distance[None, :, None, :]
     variance = jnp.take_along_axis(moments.variance, others[None], axis=2)
     return jnp.where(jnp.eye(others.shape[1], dtype=bool)[None, None], variance[..., None], covariance)
 
 
 def centroid_spread(geometry: PairGeometry, shots: Float[Array, " m"]) -> Float[Array, "m k"]:
-    """Var||e_c||^2 of every class, in the features' units to the fourth power; see `spread_of_centroid`."""
-    moments = (geometry.variance, geometry.fourth_moment, jnp.diag(jnp.asarray(geometry.covariance_overlap)))
-    v, m4, square = (jnp.asarray(one)[None, :] for one in moments)
-    return spread_of_centroid(v, m4, square, shots[:, None])
+    """Var||e_c||^2 of every class, in the features' units to the fourth power; see `centroid_spread_from_moments`."""
+    square = jnp.diag(margin_terms(geometry).covariance_overlap)
+    return centroid_spread_from_moments(
+        geometry.variance[None, :], geometry.fourth_moment[None, :], square[None, :], shots[:, None]
+    )
 
 
-def spread_of_centroid(
+def centroid_spread_from_moments(
     variance: Float[Array, "*#shape"],
     fourth_moment: Float[Array, "*#shape"],
     trace_of_square: Float[Array, "*#shape"],

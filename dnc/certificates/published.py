@@ -35,7 +35,7 @@ def cdnv(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
 def luthra2025(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
     """The bound of Luthra et al. (2025), see `luthra2025_value`; any m >= 1.
 
-    V here carries the factor 1/2 of that paper: (v_i + v_j) / (2 d_ij^2). The constant a is chosen once a task: for
+    V here carries the factor 1/2 of that paper: (v_i + v_j) / (2 d_ij^2). The constant a is chosen once per task: for
     `bound` and `per_class` on the means over all pairs, for `per_pair` on each two-class subtask, so that the mean of
     [i, j] and [j, i] is the published bound of the subtask, and `bound` that of the whole task, up to clipping.
     """
@@ -87,7 +87,7 @@ def luthra2026(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
     """
     m = shots[:, None, None]
     w, v = _directional(geometry)[None], _cdnv(geometry)[None]
-    fourth = jnp.asarray(geometry.fourth_moment)
+    fourth = geometry.fourth_moment
     theta = in_units_of_distance(fourth[:, None] + fourth[None, :], geometry, power=2)[None]
     a_t, a_s, a_q = 4 / m * (v**2 + v / 4), v / m, (theta + 2 * (m - 1) * v**2) / m**3
     noise = sum((safe_sqrt(a) for a in (a_t, a_s, a_q)), start=jnp.zeros_like(a_t)) ** 2
@@ -138,9 +138,9 @@ def _at_constant(
 
 
 def _cdnv(geometry: PairGeometry) -> Float[Array, "k k"]:
-    v = jnp.asarray(geometry.variance)
+    v = geometry.variance
     return in_units_of_distance(v[:, None] + v[None, :], geometry)
 
 
 def _directional(geometry: PairGeometry) -> Float[Array, "k k"]:
-    return in_units_of_distance(jnp.asarray(geometry.directional_variance), geometry)
+    return in_units_of_distance(geometry.directional_variance, geometry)

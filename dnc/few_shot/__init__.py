@@ -1,1 +1,1 @@
-"""The nearest-center rule: what it draws, and its measured few-shot error."""
+"""The nearest-center rule: its random supports and its measured few-shot error."""

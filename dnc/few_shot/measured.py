@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.few_shot.draws import draw_support, few_shot_samples
+from dnc.few_shot.draws import check_few_shot_inputs, draw_support
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 _BLOCK_ELEMENTS = 2**22  # distances held at once
@@ -21,7 +21,7 @@ class FewShotError:
     """Few-shot NCC error, averaged over repeats.
 
     Attributes:
-      shots: shots a class.
+      shots: shots per class.
       mean: mean over classes (so classes weigh the same), then over repeats.
       std: standard deviation over repeats (1/r) of the mean over classes.
       per_class: fraction of class i's queries that are at least as near to another centroid as to i's.
@@ -49,22 +49,22 @@ def few_shot_error(
     num_classes: int,
     ways: int | None = None,
 ) -> FewShotError:
-    """Error of NCC with m shots a class, for every m in `shots`, over `repeats` random supports.
+    """Error of NCC with m shots per class, for every m in `shots`, over `repeats` random supports.
 
-    Among all classes, or, with `ways`, among so many classes drawn anew for each repeat (an *episode*): error that
-    `PairGeometry.subset` and a certificate bound episode by episode.
+    Among all classes, or, with `ways`, among that many classes drawn anew for each repeat (an *episode*), an error
+    that a certificate of `PairGeometry.subset` bounds episode by episode.
 
     A repeat permutes the samples of each class independently. The first m are the support, all others of the class
     are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie, up
-    to float32 rounding, is an error. All shots, repeats and classes run in one program, compiled once for each shape
+    to float32 rounding, is an error. All shots, repeats and classes run in one program, compiled once per shape
     and `shots`.
 
     Raises:
       ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
-        few samples to leave one query beside the largest support.
+        few samples to leave a query beside the largest support.
       TypeError: labels that are not integers.
     """
-    array, sizes = few_shot_samples(features, labels, shots, repeats, num_classes)
+    array, sizes = check_few_shot_inputs(features, labels, shots, repeats, num_classes)
     ways = num_classes if ways is None else operator.index(ways)
     if not 2 <= ways <= num_classes:
         raise ValueError(f"ways={ways} must lie between 2 and num_classes={num_classes}")
@@ -73,14 +73,7 @@ def few_shot_error(
     if ways < num_classes:
         episodes = jnp.sort(jax.vmap(jax.random.permutation)(classes, episodes)[:, :ways], axis=1)
     taken = jnp.any(episodes[:, :, None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, :], axis=1)
-    wrong, wrong_pair = _measure(
-        draws,
-        array,
-        jnp.asarray(labels),
-        taken,
-        shots=sizes,
-        num_classes=num_classes,
-    )
+    wrong, wrong_pair = _measure(draws, array, jnp.asarray(labels), taken, shots=sizes, num_classes=num_classes)
     error = jnp.mean(wrong, axis=2, where=taken[:, None, :])
     return FewShotError(
         shots=sizes,
@@ -102,7 +95,7 @@ def _measure(
     shots: tuple[int, ...],
     num_classes: int,
 ) -> tuple[Float[Array, "r m k"], Float[Array, "r m k k"]]:
-    """Fractions of wrong queries by class, among the taken, and by ordered pair; repeats in turn: memory of one."""
+    """Fractions of wrong queries by class, among the taken, and by ordered pair. One repeat is in memory at a time."""
     counts = jnp.bincount(labels, length=num_classes)
     sizes = jnp.asarray(shots)
 
@@ -149,7 +142,7 @@ def _count_wrong(
 
     def in_blocks(array: Array) -> Array:
         padding = [(0, blocks * size - n)] + [(0, 0)] * (array.ndim - 1)
-        return jnp.pad(array, padding).reshape(blocks, size, *array.shape[1:])  # padding is no query
+        return jnp.pad(array, padding).reshape(blocks, size, *array.shape[1:])  # padding is not a query
 
     counts = jax.lax.map(one_block, (in_blocks(features), in_blocks(labels), in_blocks(is_query)))
     return jnp.sum(counts[0], axis=0), jnp.sum(counts[1], axis=0)

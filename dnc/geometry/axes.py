@@ -19,10 +19,10 @@ _AXES_AT_ONCE = 128  # memory is n times this
 class DecisionAxes:
     """Decision axes of all p = K(K-1)/2 unordered class pairs of a labeling, in the order of `axis_pairs`."""
 
-    unit: Float[ArrayLike, "p d"]  # u = (mu_j - mu_i) / d_ij, nan where the means coincide
-    distance: Float[ArrayLike, " p"]  # d_ij
-    variance: Float[ArrayLike, " p"]  # (1/K) sum over all K classes of u^T Sigma_c u
-    pair_variance: Float[ArrayLike, " p"]  # (u^T Sigma_i u + u^T Sigma_j u) / 2
+    unit: Float[Array, "p d"]  # u = (mu_j - mu_i) / d_ij, nan where the means coincide
+    distance: Float[Array, " p"]  # d_ij
+    variance: Float[Array, " p"]  # (1/K) sum over all K classes of u^T Sigma_c u
+    pair_variance: Float[Array, " p"]  # (u^T Sigma_i u + u^T Sigma_j u) / 2
 
     @property
     def num_classes(self) -> int:
@@ -33,7 +33,7 @@ def axis_pairs(num_classes: int) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray,
     """First and second class of each axis: (0, 1), (0, 2), ..., (K-2, K-1).
 
     Examples:
-        >>> [one.tolist() for one in axis_pairs(3)]
+        >>> [classes.tolist() for classes in axis_pairs(3)]
         [[0, 0, 1], [1, 2, 2]]
     """
     first, second = np.triu_indices(num_classes, 1)
@@ -63,7 +63,7 @@ def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"
 @jax.jit
 def cosines(first: DecisionAxes, second: DecisionAxes) -> Float[Array, "p q"]:
     """|u_1 . u_2| for all axes of the first labeling x all axes of the second."""
-    return jnp.abs(jnp.dot(jnp.asarray(first.unit), jnp.asarray(second.unit).T, precision="highest"))
+    return jnp.abs(jnp.dot(first.unit, second.unit.T, precision="highest"))
 
 
 @jax.jit
@@ -81,7 +81,7 @@ def orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float[Arra
 
 @jax.jit
 def pair_orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float[Array, "p q"]:
-    """The same expression with W pooled over the pair's two classes alone, as published code computes it.
+    """The same expression with W pooled over only the pair's two classes, as published code computes it.
 
     Not a valid bound when a labeling has more than two classes; for comparison only.
     """
@@ -146,9 +146,9 @@ def _class_means(values: Float[Array, " n"], member: Float[Array, "n k"]) -> Flo
 
 
 def _bound(
-    first: DecisionAxes, second: DecisionAxes, variance_1: ArrayLike, variance_2: ArrayLike
+    first: DecisionAxes, second: DecisionAxes, variance_1: Float[Array, " p"], variance_2: Float[Array, " q"]
 ) -> Float[Array, "p q"]:
     # (d_1 / d_2) sqrt(2 K_2 W_1) = sqrt(2 K_2 d_1^2 W_1) / d_2, and d_1^2 W_1 is the variance along u_1
-    one = jnp.sqrt(2 * second.num_classes * jnp.asarray(variance_1))[:, None] / second.distance[None, :]
-    two = jnp.sqrt(2 * first.num_classes * jnp.asarray(variance_2))[None, :] / first.distance[:, None]
-    return jnp.minimum(one, two)
+    from_first = jnp.sqrt(2 * second.num_classes * variance_1)[:, None] / second.distance[None, :]
+    from_second = jnp.sqrt(2 * first.num_classes * variance_2)[None, :] / first.distance[:, None]
+    return jnp.minimum(from_first, from_second)

@@ -70,7 +70,7 @@ def _group(labels: Int[Array, " n"], weights: Float[Array, " n"], num_classes: i
 
 @array_dataclass
 class CenteredBlocks:
-    """Samples in class blocks, given relative to `origin` and to their class's `mean` when they are summed."""
+    """Samples in class blocks, which are summed relative to `origin` and their class's `mean`."""
 
     features: Float[Array, "parts n d"]
     blocks: ClassBlocks
@@ -91,7 +91,7 @@ class CenteredBlocks:
         """
         size = self.blocks.rows.shape[2]
         at_once = max(1, _ROWS_AT_ONCE // size)
-        steps = -(-jnp.max(self.blocks.first[:, -1]) // at_once)
+        chunks = -(-jnp.max(self.blocks.first[:, -1]) // at_once)
         per_group = max(1, _ROWS_UNCOMPENSATED // (at_once * size))
 
         def part(features: Array, blocks: ClassBlocks) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -100,17 +100,17 @@ class CenteredBlocks:
                 return owner, terms(r, w, owner)
 
             _, shapes = jax.eval_shape(block_sums, jnp.zeros((), jnp.int32))
-            zero = {name: jnp.zeros((self.num_classes, *one.shape[1:]), one.dtype) for name, one in shapes.items()}
+            zero = {name: jnp.zeros((self.num_classes, *s.shape[1:]), s.dtype) for name, s in shapes.items()}
 
-            def add_blocks(step: Array, total: dict[str, Array]) -> dict[str, Array]:
-                owner, values = block_sums(step * at_once)
+            def add_blocks(chunk: Array, total: dict[str, Array]) -> dict[str, Array]:
+                owner, values = block_sums(chunk * at_once)
                 return {name: total[name].at[owner].add(value) for name, value in values.items()}
 
             def add_group(group: Array, total: tuple[dict[str, Array], dict[str, Array]]):
-                last = jnp.minimum((group + 1) * per_group, steps)
+                last = jnp.minimum((group + 1) * per_group, chunks)
                 return _compensated_add(total, jax.lax.fori_loop(group * per_group, last, add_blocks, zero))
 
-            return jax.lax.fori_loop(0, -(-steps // per_group), add_group, (zero, zero))
+            return jax.lax.fori_loop(0, -(-chunks // per_group), add_group, (zero, zero))
 
         total, rounding = self._over_parts(part)
         return jax.tree.map(lambda a, b: a.sum(axis=0) + b.sum(axis=0), total, rounding)
@@ -123,8 +123,8 @@ class CenteredBlocks:
 
         def of_class(c: Array) -> Any:
             def part(features: Array, blocks: ClassBlocks) -> symmetric.Stripes:
-                def add(step: Array, total: symmetric.Stripes) -> symmetric.Stripes:
-                    r, w, owner = self._residuals(features, blocks, blocks.first[c] + step * at_once, at_once)
+                def add(chunk: Array, total: symmetric.Stripes) -> symmetric.Stripes:
+                    r, w, owner = self._residuals(features, blocks, blocks.first[c] + chunk * at_once, at_once)
                     w = jnp.where(owner[:, None] == c, w, 0)
                     return symmetric.add_outer_products(total, r.reshape(-1, d), w.reshape(-1))
 
@@ -135,7 +135,7 @@ class CenteredBlocks:
         return jax.lax.map(of_class, jnp.arange(self.num_classes, dtype=jnp.int32))
 
     def _over_parts(self, function: Callable[[Array, ClassBlocks], Any]) -> Any:
-        """Each part apart, results stacked; parts laid out over devices stay there until the stack is summed."""
+        """Results of each part, stacked; parts laid out over devices stay there until the stack is summed."""
         if self.features.shape[0] > 1:
             return jax.vmap(function)(self.features, self.blocks)
         result = function(self.features[0], jax.tree.map(lambda leaf: leaf[0], self.blocks))

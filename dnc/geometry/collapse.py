@@ -17,10 +17,10 @@ from dnc.types import Array, ArrayLike, Float, Int
 class NeuralCollapse:
     """NC1 and NC2 of one labeling; every value is 0 at full collapse and has no unit."""
 
-    within_class_variability: Float[ArrayLike, ""]  # NC1: tr(Sigma_W Sigma_B^+) / k
-    norm_variation: Float[ArrayLike, ""]  # NC2, equal norms: std_c ||m_c|| / mean_c ||m_c||
-    angle_variation: Float[ArrayLike, ""]  # NC2, equal angles: std over pairs of cos(m_i, m_j)
-    simplex_deviation: Float[ArrayLike, ""]  # NC2, largest angles: mean over pairs of |cos(m_i, m_j) + 1/(k-1)|
+    within_class_variability: Float[Array, ""]  # NC1: tr(Sigma_W Sigma_B^+) / k
+    norm_variation: Float[Array, ""]  # NC2, equal norms: std_c ||m_c|| / mean_c ||m_c||
+    angle_variation: Float[Array, ""]  # NC2, equal angles: std over pairs of cos(m_i, m_j)
+    simplex_deviation: Float[Array, ""]  # NC2, largest angles: mean over pairs of |cos(m_i, m_j) + 1/(k-1)|
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")

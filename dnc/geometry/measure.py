@@ -6,10 +6,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from dnc import errors
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks
 from dnc.geometry.moments import RESOLUTION, ClassMoments, center_by_class, inverse, mean_slip, scale, vector_sums
-from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.pairs import MarginTerms, PairGeometry
 from dnc.geometry.queries import query_geometry
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -43,12 +44,12 @@ def pair_geometry(
       num_classes: k.
       weights: non-negative frequency of each sample; one of weight 0 does not count, whatever it and its label hold, so
         that a padded batch is masked by weights of 0 and 1.
-      overlap: "none" measures collapse alone, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
+      overlap: "none" measures only collapse, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
         "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory, "cauchy_schwarz" n d^2 and d^2, "trace" nothing.
         "auto" is "exact" where the covariances fit into 1 GiB and "cauchy_schwarz" beyond.
-      queries: measure what `exact_conditional` needs as well: n k d^2 operations and n k memory; needs exact overlaps.
-      parts: the rows are cut into so many equal parts, each sorted and summed apart. On a mesh whose `data` axis has
-        p shards, parts=p keeps every row on its device; only class sums cross.
+      queries: also measure what `exact_conditional` needs: n k d^2 operations and n k memory; needs exact overlaps.
+      parts: number of equal parts that rows are cut into, each sorted and summed separately. On a mesh whose `data`
+        axis has p shards, parts=p keeps every row on its device; only class sums cross.
 
     >>> import numpy as np
     >>> features = np.array([[-1.0, 0.0], [1.0, 0.0], [4.0, -1.0], [4.0, 1.0]])
@@ -70,19 +71,13 @@ def pair_geometry(
     if not queries:
         return geometry
     weight = inverse(count)
-    seen = query_geometry(
-        jnp.asarray(features),
-        jnp.asarray(labels),
-        jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
-        centered.origin,
-        centered.mean,
-        scale(weight, sums["third"]),
-        scale(weight, sums["flat"]),
-        count,
-        jnp.asarray(geometry.variance),
-        jnp.asarray(geometry.fourth_moment),
+    third, flat = scale(weight, sums["third"]), scale(weight, sums["flat"])
+    moments = ClassMoments(
+        centered.origin, count, centered.mean, geometry.variance, geometry.fourth_moment, third, covariance=None
     )
-    return dataclasses.replace(geometry, queries=seen)
+    sample_weights = jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32)
+    of_samples = query_geometry(jnp.asarray(features), jnp.asarray(labels), sample_weights, moments, flat)
+    return dataclasses.replace(geometry, queries=of_samples)
 
 
 @jax.jit
@@ -104,9 +99,9 @@ def pair_geometry_from_moments(moments: ClassMoments) -> PairGeometry:
 
     square, joint = jax.lax.map(along_axes, (moments.mean, moments.covariance, near))
     flat = moments.covariance.reshape(moments.count.shape[0], -1)
-    return _geometry(
-        moments, square, moments.third_moment, jnp.dot(flat, flat.T, precision="highest"), near, joint, "exact"
-    )
+    products = jnp.dot(flat, flat.T, precision="highest")
+    third = _along_axes(moments.mean, moments.third_moment)
+    return _geometry(moments, square, MarginTerms(third, products, near, joint, "exact"))
 
 
 def squared_distances(mean: Float[Array, "k d"], variance: Float[Array, " k"]) -> Float[Array, "k k"]:
@@ -114,7 +109,7 @@ def squared_distances(mean: Float[Array, "k d"], variance: Float[Array, " k"]) -
 
     From differences, row by row: ||a||^2 + ||b||^2 - 2 a.b would cancel for close means.
     """
-    distance = jax.lax.map(lambda one: jnp.sum((mean - one[None, :]) ** 2, axis=1), mean)
+    distance = jax.lax.map(lambda center: jnp.sum((mean - center[None, :]) ** 2, axis=1), mean)
     size = jnp.sum(mean**2, axis=1) + variance
     return jnp.where(distance > RESOLUTION**2 * jnp.maximum(size[:, None], size[None, :]), distance, 0)
 
@@ -134,7 +129,7 @@ def resolve_overlap(overlap: str, num_classes: int, dimension: int, beyond: str 
     ('exact', 'cauchy_schwarz')
     """
     if overlap != "auto" and overlap not in OVERLAPS:
-        raise ValueError(f"overlap={overlap!r} is unknown: choose 'auto' or one of {', '.join(OVERLAPS)}")
+        raise errors.unknown("overlap", overlap, ("auto", *OVERLAPS))
     fits = 4 * num_classes * dimension**2 <= LARGEST_COVARIANCES
     return overlap if overlap != "auto" else "exact" if fits else beyond
 
@@ -183,38 +178,30 @@ def assemble(
     sums = {name: scale(weight, value) for name, value in sums.items()}
     moments = ClassMoments(origin, count, mean, sums["variance"], sums["fourth"], None, None)
     if overlap == "none":
-        return _geometry(moments, sums["square"], None, None, None, None, overlap)
+        return _geometry(moments, sums["square"], None)
     third = sums["third"] - mean_slip(sums)
     if overlap == "exact":
         d = mean.shape[1]
         along = jax.lax.map(
-            lambda one: symmetric.times(symmetric.stripes_of(one[0], d), one[1]), (sums["flat"], sums["slip"])
+            lambda own: symmetric.times(symmetric.stripes_of(own[0], d), own[1]), (sums["flat"], sums["slip"])
         )
         third -= 2 * along
         products = symmetric.gram(sums["flat"])
     else:
         size = sums["norm"] if overlap == "cauchy_schwarz" else sums["variance"]
         products = size[:, None] * size[None, :]
-    return _geometry(moments, sums["square"], third, products, nearest_classes(mean), sums["joint"], overlap)
+    terms = MarginTerms(_along_axes(mean, third), products, nearest_classes(mean), sums["joint"], overlap)
+    return _geometry(moments, sums["square"], terms)
 
 
-def _geometry(
-    moments: ClassMoments,
-    square: Float[Array, "k k"],
-    third: Float[Array, "k d"] | None,
-    products: Float[Array, "k k"] | None,
-    near: Int[Array, "k q"] | None,
-    joint: Float[Array, "k q q"] | None,
-    overlap: str,
-) -> PairGeometry:
-    """`square[i, j]` is D_ij^T Sigma_i D_ij, and `joint` its extension to pairs of neighbors."""
+def _along_axes(mean: Float[Array, "k d"], third: Float[Array, "k d"]) -> Float[Array, "k k"]:
+    """[i, j] = (mu_i - mu_j).t_j"""
+    return jax.lax.map(lambda own: jnp.dot(mean - own[0][None, :], own[1], precision="highest"), (mean, third)).T
+
+
+def _geometry(moments: ClassMoments, square: Float[Array, "k k"], margin_terms: MarginTerms | None) -> PairGeometry:
+    """`square[i, j]` is D_ij^T Sigma_i D_ij."""
     distance = squared_distances(moments.mean, moments.variance)
-    skew = None
-    if third is not None:
-        skew = jax.lax.map(
-            lambda arguments: jnp.dot(moments.mean - arguments[0][None, :], arguments[1], precision="highest"),
-            (moments.mean, third),
-        ).T
     assert moments.fourth_moment is not None
     return PairGeometry(
         counts=moments.count,
@@ -223,9 +210,5 @@ def _geometry(
         fourth_moment=moments.fourth_moment,
         squared_distance=distance,
         directional_variance=square / jnp.where(distance > 0, distance, jnp.nan),
-        third_moment=skew,
-        covariance_overlap=products,
-        neighbors=near,
-        axis_covariance=joint,
-        overlap=overlap,
+        margin_terms=margin_terms,
     )

@@ -162,7 +162,7 @@ def center_by_class(
 ) -> tuple[CenteredBlocks, Float[Array, " k"]]:
     """Samples about their class means, in class blocks, and the class counts (sums of weights).
 
-    `parts` cuts the rows into as many equal parts, each sorted and summed apart: on a mesh, one for each shard.
+    `parts` is the number of equal parts of the rows, each sorted and summed separately: on a mesh, one per shard.
     """
     uncentered = group_by_class(features, labels, num_classes, weights, parts)
     sums = uncentered.sums(mean_terms)
@@ -177,11 +177,11 @@ def group_by_class(
     weights: Float[ArrayLike, " n"] | None = None,
     parts: int = 1,
 ) -> CenteredBlocks:
-    """Samples in class blocks about an origin near them: their class means are taken for 0."""
+    """Samples in class blocks about an origin near them: their class means are taken to be 0."""
     features, labels = jnp.asarray(features), jnp.asarray(labels)
     n, d = features.shape
     if n % parts:
-        raise ValueError(f"{n} rows do not fall into {parts} equal parts: pad them with samples of weight 0")
+        raise ValueError(f"{n} rows do not divide into {parts} equal parts: pad them with samples of weight 0")
     cut = features.reshape(parts, n // parts, d)
     weight = jnp.ones((n,), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32)
     weight = weight.reshape(parts, n // parts)
@@ -205,9 +205,9 @@ def vector_sums(
 
 
 def mean_slip(sums: dict[str, Array]) -> Float[Array, "k d"]:
-    """What E[r ||r||^2] feels, beside 2 Sigma e, of the mean e that rounded class means leave to residuals r.
+    """What the mean e that rounded class means leave in residuals r adds to E[r ||r||^2], besides 2 Sigma e.
 
-    e is about 1e-7 of the means' size. Only the third moment feels it to first order:
+    e is about 1e-7 of the means' size. Only the third moment changes to first order:
     E (r-e)||r-e||^2 = E r||r||^2 - v e - 2 Sigma e + O(e^2).
     """
     return scale(sums["variance"], sums["slip"])

@@ -1,4 +1,4 @@
-"""What every sample, taken as a query, sees of every class: its distance and how centroids of few shots blur it."""
+"""Every sample as a query: its distance to every class, and the noise that centroids of few shots add to it."""
 
 import dataclasses
 
@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from dnc.geometry import symmetric
+from dnc.geometry.moments import ClassMoments
 from dnc.geometry.pytree import array_dataclass
-from dnc.types import Array, ArrayLike, Float, Int
+from dnc.types import Array, Float, Int
 
 
 @array_dataclass
@@ -17,27 +18,25 @@ class QueryGeometry:
     A query never meets itself among the shots: moments of its own class leave it out. Population moments (1/n).
     """
 
-    labels: Int[ArrayLike, " n"]
-    weight: Float[ArrayLike, " n"]  # share of the query in its class; 0 for samples that do not count
-    squared_distance: Float[ArrayLike, "n k"]  # ||b||^2
-    along: Float[ArrayLike, "n k"]  # b^T Sigma_c b
-    skew: Float[ArrayLike, "n k"]  # b.t_c, t_c = E_{z~c}[(z - mu_c) ||z - mu_c||^2]
-    own_variance: Float[ArrayLike, " n"]  # tr Sigma of the query's class without it
-    own_fourth: Float[ArrayLike, " n"]  # E||z - mu||^4 of it
-    own_square: Float[ArrayLike, " n"]  # tr Sigma^2 of it
+    labels: Int[Array, " n"]
+    weight: Float[Array, " n"]  # share of the query in its class; 0 for samples that do not count
+    squared_distance: Float[Array, "n k"]  # ||b||^2
+    along: Float[Array, "n k"]  # b^T Sigma_c b
+    skew: Float[Array, "n k"]  # b.t_c, t_c = E_{z~c}[(z - mu_c) ||z - mu_c||^2]
+    own_variance: Float[Array, " n"]  # tr Sigma of the query's class without it
+    own_fourth: Float[Array, " n"]  # E||z - mu||^4 of it
+    own_square: Float[Array, " n"]  # tr Sigma^2 of it
 
     def subset(self, classes: Int[Array, " w"]) -> "QueryGeometry":
-        """What the samples see of some of the classes; samples of the others get weight 0."""
-        labels = jnp.asarray(self.labels)
-        match = labels[:, None] == classes[None, :].astype(labels.dtype)
-        by_class = [jnp.asarray(one)[:, classes] for one in (self.squared_distance, self.along, self.skew)]
+        """The same for some of the classes; samples of the others get weight 0."""
+        match = self.labels[:, None] == classes[None, :].astype(self.labels.dtype)
         return dataclasses.replace(
             self,
-            labels=jnp.argmax(match, axis=1).astype(labels.dtype),
-            weight=jnp.where(jnp.any(match, axis=1), jnp.asarray(self.weight), 0),
-            squared_distance=by_class[0],
-            along=by_class[1],
-            skew=by_class[2],
+            labels=jnp.argmax(match, axis=1).astype(self.labels.dtype),
+            weight=jnp.where(jnp.any(match, axis=1), self.weight, 0),
+            squared_distance=self.squared_distance[:, classes],
+            along=self.along[:, classes],
+            skew=self.skew[:, classes],
         )
 
 
@@ -45,15 +44,11 @@ def query_geometry(
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
     weights: Float[Array, " n"],
-    origin: Float[Array, " d"],
-    mean: Float[Array, "k d"],
-    third: Float[Array, "k d"],
+    moments: ClassMoments,
     flat: Float[Array, "k f"],
-    count: Float[Array, " k"],
-    variance: Float[Array, " k"],
-    fourth: Float[Array, " k"],
 ) -> QueryGeometry:
-    """Query geometry from the samples and the class moments; `flat` holds the covariances (`symmetric.flat`).
+    """Query geometry from the samples and their class moments up to order four; the covariances, in the form of
+    `symmetric.flat`, come apart as `flat`.
 
     Costs n k d^2 operations. With a = x - mu of its own class, of N samples (sum of weights) of which x counts w, and
     h = a w/(N - w), b = a + h, sums over the others are sums over all, about the mean moved by h, less the query's:
@@ -62,7 +57,9 @@ def query_geometry(
         t'     = [N (t + 2 Sigma h + (v + ||h||^2) h) - w b ||b||^2] / (N - w),
         M4'    = [N (M4 + 4 h.t + 4 h^T Sigma h + 2 v ||h||^2 + ||h||^4) - w ||b||^4] / (N - w).
     """
-    x = jnp.where(weights[:, None] > 0, features.astype(jnp.float32) - origin[None, :], 0)
+    assert moments.third_moment is not None
+    assert moments.fourth_moment is not None
+    x = jnp.where(weights[:, None] > 0, features.astype(jnp.float32) - moments.origin[None, :], 0)
 
     def of_class(arguments: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         center, skewness, covariance = arguments
@@ -71,11 +68,12 @@ def query_geometry(
         along = jnp.sum(jnp.dot(b, sigma, precision="highest") * b, axis=1)
         return jnp.sum(b * b, axis=1), along, jnp.dot(b, skewness, precision="highest")
 
-    distance, along, skew = (value.T for value in jax.lax.map(of_class, (mean, third, flat)))
+    classes = (moments.mean, moments.third_moment, flat)
+    distance, along, skew = (value.T for value in jax.lax.map(of_class, classes))
 
-    own = labels[:, None] == jnp.arange(mean.shape[0], dtype=labels.dtype)[None, :]
+    own = labels[:, None] == jnp.arange(len(flat), dtype=labels.dtype)[None, :]
     r, q, p = (jnp.sum(jnp.where(own, value, 0), axis=1) for value in (distance, along, skew))  # of a
-    n, w, v, m4 = count[labels], weights, variance[labels], fourth[labels]
+    n, w, v, m4 = moments.count[labels], weights, moments.variance[labels], moments.fourth_moment[labels]
     square = jnp.sum(flat * flat, axis=1)[labels]  # tr Sigma^2
     rest = jnp.where(n > w, n - w, 1)
     s, g = w / rest, n / rest  # h = s a, b = g a; sums over all weigh g, the query s

@@ -1,4 +1,4 @@
-"""Label-free measures of a representation's spectrum, said to predict how well it transfers.
+"""Label-free measures of a representation's spectrum, reported to predict how well it transfers.
 
 All are functions of singular values s_1 >= s_2 >= ... of the n x d feature matrix or of eigenvalues
 lambda_i = s_i^2 / n of the covariance (centered, 1/n), computed once by `singular_values`. None changes when features
@@ -55,7 +55,7 @@ def participation_ratio(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
 
 @functools.partial(jax.jit, static_argnames=("first", "last"))
 def alpha_req(features: Float[ArrayLike, "n d"], first: int = 1, last: int | None = None) -> Float[Array, ""]:
-    """Decay exponent alpha of lambda_i ~ i^-alpha (Agrawal et al. 2022): near 1 is said to transfer best.
+    """Decay exponent alpha of lambda_i ~ i^-alpha (Agrawal et al. 2022): near 1 is reported to transfer best.
 
     Least squares of log lambda_i on log i over ranks first..last (all by default) that float32 can tell from 0, with
     weights 1/i, so that every octave of ranks counts the same (Stringer et al. 2019). nan for fewer than two ranks.

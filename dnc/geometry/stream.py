@@ -1,4 +1,4 @@
-"""Pair geometry of features that do not fit in memory: two passes over batches, O(k d + k^2) memory beside one."""
+"""Pair geometry of features that do not fit in memory: two passes over batches, O(k d + k^2) memory besides."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ Batches = Iterable[tuple[Any, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class ArrayBatches:
-    """Batches of adjacent rows of arrays, memory-mapped or not: (features [b, d], labels [b]), as often as asked."""
+    """Batches of adjacent rows of arrays, memory-mapped or not: (features [b, d], labels [b]), any number of times."""
 
     features: Any
     labels: Any
@@ -46,10 +46,11 @@ def stream_pair_geometry(
 
     Args:
       batches: can be iterated more than once (a list, `ArrayBatches` of a memory map, a dataset), or a function that
-        makes such an iterable. All batches must come again, in any order. Those smaller than the first are padded.
+        returns such an iterable. The second reading must give the same batches, in any order. Batches smaller than the
+        first are padded.
       num_classes: k; labels lie in [0, k), and every class has at least two samples.
       overlap: as for `pair_geometry`. "cauchy_schwarz" needs all rows of a class at once, so it takes `ArrayBatches`,
-        and reads them once more. "auto" is "exact" where the covariances fit into 1 GiB, else the best there is.
+        and reads them once more. "auto" is "exact" where the covariances fit into 1 GiB, otherwise the best available.
       progress: called with the pass and the number of rows done, after every batch.
 
     Sums of batches are kept in float64 on the host (covariances in float32 on the device).
@@ -62,7 +63,7 @@ def stream_pair_geometry(
     if not callable(batches) and iter(batches) is batches:
         raise TypeError(
             "batches is an iterator, which can be read once, and geometry takes two passes: give a list, a dataset, or "
-            "a function that makes the iterator anew (or merge ClassMoments with covariances, which take one pass)"
+            "a function that returns a new iterator (or merge ClassMoments with covariances, which take one pass)"
         )
     source = batches if callable(batches) else lambda: batches
     note = progress or (lambda _stage, _rows: None)
@@ -124,11 +125,11 @@ def _read_pairs(
     in_batches = "exact" if overlap == "exact" else "none"
     for features, labels in source():
         for part in _padded(features, labels, size):
-            one, more = _pair_sums(
+            part_sums, part_spectra = _pair_sums(
                 *part, origin, mean.astype(np.float32), with_vectors=overlap != "none", overlap=in_batches
             )
-            sums = {name: sums.get(name, 0.0) + np.asarray(value, np.float64) for name, value in one.items()}
-            spectra = _add(spectra, more) if spectra else more
+            sums = {name: sums.get(name, 0.0) + np.asarray(value, np.float64) for name, value in part_sums.items()}
+            spectra = _add(spectra, part_spectra) if spectra else part_spectra
         rows += len(labels)
         note("pairs", rows)
     return sums, spectra
@@ -217,7 +218,7 @@ def _check_batch(features: Any, labels: Any, num_classes: int, rows: int, dimens
 
 
 def _check_sums(total: np.ndarray, features: Any, rows: int) -> None:
-    """Find what made sums infinite or nan, once they are: cheaper than to look at every value."""
+    """Raises where sums are infinite or nan, and only then looks for the cause among the features."""
     if np.isfinite(total).all():
         return
     try:

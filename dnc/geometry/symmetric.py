@@ -1,4 +1,4 @@
-"""Sums of outer products w r r^T, upper block triangle alone: five eighths of the operations and of the memory."""
+"""Sums of outer products w r r^T, only the upper block triangle: five eighths of the operations and of the memory."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ _CHUNK = 4096  # of a long product at once: fits the cache
 
 
 def edges(d: int) -> tuple[tuple[int, int], ...]:
-    """First and last row of each stripe; small matrices are one."""
+    """First and last row of each stripe; small matrices have a single stripe."""
     count = 4 if d >= 256 else 1
     cuts = [round(stripe * d / count) for stripe in range(count + 1)]
     return tuple(itertools.pairwise(cuts))
@@ -69,7 +69,7 @@ def stripes_of(flat: Float[Array, " f"], d: int) -> Stripes:
 
 def _scales(stripes: Stripes) -> list[Float[Array, "1 w"]]:
     """1 for columns of the diagonal block and sqrt 2 for those beyond it."""
-    return [jnp.where(jnp.arange(one.shape[1]) < one.shape[0], 1, math.sqrt(2))[None, :] for one in stripes]
+    return [jnp.where(jnp.arange(s.shape[1]) < s.shape[0], 1, math.sqrt(2))[None, :] for s in stripes]
 
 
 def gram(flats: Float[Array, "k f"]) -> Float[Array, "k k"]:
@@ -77,8 +77,8 @@ def gram(flats: Float[Array, "k f"]) -> Float[Array, "k k"]:
     k, length = flats.shape
     chunk = min(_CHUNK, length)
 
-    def add(step: Array, total: Float[Array, "k k"]) -> Float[Array, "k k"]:
-        part = jax.lax.dynamic_slice_in_dim(flats, step * chunk, chunk, axis=1)
+    def add(index: Array, total: Float[Array, "k k"]) -> Float[Array, "k k"]:
+        part = jax.lax.dynamic_slice_in_dim(flats, index * chunk, chunk, axis=1)
         return total + jnp.dot(part, part.T, precision="highest")
 
     return jax.lax.fori_loop(0, length // chunk, add, jnp.zeros((k, k), jnp.float32))

@@ -1,4 +1,4 @@
-"""Host-side checks of features and labels: bad input raises here, with a name and a remedy, and yields no number.
+"""Host-side checks of features, labels and shots: bad input raises here, with a name and a remedy.
 
 Jitted code cannot look at values, so everything it assumes is checked before it is called.
 """
@@ -6,15 +6,16 @@ Jitted code cannot look at values, so everything it assumes is checked before it
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from dnc.types import Float, Int
+from dnc.types import ArrayLike, Float, Int
 
 
 def validate(features: Any, labels: Any) -> None:
     """Check what `pair_geometry` assumes: finite [n, d] features, labels 0..k-1 with k >= 2, all classes >= 2.
 
-    Raises ValueError (or TypeError for a dtype that holds no numbers) naming the argument, the value, the remedy.
+    Raises ValueError (or TypeError for a dtype that is not numeric) naming the argument, the value and the remedy.
     """
     array = as_features(features)
     codes = np.asarray(labels)
@@ -45,11 +46,11 @@ def as_features(features: Any) -> np.ndarray:
 
 def check_same_length(n: int, labels: int, name: str) -> None:
     if n != labels:
-        raise ValueError(f"features have {n} rows but {name} has {labels} entries: give one label a row")
+        raise ValueError(f"features have {n} rows but {name} has {labels} entries: give one label per row")
 
 
 def check_finite(features: np.ndarray) -> None:
-    """Refuse NaN and Inf, with their number and the first rows they stand in."""
+    """Refuse NaN and Inf, with their number and the first rows that hold them."""
     bad = ~np.isfinite(features)
     if bad.any():
         rows = np.flatnonzero(bad.any(axis=1))
@@ -60,7 +61,7 @@ def check_finite(features: np.ndarray) -> None:
 
 
 def check_classes(codes: np.ndarray, names: Sequence[str], minimum: int = 2, name: str = "labels") -> None:
-    """At least two classes, and at least `minimum` samples in each. name: of the labels, for the error."""
+    """At least two classes, and at least `minimum` samples in each; errors call the labels `name`."""
     if len(names) < 2:
         raise ValueError(f"{name} hold one class ({names[0]!r}): collapse needs at least two")
     counts = np.bincount(codes, minlength=len(names))
@@ -72,10 +73,35 @@ def check_classes(codes: np.ndarray, names: Sequence[str], minimum: int = 2, nam
         )
 
 
+def class_counts(labels: ArrayLike, num_classes: int, name: str = "labels") -> Int[np.ndarray, " k"]:
+    """Samples of each class; raises unless labels are integers in 0..num_classes-1 and there are two classes.
+
+    Looks at labels through jax, so that those split over devices, of one process or several, need not be gathered.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes={num_classes} must be at least 2")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be one-dimensional integers, got {labels.dtype} of shape {labels.shape}")
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+        raise ValueError(
+            f"{name} range over {labels.min()}..{labels.max()}; they must lie in 0..{num_classes - 1} "
+            f"(num_classes={num_classes})"
+        )
+    return np.asarray(jnp.bincount(labels, length=num_classes))
+
+
+def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
+    """Shots as a tuple of positive integers."""
+    checked = tuple(int(m) for m in shots)
+    if not checked or min(checked) < 1 or list(checked) != list(shots):
+        raise ValueError(f"shots={list(shots)} must be a non-empty sequence of positive integers")
+    return checked
+
+
 def encode_labels(
     labels: Any, class_names: Sequence[str] | None = None, name: str = "labels"
 ) -> tuple[Int[np.ndarray, " n"], list[str]]:
-    """Map labels of any integer, boolean, integral float or string kind to 0..k-1, and keep the classes' names.
+    """Map labels (integers, booleans, whole floats or strings) to 0..k-1, and keep the classes' names.
 
     Classes are ordered by value. With `class_names`, integer labels index the list and string labels must occur in
     it; classes of the list without samples are left out.
@@ -88,15 +114,15 @@ def encode_labels(
     if class_names is None:
         values, codes = np.unique(array, return_inverse=True)
         return codes.astype(np.int32), [str(value) for value in values]
-    names = [str(one) for one in class_names]
+    names = [str(class_name) for class_name in class_names]
     if len(set(names)) < len(names):
         raise ValueError(f"class_names of {name} repeat a name: {names}")
     if array.dtype.kind == "U":
         unknown = sorted(set(array.tolist()) - set(names))
         if unknown:
-            raise ValueError(f"{name} hold {unknown[:5]}, which class_names {names[:10]} does not list")
-        position = {one: index for index, one in enumerate(names)}
-        array = np.array([position[one] for one in array.tolist()])
+            raise ValueError(f"{name} hold {unknown[:5]}, which are not in class_names {names[:10]}")
+        position = {class_name: index for index, class_name in enumerate(names)}
+        array = np.array([position[label] for label in array.tolist()])
     if array.min() < 0 or array.max() >= len(names):
         raise ValueError(f"{name} must index class_names (0..{len(names) - 1}), got {array.min()}..{array.max()}")
     present, codes = np.unique(array, return_inverse=True)
@@ -144,8 +170,8 @@ def _as_labels(labels: Any, name: str) -> np.ndarray:
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be a non-empty one-dimensional array, got shape {array.shape}")
     if array.dtype.kind == "O":
-        kinds = {type(one) for one in array.tolist()}
-        if not (all(issubclass(one, str) for one in kinds) or all(issubclass(one, int) for one in kinds)):
+        kinds = {type(label) for label in array.tolist()}
+        if not any(all(issubclass(kind, allowed) for kind in kinds) for allowed in (str, int)):
             listed = sorted(kind.__name__ for kind in kinds)
             raise TypeError(f"{name} must be all integers or all strings, got objects of type {listed}")
         array = np.array(array.tolist())

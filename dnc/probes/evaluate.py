@@ -24,22 +24,22 @@ def probe_accuracies(
 
     offline_linear_test, offline_linear_train: of `linear_probe`; offline_linear_strength is the strength it chose.
     knn20_test, knn20_train: of `knn_accuracy`, and of `knn_leave_one_out` on the training samples. By default k is 20
-    and 200, or those of them that are fewer than the training samples.
+    and 200, each only where there are more training samples than k.
 
     Raises what these functions raise.
     """
     splits = train_features, train_labels, test_features, test_labels
     sizes = tuple(k for k in NEIGHBORS if k < len(train_labels)) if neighbors is None else tuple(neighbors)
-    found = {}
+    values = {}
     if sizes:
         test = knn_accuracy(*splits, num_classes, sizes)
         train = knn_leave_one_out(train_features, train_labels, num_classes, sizes)
-        found |= {f"knn{k}_test": value for k, value in zip(sizes, test.accuracy, strict=True)}
-        found |= {f"knn{k}_train": value for k, value in zip(sizes, train.accuracy, strict=True)}
+        values |= {f"knn{k}_test": accuracy for k, accuracy in zip(sizes, test.accuracy, strict=True)}
+        values |= {f"knn{k}_train": accuracy for k, accuracy in zip(sizes, train.accuracy, strict=True)}
     linear = linear_probe(key, *splits, num_classes)
-    found |= {
+    values |= {
         "offline_linear_test": linear.offline_test_accuracy,
         "offline_linear_train": linear.offline_train_accuracy,
         "offline_linear_strength": linear.strength,
     }
-    return {name: float(np.asarray(value)) for name, value in found.items()}
+    return {name: float(np.asarray(value)) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Measured few-shot error of logistic regression, on the supports of the nearest-class-center probe."""
+"""Measured few-shot error of logistic regression, on the supports of the nearest-class-center classifier."""
 
 import dataclasses
 import functools
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from dnc.few_shot.draws import draw_support, few_shot_samples
-from dnc.probes.logistic import LinearClassifier, fit_logistic, right
+from dnc.few_shot.draws import check_few_shot_inputs, draw_support
+from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct
 from dnc.types import Array, ArrayLike, Float, Int, Key
 
 _ROWS = 4096  # queries scored at once
@@ -19,7 +19,7 @@ class FewShotLinearError:
     """Few-shot error of logistic regression, averaged over repeats.
 
     Attributes:
-      shots: shots a class.
+      shots: shots per class.
       mean: mean over classes (so classes weigh the same), then over repeats.
       std: standard deviation over repeats (1/r) of the mean over classes.
       per_class: fraction of class i's queries for which another class scores at least as high.
@@ -43,7 +43,7 @@ def few_shot_linear_error(
     tolerance: float = 1e-4,
     max_iterations: int = 500,
 ) -> FewShotLinearError:
-    """Error of logistic regression on m shots a class, for every m in `shots`, over `repeats` random supports.
+    """Error of logistic regression on m shots per class, for every m in `shots`, over `repeats` random supports.
 
         min over W, b of  1/(m k) sum over the support of CE(z W + b, y) + strength/2 ||W||_F^2,    z = (x - mean) / s
 
@@ -52,13 +52,14 @@ def few_shot_linear_error(
     a few shots cannot choose it.
 
     The protocol is that of `dnc.few_shot_error`, and with the same key, labels, shots and repeats so are the supports
-    and queries: differences between the two errors are paired. A tie is an error. Repeats in turn, memory of one.
+    and queries: differences between the two errors are paired. A tie is an error. One repeat is in memory
+    at a time.
 
     Raises what `few_shot_error` does, and ValueError for a strength or tolerance that is not positive.
     """
     if not (strength > 0 and tolerance > 0 and max_iterations > 0):
         raise ValueError(f"{strength=}, {tolerance=} and {max_iterations=} must be positive")
-    array, sizes = few_shot_samples(features, labels, shots, repeats, num_classes)
+    array, sizes = check_few_shot_inputs(features, labels, shots, repeats, num_classes)
     wrong = _measure(
         jax.random.split(key, repeats),
         array,
@@ -107,11 +108,11 @@ def _measure(
             z = (x - mean[None, :]) * inverse
             fit = fit_logistic(z, classes, chosen, strength, start, tolerance=tolerance, max_iterations=max_iterations)
 
-            def is_right(sample: tuple[Float[Array, " d"], Int[Array, ""]]) -> Float[Array, ""]:
+            def correct(sample: tuple[Float[Array, " d"], Int[Array, ""]]) -> Float[Array, ""]:
                 scores = fit.classifier.scores((sample[0] - mean)[None, :] * inverse)
-                return right(scores, sample[1][None])[0]
+                return is_correct(scores, sample[1][None])[0]
 
-            wrong = 1 - jax.lax.map(is_right, (features, labels), batch_size=_ROWS)
+            wrong = 1 - jax.lax.map(correct, (features, labels), batch_size=_ROWS)
             queries = (rank >= m).astype(wrong.dtype)
             sums = jax.ops.segment_sum(wrong * queries, labels, num_segments=num_classes)
             return sums / (counts - m).astype(wrong.dtype)

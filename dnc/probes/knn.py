@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from dnc import errors
 from dnc.probes.splits import Split, accuracy_by_class, check_split, check_splits
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -24,7 +25,7 @@ class NeighborAccuracy:
 
     Attributes:
       neighbors: how many vote.
-      accuracy: share of all samples whose class wins the vote (each sample weighs the same).
+      accuracy: share of all samples whose class wins the vote (all samples weigh the same).
       per_class: share of each class's samples; nan for a class without any.
     """
 
@@ -50,20 +51,20 @@ def knn_accuracy(
     where temperature is None (Wu et al. 2018, sec. 3.4; with k = 20 and T = 0.07 as in DINO, Caron et al. 2021).
     metric="euclidean": the nearest, one vote each; temperature must be None. For raw pixels.
 
-    The class of most votes wins. Classes of equally many votes: the one with the smaller number. Samples equally near
-    (in float32): those earlier in the training split. Neighbors of the largest k are found once for all of
-    `neighbors`. Test and training samples are compared block by block: memory does not grow with their product. With
-    rows split over the devices of a mesh, test samples stay where they are and blocks of training samples go round.
+    The class with the most votes wins; ties go to the smaller class number. Of equally near samples (in float32), those
+    earlier in the training split vote. One search for the largest k serves all of `neighbors`. Test and training
+    samples are compared block by block: memory does not grow with their product. With rows split over the devices of a
+    mesh, test samples stay where they are and blocks of training samples go round.
 
     Raises:
-      ValueError: more neighbors than training samples, a metric that is not known, a temperature that is not positive
+      ValueError: more neighbors than training samples, an unknown metric, a temperature that is not positive
         or goes with the euclidean metric, a row of zeros (it has no direction), a class without training samples,
-        features that are not finite or not of one dimension, labels outside 0..num_classes-1.
+        features that are not finite or differ in dimension, labels outside 0..num_classes-1.
       TypeError: labels that are not integers.
     """
     train, test = check_splits(train_features, train_labels, test_features, test_labels, num_classes)
     sizes = _check(neighbors, len(train.labels), metric, temperature, {"train": train, "test": test})
-    correct = _votes_are_right(train, test, num_classes, sizes, metric, temperature, leave_one_out=False)
+    correct = _votes_are_correct(train, test, num_classes, sizes, metric, temperature, leave_one_out=False)
     return _accuracy(correct, test.labels, sizes, num_classes)
 
 
@@ -80,9 +81,9 @@ def knn_leave_one_out(
 
     Raises what `knn_accuracy` does; at most n - 1 neighbors.
     """
-    split = check_split(features, labels, num_classes, "train", samples_a_class=1)
+    split = check_split(features, labels, num_classes, "train", samples_per_class=1)
     sizes = _check(neighbors, len(split.labels) - 1, metric, temperature, {"train": split})
-    correct = _votes_are_right(split, split, num_classes, sizes, metric, temperature, leave_one_out=True)
+    correct = _votes_are_correct(split, split, num_classes, sizes, metric, temperature, leave_one_out=True)
     return _accuracy(correct, split.labels, sizes, num_classes)
 
 
@@ -93,7 +94,7 @@ def _check(
     if not sizes or not 1 <= min(sizes) <= max(sizes) <= available:
         raise ValueError(f"neighbors={list(neighbors)} must lie between 1 and the {available} samples that can vote")
     if metric not in METRICS:
-        raise ValueError(f"metric={metric!r} is not known: choose 'cosine' or 'euclidean'")
+        raise errors.unknown("metric", metric, METRICS)
     if temperature is not None and metric == "euclidean":
         raise ValueError(f"temperature={temperature} weighs cosine similarities: set temperature=None, one vote each")
     if temperature is not None and not temperature > 0:
@@ -107,12 +108,12 @@ def _check(
 def _accuracy(
     correct: Float[Array, "j q"], labels: Int[Array, " q"], sizes: tuple[int, ...], num_classes: int
 ) -> NeighborAccuracy:
-    per_class = jnp.stack([accuracy_by_class(one, labels, num_classes) for one in correct])
+    per_class = jnp.stack([accuracy_by_class(votes, labels, num_classes) for votes in correct])
     return NeighborAccuracy(sizes, jnp.mean(correct, axis=1), per_class)
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "neighbors", "metric", "temperature", "leave_one_out"))
-def _votes_are_right(
+def _votes_are_correct(
     train: Split,
     test: Split,
     num_classes: int,
@@ -169,21 +170,21 @@ def _nearest(
         z, c, rows = block
 
         def with_queries(arguments: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
-            x, itself, nearness, found = arguments
+            x, own_row, nearness, nearest = arguments
             values = jnp.dot(x, z.T, precision="highest") - c[None, :]
             absent = (rows == n)[None, :]  # padding
             if leave_one_out:
-                absent |= rows[None, :] == itself[:, None]
+                absent |= rows[None, :] == own_row[:, None]
             values, at = jax.lax.top_k(jnp.where(absent, -jnp.inf, values), min(largest, len(c)))
-            nearness, found = jnp.concatenate([nearness, values], 1), jnp.concatenate([found, rows[at]], 1)
-            negative, found = jax.lax.sort((-nearness, found), dimension=1, num_keys=2)
-            return -negative[:, :largest], found[:, :largest]
+            nearness, nearest = jnp.concatenate([nearness, values], 1), jnp.concatenate([nearest, rows[at]], 1)
+            negative, nearest = jax.lax.sort((-nearness, nearest), dimension=1, num_keys=2)
+            return -negative[:, :largest], nearest[:, :largest]
 
         return jax.lax.map(with_queries, (*query_blocks, *best)), None
 
     best, _ = jax.lax.scan(compare, nothing, bank_blocks)
-    nearness, found = (one.swapaxes(0, 1).reshape(-1, largest)[:q] for one in best)
-    return nearness, found
+    nearness, nearest = (blocks.swapaxes(0, 1).reshape(-1, largest)[:q] for blocks in best)
+    return nearness, nearest
 
 
 def _in_blocks(x: Array, size: int, fill: int) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.few_shot.draws import shuffled_classes
-from dnc.probes.logistic import LinearClassifier, fit_logistic, right
+from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct
 from dnc.probes.splits import Split, accuracy_by_class, check_splits
 from dnc.types import Array, ArrayLike, Float, Int, Key
 
@@ -22,12 +22,12 @@ class LinearProbe:
     """Accuracies of an offline linear probe.
 
     Attributes:
-      offline_test_accuracy: share of the test samples that are right (each sample weighs the same).
-      offline_train_accuracy: the same of the training samples that the classifier was fitted on.
+      offline_test_accuracy: share of test samples classified correctly (all samples weigh the same).
+      offline_train_accuracy: the same for the training samples that the classifier was fitted on.
       offline_test_per_class: share of each class's test samples; nan for a class without any.
-      strength: the chosen one.
-      strengths: all of them, from strong to weak.
-      validation_accuracy: of each strength on the held-back training samples, not having seen them.
+      strength: the chosen penalty.
+      strengths: all candidates, from strong to weak.
+      validation_accuracy: of each strength, on the held-back training samples, which its fit left out.
       gradient: largest entry of the last fit's gradient divided by its objective; above the tolerance, the fit ended
         because float32 could not lower the objective any more, or after `max_iterations`.
       iterations: of the last fit.
@@ -62,17 +62,17 @@ def linear_probe(
 
     mean and deviation (1/n) are those of each feature over the training split; features constant there are left out.
     A share `holdout` of each class's training samples is held back, drawn by `key`. The classifier is fitted on the
-    others for every strength, each fit starting from the one before, from strong to weak. The strength of highest
-    accuracy on what was held back, the strongest of equals, is fitted again on all training samples. The test split
-    takes no part in any choice.
+    others for every strength, each fit starting from the one before, from strong to weak. The strength with the
+    highest accuracy on those held back, the strongest of equals, is fitted again on all training samples. The test
+    split takes no part in any choice.
 
     One jitted program over whole arrays: with rows split over the devices of a mesh, features stay where they are, and
-    only sums over samples cross. Memory beside the features is a standardized copy of them and a few [n, k] arrays.
+    only sums over samples cross. Memory besides the features is a standardized copy of them and a few [n, k] arrays.
 
     tolerance, max_iterations: of each fit, see `dnc.probes.logistic.fit_logistic`.
 
     Raises:
-      ValueError: a class with fewer than two training samples, features that are not finite or not of one dimension,
+      ValueError: a class with fewer than two training samples, features that are not finite or differ in dimension,
         labels outside 0..num_classes-1, strengths that are not positive, a holdout outside (0, 1).
       TypeError: labels that are not integers.
     """
@@ -83,7 +83,7 @@ def linear_probe(
         raise ValueError(f"holdout={holdout} must be a share between 0 and 1")
     if not (tolerance > 0 and max_iterations > 0):
         raise ValueError(f"{tolerance=} and {max_iterations=} must be positive")
-    splits = check_splits(train_features, train_labels, test_features, test_labels, num_classes, samples_a_class=2)
+    splits = check_splits(train_features, train_labels, test_features, test_labels, num_classes, samples_per_class=2)
     values = _probe(key, *splits, jnp.asarray(path), holdout, tolerance, num_classes, max_iterations)
     return LinearProbe(strengths=jnp.asarray(path), **values)
 
@@ -109,7 +109,7 @@ def _probe(
     def one_strength(carry: tuple[Any, ...], strength: Float[Array, ""]) -> tuple[tuple[Any, ...], Float[Array, ""]]:
         start, best = carry
         classifier = fit(1 - validation, strength, start).classifier
-        accuracy = jnp.sum(right(classifier.scores(z), train.labels) * validation) / jnp.sum(validation)
+        accuracy = jnp.sum(is_correct(classifier.scores(z), train.labels) * validation) / jnp.sum(validation)
         candidate = (accuracy, strength, classifier)
         return (classifier, jax.tree.map(lambda a, b: jnp.where(accuracy > best[0], a, b), candidate, best)), accuracy
 
@@ -117,11 +117,11 @@ def _probe(
     nothing = (jnp.asarray(-1.0), strengths[0], start)
     (_, (_, strength, start)), accuracies = jax.lax.scan(one_strength, (start, nothing), strengths)
     last = fit(jnp.ones_like(validation), strength, start)
-    right_test = right(last.classifier.scores(z_test), test.labels)
+    correct = is_correct(last.classifier.scores(z_test), test.labels)
     return {
-        "offline_test_accuracy": jnp.mean(right_test),
-        "offline_train_accuracy": jnp.mean(right(last.classifier.scores(z), train.labels)),
-        "offline_test_per_class": accuracy_by_class(right_test, test.labels, num_classes),
+        "offline_test_accuracy": jnp.mean(correct),
+        "offline_train_accuracy": jnp.mean(is_correct(last.classifier.scores(z), train.labels)),
+        "offline_test_per_class": accuracy_by_class(correct, test.labels, num_classes),
         "strength": strength,
         "validation_accuracy": accuracies,
         "gradient": last.gradient,

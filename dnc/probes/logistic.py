@@ -26,7 +26,7 @@ class LinearClassifier(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A classifier, and how near to the optimum: its gradient's largest absolute entry divided by the objective."""
+    """A classifier, and its distance from the optimum: the gradient's largest absolute entry over the objective."""
 
     classifier: LinearClassifier
     gradient: Float[Array, ""]
@@ -100,7 +100,7 @@ def fit_logistic(
     return jax.lax.while_loop(unfinished, iterate, carry)[0]
 
 
-def right(scores: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
+def is_correct(scores: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
     """1 where a sample's own class scores higher than every other, else 0: a tie is an error."""
     rival = jnp.max(jnp.where(_own(scores, labels), -jnp.inf, scores), axis=1)
     return (jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0] > rival).astype(scores.dtype)

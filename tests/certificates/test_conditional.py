@@ -7,11 +7,7 @@ from dnc.certificates import certificate
 from dnc.certificates.bounds import available
 from dnc.geometry.measure import pair_geometry
 from tests.certificates.test_validity import NOISES, SHOTS, random_classes
-
-
-def stacked(classes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    labels = np.repeat(np.arange(len(classes)), [len(one) for one in classes])
-    return np.concatenate(classes).astype(np.float32), labels.astype(np.int32)
+from tests.samples import stacked
 
 
 def distance_moments(x: np.ndarray, pool: np.ndarray, m: int) -> tuple[float, float]:
@@ -30,14 +26,14 @@ def enumerated_bound(classes: list[np.ndarray], m: int) -> tuple[np.ndarray, np.
     per_class, per_pair = np.zeros(k), np.zeros((k, k))
     for i, members in enumerate(classes):
         for index, x in enumerate(members):
-            pools = [np.delete(one, index, axis=0) if c == i else one for c, one in enumerate(classes)]
+            pools = [np.delete(z, index, axis=0) if c == i else z for c, z in enumerate(classes)]
             mean, noise = np.array([distance_moments(x, pool, m) for pool in pools]).T
             rivals = [j for j in range(k) if j != i]
             terms = [cantelli(mean[j] - mean[i], noise[j] + noise[i]) for j in rivals]
             bounds = [1.0, sum(terms)]
             for t in mean[i] + np.arange(1, 10) / 10 * (mean[rivals].min() - mean[i]):
-                right = [1 - cantelli(mean[j] - t, noise[j]) for j in rivals]
-                bounds.append(1 - (1 - cantelli(t - mean[i], noise[i])) * np.prod(right))
+                beyond = [1 - cantelli(mean[j] - t, noise[j]) for j in rivals]
+                bounds.append(1 - (1 - cantelli(t - mean[i], noise[i])) * np.prod(beyond))
             per_class[i] += min(bounds) / len(members)
             per_pair[i, rivals] += np.array(terms) / len(members)
     return per_class, per_pair
@@ -46,12 +42,11 @@ def enumerated_bound(classes: list[np.ndarray], m: int) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("k", [2, 3])
 def test_matches_the_enumeration_of_all_supports(k):
     rng = np.random.default_rng(k)
-    classes = [rng.normal(size=2) * 3 + rng.exponential(size=(4 + c, 2)) ** 1.5 for c in range(k)]
+    classes = [np.float32(rng.normal(size=2) * 3 + rng.exponential(size=(4 + c, 2)) ** 1.5) for c in range(k)]
     features, labels = stacked(classes)
-    classes = [features[labels == c].astype(np.float64) for c in range(k)]
     actual = certificate("exact_conditional", pair_geometry(features, labels, k, queries=True), [1, 2, 3])
     for s, m in enumerate([1, 2, 3]):
-        per_class, per_pair = enumerated_bound(classes, m)
+        per_class, per_pair = enumerated_bound([*map(np.float64, classes)], m)
         np.testing.assert_allclose(actual.per_class[s], per_class, rtol=1e-4)
         np.testing.assert_allclose(actual.per_pair[s], per_pair, rtol=1e-4)
 
@@ -90,14 +85,16 @@ def test_measured_error_is_never_above(noise, seed):
 def test_is_tighter_than_cantelli(seed):
     classes = random_classes(np.random.default_rng(seed), "gaussian", k=2, n=400, d=5)
     geometry = pair_geometry(*stacked(classes), 2, queries=True)
-    one, other = (certificate(name, geometry, [1, 5, 50, 500]) for name in ("exact_conditional", "exact_cantelli"))
-    assert np.all(one.per_pair <= other.per_pair * 1.02)
-    assert one.bound[-1] < 0.9 * other.bound[-1]
+    conditional, cantelli = (
+        certificate(name, geometry, [1, 5, 50, 500]) for name in ("exact_conditional", "exact_cantelli")
+    )
+    assert np.all(conditional.per_pair <= cantelli.per_pair * 1.02)
+    assert conditional.bound[-1] < 0.9 * cantelli.bound[-1]
 
 
 def test_with_many_shots_tends_to_the_error_of_the_class_means():
     rng = np.random.default_rng(0)
-    features, labels = stacked([rng.normal(size=(300, 4)) + 2 * rng.normal(size=4) for _ in range(3)])
+    features, labels = stacked([np.float32(rng.normal(size=(300, 4)) + 2 * rng.normal(size=4)) for _ in range(3)])
     means = np.stack([features[labels == c].mean(axis=0) for c in range(3)])
     own = [[np.delete(features[labels == c], i, axis=0).mean(axis=0) for i in range(300)] for c in range(3)]
     distances = ((features[:, None] - means) ** 2).sum(axis=2)
@@ -131,7 +128,6 @@ def test_needs_queries():
 
 def test_a_far_query_does_not_overflow():
     features, labels = stacked(random_classes(np.random.default_rng(0), "gaussian", k=2, n=20, d=3))
-    geometry = pair_geometry(1e6 * features, labels, 2, queries=True)
-    expected = pair_geometry(features, labels, 2, queries=True)
-    bounds = [certificate("exact_conditional", one, [1, 5]).bound for one in (geometry, expected)]
+    geometries = [pair_geometry(scale * features, labels, 2, queries=True) for scale in (1e6, 1)]
+    bounds = [certificate("exact_conditional", geometry, [1, 5]).bound for geometry in geometries]
     np.testing.assert_allclose(*bounds, rtol=1e-4)

@@ -20,7 +20,7 @@ def cantelli(geometry):
 
 def test_every_class_draws_its_own_number_of_samples(key):
     _, labels = clusters(seed=0, n=200, k=4, d=3)
-    weights = np.asarray(jax.vmap(lambda one: resampled(one, labels, 4))(jax.random.split(key, 400)))
+    weights = np.asarray(jax.vmap(lambda draw: resampled(draw, labels, 4))(jax.random.split(key, 400)))
     for c in range(4):
         np.testing.assert_array_equal(weights[:, labels == c].sum(axis=1), (labels == c).sum())
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.25)  # 5 standard errors of a Poisson count
@@ -57,7 +57,7 @@ def test_intervals_cover_the_truth(statistic, leaf):
     hits = []
     for seed in range(60):
         interval = bootstrap(jax.random.key(seed), *sample(60), 3, statistic, replicates=100)
-        low, high = (one[leaf] if leaf else one for one in (interval.low, interval.high))
+        low, high = (end[leaf] if leaf else end for end in (interval.low, interval.high))
         hits.append((low <= truth) & (truth <= high))
     assert 0.85 <= np.mean(hits) <= 1.0
 

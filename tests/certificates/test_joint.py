@@ -14,7 +14,7 @@ from dnc.geometry.measure import pair_geometry
 from tests import oracles_certificates as oracles
 
 solve = jax.jit(
-    lambda means, correlations: jax.lax.map(lambda one: smallest_ellipsoid_bound(*one), (means, correlations))
+    lambda means, correlations: jax.lax.map(lambda problem: smallest_ellipsoid_bound(*problem), (means, correlations))
 )
 
 
@@ -48,7 +48,7 @@ def semidefinite_optimum(mean: np.ndarray, correlation: np.ndarray) -> float:
 def test_reaches_the_optimum_of_the_semidefinite_program(q, rank):
     mean, correlation = random_margins(seed=q, count=4, q=q, rank=rank)
     actual = solve(jnp.asarray(mean, jnp.float32), jnp.asarray(correlation, jnp.float32))
-    expected = [semidefinite_optimum(*one) for one in zip(mean, correlation, strict=True)]
+    expected = [semidefinite_optimum(*problem) for problem in zip(mean, correlation, strict=True)]
     assert min(expected) < 1
     np.testing.assert_allclose(np.minimum(actual, 1), expected, rtol=2e-3)
 
@@ -57,7 +57,7 @@ def test_reaches_the_optimum_of_the_semidefinite_program(q, rank):
 def test_reaches_the_optimum_of_a_float64_search(seed):
     mean, correlation = random_margins(seed, count=8, q=5, rank=3)
     actual = solve(jnp.asarray(mean, jnp.float32), jnp.asarray(correlation, jnp.float32))
-    expected = [oracles.smallest_ellipsoid_bound(*one) for one in zip(mean, correlation, strict=True)]
+    expected = [oracles.smallest_ellipsoid_bound(*problem) for problem in zip(mean, correlation, strict=True)]
     np.testing.assert_allclose(np.minimum(actual, 1), np.minimum(expected, 1), rtol=1e-3)
 
 
@@ -65,8 +65,8 @@ def test_every_factor_is_a_certificate_in_float64():
     mean, correlation = random_margins(seed=1, count=8, q=5, rank=3)
     e, s = jnp.asarray(mean, jnp.float32), jnp.asarray(correlation, jnp.float32)
     factors = jax.jit(jax.vmap(best_factor))(e, jnp.linalg.cholesky(s))
-    for value, factor, one_mean, one_correlation in zip(solve(e, s), factors, mean, correlation, strict=True):
-        exact = oracles.ellipsoid_bound(np.tril(np.float64(factor)), one_mean, one_correlation)
+    for value, factor, *margins in zip(solve(e, s), factors, mean, correlation, strict=True):
+        exact = oracles.ellipsoid_bound(np.tril(np.float64(factor)), *margins)
         np.testing.assert_allclose(value, exact, rtol=1e-4)
 
 
@@ -92,13 +92,13 @@ def overlapping_classes(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_nearest_classes_jointly_and_the_rest_by_union():
     geometry = pair_geometry(*overlapping_classes(6), 6)
-    nearest = dataclasses.replace(
-        geometry, neighbors=geometry.neighbors[:, :2], axis_covariance=geometry.axis_covariance[:, :2, :2]
-    )
+    terms = geometry.margin_terms
+    of_two = {"neighbors": terms.neighbors[:, :2], "axis_covariance": terms.axis_covariance[:, :2, :2]}
+    nearest = dataclasses.replace(geometry, margin_terms=dataclasses.replace(terms, **of_two))
     shots = jnp.array([5.0, 50.0])
     moments = margin_moments(geometry, shots)
     pairs = exact_cantelli(geometry, shots).per_pair
-    full, partial = (jax.jit(joint_bound)(one, moments, shots, pairs) for one in (geometry, nearest))
+    full, partial = (jax.jit(joint_bound)(measured, moments, shots, pairs) for measured in (geometry, nearest))
     union = jnp.minimum(jnp.sum(pairs, axis=2), 1)
     assert np.all(full <= partial + 1e-4)
     assert np.all(partial <= union)
@@ -108,7 +108,7 @@ def test_nearest_classes_jointly_and_the_rest_by_union():
 
 @pytest.mark.slow
 def test_many_rivals_are_solved_in_time():
-    """Forty classes: batched solvers have been seen to hang from about 32 rivals on."""
+    """Forty classes: batched solvers can hang from about 32 rivals on."""
     geometry = pair_geometry(*overlapping_classes(40), 40)
     joint, union = (certificate(name, geometry, [5, 500]) for name in ("exact_joint", "exact_cantelli"))
     assert np.all(joint.per_class <= union.per_class)
@@ -117,5 +117,5 @@ def test_many_rivals_are_solved_in_time():
 
 def test_two_classes_are_cantelli():
     geometry = oracles.geometry(*overlapping_classes(2))
-    one, other = (certificate(name, geometry, [1, 10]) for name in ("exact_joint", "exact_cantelli"))
-    np.testing.assert_array_equal(one.per_class, other.per_class)
+    joint, cantelli = (certificate(name, geometry, [1, 10]) for name in ("exact_joint", "exact_cantelli"))
+    np.testing.assert_array_equal(joint.per_class, cantelli.per_class)

@@ -8,6 +8,7 @@ from dnc.certificates.margin import margin_covariance, margin_moments
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.pairs import PairGeometry
 from tests import oracles_certificates as oracles
+from tests.samples import stacked
 
 moments_of = jax.jit(margin_moments)
 covariance_of = jax.jit(margin_covariance)
@@ -15,8 +16,8 @@ covariance_of = jax.jit(margin_covariance)
 
 def in_class_order(covariance: jax.Array, geometry: PairGeometry) -> np.ndarray:
     """[m, k, k-1, k-1] with the other classes by number instead of by nearness."""
-    order = np.argsort(np.asarray(geometry.neighbors), axis=1)
-    return np.stack([np.asarray(covariance)[:, i][:, one][:, :, one] for i, one in enumerate(order)], axis=1)
+    order = np.argsort(np.asarray(geometry.margin_terms.neighbors), axis=1)
+    return np.stack([np.asarray(covariance)[:, i][:, by][:, :, by] for i, by in enumerate(order)], axis=1)
 
 
 def tiny_classes(seed: int) -> list[np.ndarray]:
@@ -25,20 +26,14 @@ def tiny_classes(seed: int) -> list[np.ndarray]:
     return [rng.normal(size=(1, 2)) * 3 + rng.exponential(size=(3, 2)) ** 1.5 for _ in range(3)]
 
 
-def stacked(classes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate(classes), np.repeat(np.arange(len(classes)), [len(one) for one in classes])
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_moments_equal_the_enumeration_of_all_supports_and_queries(seed):
     classes = tiny_classes(seed)
-    geometry = oracles.geometry(*stacked(classes))
-    d2 = geometry.squared_distance
     with jax.enable_x64(True):
-        shots = jnp.array([1.0, 2.0])
+        geometry, shots = oracles.geometry(*stacked(classes)), jnp.array([1.0, 2.0])
         moments = moments_of(geometry, shots)
         covariance = in_class_order(covariance_of(geometry, moments, shots), geometry)
-    mean, variance = np.asarray(moments.mean), np.asarray(moments.variance)
+    mean, variance, d2 = map(np.asarray, (moments.mean, moments.variance, geometry.squared_distance))
     for s, m in enumerate([1, 2]):
         for i in range(3):
             rest = [j for j in range(3) if j != i]
@@ -98,8 +93,8 @@ def test_coincident_means_are_undefined_and_finite():
 def test_cheaper_overlaps_only_add_variance(skewed, overlap):
     features, labels, _ = skewed
     shots = jnp.array([1.0, 5.0, 50.0])
-    cheap, exact = (pair_geometry(features, labels, 3, overlap=one) for one in (overlap, "exact"))
-    np.testing.assert_array_equal(cheap.neighbors, exact.neighbors)
+    cheap, exact = (pair_geometry(features, labels, 3, overlap=name) for name in (overlap, "exact"))
+    np.testing.assert_array_equal(cheap.margin_terms.neighbors, exact.margin_terms.neighbors)
     moments, expected = moments_of(cheap, shots), moments_of(exact, shots)
     assert np.all(moments.variance >= expected.variance * (1 - 1e-5))
     excess = covariance_of(cheap, moments, shots) - covariance_of(exact, expected, shots)
@@ -107,8 +102,8 @@ def test_cheaper_overlaps_only_add_variance(skewed, overlap):
     assert smallest >= -1e-5 * float(jnp.abs(excess).max())
 
 
-def test_a_geometry_without_overlaps_has_no_certificates(skewed):
+def test_a_geometry_without_margin_terms_has_no_certificates(skewed):
     features, labels, _ = skewed
     geometry = pair_geometry(features, labels, 3, overlap="none")
-    with pytest.raises(ValueError, match="no covariance overlaps"):
+    with pytest.raises(ValueError, match="no margin terms"):
         certificate("exact_cantelli", geometry, [5])

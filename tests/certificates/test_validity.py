@@ -1,6 +1,5 @@
 """Support and query drawn independently from the sample whose moments are taken: every certificate must hold."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,6 +7,7 @@ from dnc.certificates import certificate
 from dnc.certificates.bounds import NOT_CERTIFICATES, available
 from dnc.geometry.measure import pair_geometry
 from tests import oracles_certificates as oracles
+from tests.samples import stacked
 
 SHOTS = [1, 2, 5, 10, 40]
 NOISES = {
@@ -32,18 +32,16 @@ def random_classes(rng: np.random.Generator, noise: str, k: int, n: int, d: int)
 
 def assert_certificates_hold(rng: np.random.Generator, classes: list[np.ndarray], draws: int) -> None:
     """Measured errors of classes and ordered pairs lie below every certificate, up to 5 standard errors."""
-    labels = np.repeat(np.arange(len(classes)), [len(one) for one in classes])
-    geometry = pair_geometry(jnp.asarray(np.concatenate(classes)), jnp.asarray(labels), len(classes))
-    names = [name for name in available(geometry) if name not in NOT_CERTIFICATES]
-    certificates = [certificate(name, geometry, SHOTS) for name in names]
+    geometry = pair_geometry(*stacked(classes), len(classes))
+    certificates = [certificate(name, geometry, SHOTS) for name in set(available(geometry)) - NOT_CERTIFICATES]
     for s, m in enumerate(SHOTS):
         per_class, per_pair = oracles.sampled_errors(rng, classes, m, draws)
-        for one in certificates:
-            if not one.valid[s]:
+        for value in certificates:
+            if not value.valid[s]:
                 continue
-            for error, bound in [(per_class, one.per_class[s]), (per_pair, one.per_pair[s])]:
+            for error, bound in [(per_class, value.per_class[s]), (per_pair, value.per_pair[s])]:
                 slack = 5 * np.sqrt(error * (1 - error) / draws) + 1e-6
-                assert np.all(error <= bound + slack), (one.name, m, error, bound)
+                assert np.all(error <= bound + slack), (value.name, m, error, bound)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -68,6 +66,6 @@ def test_cantelli_is_nearly_attained_by_the_worst_distribution():
     query = np.concatenate([outlier, rest])
     query = (query - query.mean()).astype(np.float32)
     other = np.full((20, 1), 1.99 * query.max(), dtype=np.float32)
-    geometry = pair_geometry(jnp.asarray(np.concatenate([query, other])), jnp.repeat(jnp.arange(2), 20), 2)
+    geometry = pair_geometry(*stacked([query, other]), 2)
     bound = certificate("exact_cantelli", geometry, [10**6]).per_class[0, 0]
     assert 0.05 < bound < 0.051

@@ -15,7 +15,7 @@ def test_draws_are_those_of_a_loop_over_classes(seed):
     key = jax.random.key(seed)
     noise = np.asarray(jax.random.uniform(key, LABELS.shape))
     rows = [np.flatnonzero(c == LABELS) for c in range(4)]
-    expected = [one[np.argsort(noise[one])] for one in rows]
+    expected = [members[np.argsort(noise[members])] for members in rows]
     order, rank = shuffled_classes(key, jnp.asarray(LABELS), jnp.asarray(COUNTS))
     np.testing.assert_array_equal(order, np.concatenate(expected))
     np.testing.assert_array_equal(np.asarray(rank)[np.concatenate(expected)], np.concatenate([*map(np.arange, COUNTS)]))

@@ -22,8 +22,8 @@ def test_matches_a_loop_over_the_same_supports():
     key = jax.random.key(3)
     actual = few_shot_error(key, features, labels, SHOTS, repeats=3, num_classes=4)
     expected = []
-    for one in jax.random.split(key, 3):
-        noise = np.asarray(jax.random.uniform(one, labels.shape))
+    for draw in jax.random.split(key, 3):
+        noise = np.asarray(jax.random.uniform(draw, labels.shape))
         ranked = [np.flatnonzero(labels == c)[np.argsort(noise[labels == c])] for c in range(4)]
         expected.append([oracles.few_shot_error(features, labels, [r[:m] for r in ranked]) for m in SHOTS])
     np.testing.assert_allclose(actual.per_pair, np.mean(expected, axis=0), atol=1e-6)
@@ -41,13 +41,13 @@ def test_summaries_agree():
 
 
 def test_every_sample_outside_the_support_is_a_query():
-    """Two classes of three points on opposite sides, all classified right except one that sits with the others."""
+    """Two classes of three points on opposite sides, all classified correctly except one that lies among the others."""
     features = np.array([[-10.0], [-10.0], [11.0], [10.0], [10.0], [10.0]])
     labels = np.array([0, 0, 0, 1, 1, 1])
     keys = [jax.random.key(seed) for seed in range(12)]
-    seen = {tuple(np.asarray(few_shot_error(one, features, labels, [2], 1, 2).per_class[0]).tolist()) for one in keys}
+    errors = {tuple(few_shot_error(key, features, labels, [2], 1, 2).per_class[0].tolist()) for key in keys}
     # The stray is the query (error 1), or in the support: centroid at 0.5, and -10 is nearer to it than to 10.
-    assert seen == {(1.0, 0.0), (0.0, 0.0)}
+    assert errors == {(1.0, 0.0), (0.0, 0.0)}
 
 
 def test_ties_are_errors():
@@ -58,7 +58,7 @@ def test_ties_are_errors():
 
 
 def test_support_and_query_are_disjoint():
-    """Samples in a simplex: a query that was its own support would be right, any other is tied or wrong."""
+    """Samples in a simplex: a query that was its own support would be correct, any other is tied or wrong."""
     features, labels = np.eye(12, dtype=np.float32), np.repeat(np.arange(3), 4)
     actual = few_shot_error(jax.random.key(0), features, labels, [1], repeats=4, num_classes=3)
     np.testing.assert_array_equal(actual.mean, [1])
@@ -87,8 +87,7 @@ def test_blocks_of_samples_equal_one_block(monkeypatch):
     expected = ncc._measure(*arguments, **settings)
     monkeypatch.setattr(ncc, "_BLOCK_ELEMENTS", 500)  # 120 samples: blocks of 40
     actual = jax.jit(lambda *a: ncc._measure.__wrapped__(*a, **settings))(*arguments)
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    jax.tree.map(lambda blocked, whole: np.testing.assert_allclose(blocked, whole, atol=1e-6), actual, expected)
 
 
 def test_unequal_classes_weigh_the_same():
@@ -99,33 +98,23 @@ def test_unequal_classes_weigh_the_same():
     np.testing.assert_allclose(actual.mean, jnp.mean(actual.per_class, axis=1), rtol=1e-6)
 
 
-def test_errors_name_the_argument():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shots": [30]}, "class 0 has 30 samples, but 30 shots need at least 31"),
+        ({"num_classes": 5}, "class 4 has 0 samples"),
+        ({"num_classes": 3}, r"labels range over 0\.\.3"),
+        ({"shots": [0, 1]}, r"shots=\[0, 1\] must be a non-empty sequence of positive integers"),
+        ({"repeats": 0}, "repeats=0"),
+        ({"features": np.full((120, 6), np.nan)}, "NaN"),
+        ({"labels": np.repeat(["a", "b", "c", "d"], 30)}, "labels"),
+    ],
+)
+def test_errors_name_the_argument(changes, message):
     features, labels = clusters(seed=0)
-    run = lambda **changes: few_shot_error(  # noqa: E731
-        **{
-            "key": jax.random.key(0),
-            "features": features,
-            "labels": labels,
-            "shots": SHOTS,
-            "repeats": 2,
-            "num_classes": 4,
-            **changes,
-        }
-    )
-    with pytest.raises(ValueError, match=r"class 0 has 30 samples, but 30 shots need at least 31"):
-        run(shots=[30])
-    with pytest.raises(ValueError, match=r"class 4 has 0 samples"):
-        run(num_classes=5)
-    with pytest.raises(ValueError, match=r"labels range over 0\.\.3"):
-        run(num_classes=3)
-    with pytest.raises(ValueError, match=r"shots=\[0, 1\]"):
-        run(shots=[0, 1])
-    with pytest.raises(ValueError, match=r"repeats=0"):
-        run(repeats=0)
-    with pytest.raises(ValueError, match="NaN"):
-        run(features=np.where(features > 2, np.nan, features))
-    with pytest.raises(TypeError, match="labels"):
-        run(labels=labels.astype(str))
+    arguments = {"features": features, "labels": labels, "shots": SHOTS, "repeats": 2, "num_classes": 4, **changes}
+    with pytest.raises(TypeError if "labels" in changes else ValueError, match=message):
+        few_shot_error(jax.random.key(0), **arguments)
 
 
 def episode_sample():

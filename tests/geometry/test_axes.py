@@ -14,34 +14,32 @@ decision_axes = axes.decision_axes
 def measured(seed):
     features, labels = factorial(seed)
     sizes = {name: int(y.max()) + 1 for name, y in labels.items()}
-    found = {name: decision_axes(features, y, num_classes=sizes[name]) for name, y in labels.items()}
-    return features, labels, sizes, found
+    axes_of = {name: decision_axes(features, y, num_classes=sizes[name]) for name, y in labels.items()}
+    return features, labels, sizes, axes_of
 
 
 def shares_of(name, features, labels, sizes):
     others = [other for other in labels if other != name]
     rest = [labels[other] for other in others], tuple(sizes[other] for other in others)
-    return axes.interference_budget(
-        features, labels[name], num_classes=sizes[name], other_labels=rest[0], other_num_classes=rest[1]
-    )
+    return axes.interference_budget(features, labels[name], sizes[name], *rest)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_decision_axes_match_float64_loop(offset):
     features, labels = clusters(seed=0, n=300, k=4, d=10, offset=offset)
-    found = decision_axes(features, labels, num_classes=4)
+    actual = decision_axes(features, labels, num_classes=4)
     unit, distance, pooled, of_pair = oracles.decision_axes(features, labels)
-    np.testing.assert_allclose(found.unit, unit, atol=1e-6)
-    np.testing.assert_allclose(found.distance, distance, rtol=1e-5)
-    np.testing.assert_allclose(found.variance, pooled, rtol=1e-5)
-    np.testing.assert_allclose(found.pair_variance, of_pair, rtol=1e-5)
-    assert found.num_classes == 4
+    np.testing.assert_allclose(actual.unit, unit, atol=1e-6)
+    np.testing.assert_allclose(actual.distance, distance, rtol=1e-5)
+    np.testing.assert_allclose(actual.variance, pooled, rtol=1e-5)
+    np.testing.assert_allclose(actual.pair_variance, of_pair, rtol=1e-5)
+    assert actual.num_classes == 4
 
 
 def test_cosines_and_bounds_match_float64_loop():
-    features, labels, sizes, found = measured(0)
+    features, labels, sizes, axes_of = measured(0)
     a, b = oracles.decision_axes(features, labels["factor0"]), oracles.decision_axes(features, labels["factor1"])
-    first, second = found["factor0"], found["factor1"]
+    first, second = axes_of["factor0"], axes_of["factor1"]
     np.testing.assert_allclose(axes.cosines(first, second), np.abs(a[0] @ b[0].T), atol=1e-6)
     for bound, pooled in ((axes.orthogonality_bound, 2), (axes.pair_orthogonality_bound, 3)):
         expected = oracles.orthogonality_bound(a, b, sizes["factor0"], sizes["factor1"], pooled)
@@ -61,9 +59,9 @@ def test_two_class_bound_is_the_papers():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_cosine_never_exceeds_the_bound_on_a_factorial_sample(seed):
-    _, _, _, found = measured(seed)
-    for name, first in found.items():
-        for other, second in found.items():
+    _, _, _, axes_of = measured(seed)
+    for name, first in axes_of.items():
+        for other, second in axes_of.items():
             if name != other:
                 cosine, bound = axes.cosines(first, second), axes.orthogonality_bound(first, second)
                 assert (np.asarray(cosine) <= np.asarray(bound) * (1 + 1e-5)).all()
@@ -114,6 +112,6 @@ def test_axis_without_variance_has_no_interference():
 
 def test_axis_between_coincident_means_is_nan():
     features = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [5, 5], [5, 6]], np.float32)
-    found = axes.decision_axes(features, np.array([0, 0, 1, 1, 2, 2]), 3)
-    assert np.isnan(found.unit[0]).all()
-    assert np.isfinite(found.unit[1:]).all()
+    unit = axes.decision_axes(features, np.array([0, 0, 1, 1, 2, 2]), 3).unit
+    assert np.isnan(unit[0]).all()
+    assert np.isfinite(unit[1:]).all()

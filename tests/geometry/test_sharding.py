@@ -8,12 +8,11 @@ import sys
 import textwrap
 
 import jax
-import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dnc.geometry.measure import pair_geometry
-from tests.samples import clusters
+from tests.samples import assert_leaves_close, clusters
 
 K, N, D = 5, 960, 24
 
@@ -32,9 +31,7 @@ def on_mesh(overlap, queries=False):
 def test_eight_devices_equal_one(overlap):
     measure, arguments, local = on_mesh(overlap)
     sharded, expected = measure(*arguments), pair_geometry(*local, K, overlap=overlap)
-    for (path, one), two in zip(jax.tree.leaves_with_path(sharded), jax.tree.leaves(expected), strict=True):
-        scale = np.nanmax(np.abs(np.asarray(two, np.float64)))
-        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6 * scale, err_msg=jax.tree_util.keystr(path))
+    assert_leaves_close(sharded, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("overlap", ["none", "cauchy_schwarz", "exact"])
@@ -47,9 +44,9 @@ def test_samples_stay_on_their_device(overlap):
     assert not [line for line in collectives if "all-gather(" in line or "all-to-all(" in line]
 
 
-def test_rows_that_do_not_fall_into_parts_are_refused():
+def test_rows_that_do_not_divide_into_parts_are_refused():
     features, labels = clusters(seed=0, n=100, k=K, d=D)
-    with pytest.raises(ValueError, match="100 rows do not fall into 8 equal parts"):
+    with pytest.raises(ValueError, match="100 rows do not divide into 8 equal parts"):
         pair_geometry(features, labels, K, parts=8)
 
 

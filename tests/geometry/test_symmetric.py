@@ -20,12 +20,12 @@ def test_stripes_hold_the_matrix(d):
             total = jax.jit(symmetric.add_outer_products)(total, jnp.asarray(a), jnp.asarray(b))
         stripes.append(total)
     x = rng.normal(size=d).astype(np.float32)
-    for matrix, one in zip(matrices, stripes, strict=True):
-        np.testing.assert_allclose(symmetric.dense(one), matrix, atol=1e-5 * np.abs(matrix).max())
-        np.testing.assert_allclose(symmetric.times(one, jnp.asarray(x)), matrix @ x, atol=1e-4 * np.abs(matrix).max())
-        again = symmetric.stripes_of(symmetric.flat(one), d)
-        np.testing.assert_allclose(symmetric.dense(again), symmetric.dense(one), rtol=1e-6)
-    flats = jnp.stack([symmetric.flat(one) for one in stripes])
+    for matrix, total in zip(matrices, stripes, strict=True):
+        np.testing.assert_allclose(symmetric.dense(total), matrix, atol=1e-5 * np.abs(matrix).max())
+        np.testing.assert_allclose(symmetric.times(total, jnp.asarray(x)), matrix @ x, atol=1e-4 * np.abs(matrix).max())
+        again = symmetric.stripes_of(symmetric.flat(total), d)
+        np.testing.assert_allclose(symmetric.dense(again), symmetric.dense(total), rtol=1e-6)
+    flats = jnp.stack([*map(symmetric.flat, stripes)])
     expected = [[np.trace(a @ b) for b in matrices] for a in matrices]
     np.testing.assert_allclose(symmetric.gram(flats), expected, rtol=1e-5)
     assert flats.shape[1] <= 0.63 * d * d + 4096 or d < 256

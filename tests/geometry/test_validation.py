@@ -58,8 +58,8 @@ def test_non_finite_features_are_counted_and_located(value):
     ],
 )
 def test_labels_of_any_kind_map_to_codes_and_keep_names(labels, names):
-    codes, found = validation.encode_labels(labels)
-    assert found == names
+    codes, classes = validation.encode_labels(labels)
+    assert classes == names
     assert codes.dtype == np.int32
     assert sorted(set(codes.tolist())) == [0, 1]
     assert codes[0] == codes[2] != codes[1] == codes[3]
@@ -78,7 +78,7 @@ def test_class_names_index_integers_and_order_strings():
     ("labels", "names", "message"),
     [
         ([0, 3], ["a", "b"], r"must index class_names \(0..1\), got 0..3"),
-        (["a", "z"], ["a", "b"], "hold \\['z'\\], which class_names"),
+        (["a", "z"], ["a", "b"], "hold \\['z'\\], which are not in class_names"),
         ([0, 1], ["a", "a"], "repeat a name"),
         ([0.5, 1.0], None, "fractions or NaN"),
         ([np.nan, 1.0], None, "fractions or NaN"),

@@ -12,9 +12,9 @@ from tests.samples import clusters
 def test_every_number_is_that_of_its_probe_and_survives_json():
     features, labels = clusters(n=360, k=4, d=8)
     splits = features[:240], labels[:240], features[240:], labels[240:]
-    found = json.loads(json.dumps(probe_accuracies(jax.random.key(0), *splits, 4), allow_nan=False))
+    actual = json.loads(json.dumps(probe_accuracies(jax.random.key(0), *splits, 4), allow_nan=False))
     linear = linear_probe(jax.random.key(0), *splits, 4)
-    assert found == pytest.approx(
+    assert actual == pytest.approx(
         {
             "offline_linear_test": float(linear.offline_test_accuracy),
             "offline_linear_train": float(linear.offline_train_accuracy),

@@ -15,8 +15,8 @@ def sample(**options):
 
 
 def supports(key, labels, repeats):
-    for one in jax.random.split(key, repeats):
-        noise = np.asarray(jax.random.uniform(one, labels.shape))
+    for draw in jax.random.split(key, repeats):
+        noise = np.asarray(jax.random.uniform(draw, labels.shape))
         yield [np.flatnonzero(labels == c)[np.argsort(noise[labels == c])] for c in range(K)]
 
 
@@ -27,7 +27,7 @@ def test_matches_scikit_learn_on_the_supports_of_ncc():
     expected = np.zeros((3, len(SHOTS), K))
     for repeat, ranked in enumerate(supports(key, labels, 3)):
         for index, m in enumerate(SHOTS):
-            rows = np.concatenate([one[:m] for one in ranked])
+            rows = np.concatenate([rows[:m] for rows in ranked])
             x = np.float64(features[rows])
             unit = np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1)))
             model = LogisticRegression(C=1 / (strength * len(rows)), tol=1e-10, max_iter=10_000)
@@ -50,18 +50,15 @@ def test_one_shot_of_two_classes_is_the_nearest_center():
     assert linear.mean[0] > 0
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(1e20, 0), (1e-20, 0), (1, 1e3)])
-def test_scale_and_translation_do_not_matter(scale, offset):
-    features, labels = sample()
-    run = lambda x: few_shot_linear_error(jax.random.key(0), x, labels, SHOTS, 3, K).per_class  # noqa: E731
-    np.testing.assert_allclose(run(np.float64(features) * scale + offset), run(features), atol=0.02)
+ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0].astype(np.float32)
 
 
-def test_rotation_does_not_matter():
+@pytest.mark.parametrize(("scale", "offset"), [(1e20, 0), (1e-20, 0), (1, 1e3), (ROTATION, 0)])
+def test_scale_translation_and_rotation_do_not_matter(scale, offset):
     features, labels = sample()
-    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
-    run = lambda x: few_shot_linear_error(jax.random.key(0), x, labels, SHOTS, 3, K).per_class  # noqa: E731
-    np.testing.assert_allclose(run(features @ rotation.astype(np.float32)), run(features), atol=0.02)
+    moved = np.float64(features) @ (scale * np.eye(6) if np.isscalar(scale) else scale) + offset
+    moved, expected = (few_shot_linear_error(jax.random.key(0), x, labels, SHOTS, 3, K) for x in (moved, features))
+    np.testing.assert_allclose(moved.per_class, expected.per_class, atol=0.02)
 
 
 def test_equal_features_are_errors():
@@ -77,22 +74,16 @@ def test_separable_clusters_have_no_error():
     np.testing.assert_array_equal(error.per_class, np.zeros((3, K)))
 
 
-def test_errors_name_the_argument():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 5}, "class 4 has 0 samples, but 10 shots"),
+        ({"strength": -1.0}, "strength=-1"),
+        ({"features": np.full((160, 6), np.nan)}, "NaN"),
+    ],
+)
+def test_errors_name_the_argument(changes, message):
     features, labels = sample()
-    run = lambda **changes: few_shot_linear_error(  # noqa: E731
-        **{
-            "key": jax.random.key(0),
-            "features": features,
-            "labels": labels,
-            "shots": SHOTS,
-            "repeats": 2,
-            "num_classes": K,
-            **changes,
-        }
-    )
-    with pytest.raises(ValueError, match="class 4 has 0 samples, but 10 shots"):
-        run(num_classes=5)
-    with pytest.raises(ValueError, match=r"strength=-1"):
-        run(strength=-1.0)
-    with pytest.raises(ValueError, match="NaN"):
-        run(features=np.where(features > 2, np.nan, features))
+    arguments = {"features": features, "labels": labels, "shots": SHOTS, "repeats": 2, "num_classes": K, **changes}
+    with pytest.raises(ValueError, match=message):
+        few_shot_linear_error(jax.random.key(0), **arguments)

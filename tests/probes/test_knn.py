@@ -15,14 +15,14 @@ def splits(n=180, q=90, d=6, **options):
     return features[:n], labels[:n], features[n:], labels[n:]
 
 
-def oracle(bank, bank_labels, queries, neighbors, temperature, itself=None):
+def oracle(bank, bank_labels, queries, neighbors, temperature, own_rows=None):
     """Weighted cosine votes in float64, one query at a time. Returns the winners."""
     bank, queries = (np.float64(x) / np.linalg.norm(np.float64(x), axis=1, keepdims=True) for x in (bank, queries))
     winners = []
     for index, query in enumerate(queries):
         similarity = bank @ query
-        if itself is not None:
-            similarity[itself[index]] = -np.inf
+        if own_rows is not None:
+            similarity[own_rows[index]] = -np.inf
         nearest = np.argsort(-similarity, kind="stable")[:neighbors]
         votes = np.zeros(K)
         for row in nearest:
@@ -36,9 +36,9 @@ def test_weighted_votes_match_a_float64_loop(temperature):
     train, labels, test, test_labels = splits()
     actual = knn_accuracy(train, labels, test, test_labels, K, SIZES, temperature=temperature)
     for index, k in enumerate(SIZES):
-        right = oracle(train, labels, test, k, temperature) == test_labels
-        assert float(actual.accuracy[index]) == pytest.approx(right.mean())
-        expected = [right[test_labels == c].mean() for c in range(K)]
+        correct = oracle(train, labels, test, k, temperature) == test_labels
+        assert float(actual.accuracy[index]) == pytest.approx(correct.mean())
+        expected = [correct[test_labels == c].mean() for c in range(K)]
         np.testing.assert_allclose(actual.per_class[index], expected, atol=1e-6)
     assert actual.neighbors == SIZES
 
@@ -56,10 +56,10 @@ def test_left_out_samples_do_not_vote_for_themselves():
     features, labels, *_ = splits()
     actual = knn_leave_one_out(features, labels, K, SIZES)
     for index, k in enumerate(SIZES):
-        right = oracle(features, labels, features, k, 0.07, itself=np.arange(len(labels))) == labels
-        assert float(actual.accuracy[index]) == pytest.approx(right.mean())
-    seen = knn_accuracy(features, labels, features, labels, K, (1,))
-    assert seen.accuracy[0] == 1 > actual.accuracy[0]
+        correct = oracle(features, labels, features, k, 0.07, own_rows=np.arange(len(labels))) == labels
+        assert float(actual.accuracy[index]) == pytest.approx(correct.mean())
+    with_itself = knn_accuracy(features, labels, features, labels, K, (1,))
+    assert with_itself.accuracy[0] == 1 > actual.accuracy[0]
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -69,9 +69,9 @@ def test_blocks_equal_one_block(metric, monkeypatch):
     expected = knn_accuracy(*arguments, metric=metric, temperature=None)
     monkeypatch.setattr(knn, "_BANK_ROWS", 13)  # fewer than the 20 neighbors
     monkeypatch.setattr(knn, "_QUERY_ROWS", 32)
-    knn._votes_are_right.clear_cache()
+    knn._votes_are_correct.clear_cache()
     actual = knn_accuracy(*arguments, metric=metric, temperature=None)
-    knn._votes_are_right.clear_cache()
+    knn._votes_are_correct.clear_cache()
     np.testing.assert_array_equal(actual.per_class, expected.per_class)
 
 
@@ -79,11 +79,11 @@ def test_blocks_equal_one_block(metric, monkeypatch):
 def test_of_equally_near_samples_the_earlier_vote(rows, monkeypatch):
     """Every training sample is the same point; with k = 5 the first five vote, 3 of class 1 against 2 of class 0."""
     monkeypatch.setattr(knn, "_BANK_ROWS", rows)
-    knn._votes_are_right.clear_cache()
+    knn._votes_are_correct.clear_cache()
     labels = np.array([1, 0, 1, 0, 1, 0, 0, 0, 0, 0], np.int32)
     points = np.ones((10, 2), np.float32)
     actual = knn_accuracy(points, labels, points[:2], np.array([1, 0], np.int32), 2, (4, 5), temperature=None)
-    knn._votes_are_right.clear_cache()
+    knn._votes_are_correct.clear_cache()
     np.testing.assert_array_equal(actual.per_class, [[1, 0], [0, 1]])  # 2 against 2: the smaller class number
 
 
@@ -104,26 +104,23 @@ def test_a_tiny_temperature_is_the_nearest_neighbor():
 
 
 def test_errors_name_the_argument():
+    names = ("train_features", "train_labels", "test_features", "test_labels")
     train, labels, test, test_labels = splits()
-    run = lambda *arguments, **options: knn_accuracy(  # noqa: E731
-        *(arguments or (train, labels, test, test_labels)), **{"num_classes": K, "neighbors": SIZES, **options}
-    )
-    with pytest.raises(ValueError, match=r"neighbors=\[181\] must lie between 1 and the 180 samples"):
-        run(neighbors=[181])
+    row = np.arange(180)[:, None]
+    for changes, message in (
+        ({"neighbors": [181]}, r"neighbors=\[181\] must lie between 1 and the 180 samples"),
+        ({"metric": "manhattan"}, r"metric='manhattan' is not known: choose one of \['cosine', 'euclidean'\]"),
+        ({"metric": "euclidean"}, "set temperature=None"),
+        ({"temperature": 0.0}, r"temperature=0\.0 must be positive"),
+        ({"test_features": np.where(row[:90] == 2, 0, test)}, "test_features row 2 is all zeros"),
+        ({"train_features": np.where(row == 2, np.inf, train)}, "train_features hold 6 values"),
+        ({"train_labels": np.maximum(labels, 1)}, "class 0 has 0 samples in train_labels"),
+    ):
+        arguments = dict(zip(names, (train, labels, test, test_labels), strict=True)) | {"neighbors": SIZES} | changes
+        with pytest.raises(ValueError, match=message):
+            knn_accuracy(**arguments, num_classes=K)
     with pytest.raises(ValueError, match=r"neighbors=\[180\] must lie between 1 and the 179 samples"):
         knn_leave_one_out(train, labels, K, [180])
-    with pytest.raises(ValueError, match="metric='manhattan'"):
-        run(metric="manhattan")
-    with pytest.raises(ValueError, match="set temperature=None"):
-        run(metric="euclidean")
-    with pytest.raises(ValueError, match=r"temperature=0\.0 must be positive"):
-        run(temperature=0.0)
-    with pytest.raises(ValueError, match="test_features row 2 is all zeros"):
-        run(train, labels, np.where(np.arange(len(test))[:, None] == 2, 0, test), test_labels)
-    with pytest.raises(ValueError, match="train_features hold 6 values"):
-        run(np.where(np.arange(len(train))[:, None] == 2, np.inf, train), labels, test, test_labels)
-    with pytest.raises(ValueError, match="class 0 has 0 samples in train_labels"):
-        run(train, np.maximum(labels, 1), test, test_labels)
 
 
 def test_zeros_are_points_like_others_in_euclidean_distance():

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from dnc.probes.linear import linear_probe, standardize_by_first
-from dnc.probes.logistic import LinearClassifier, fit_logistic, logistic_objective, right
+from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct, logistic_objective
 from dnc.probes.splits import check_splits
 from tests.samples import clusters
 
@@ -35,7 +35,7 @@ def test_the_optimum_is_scikit_learns(strength, precision):
     ours = fit(*arguments, LinearClassifier.zeros(D, K), tolerance=1e-6, max_iterations=500)
     model = scikit_learn(x, labels, strength)
     theirs = LinearClassifier(jnp.asarray(model.coef_.T, jnp.float32), jnp.asarray(model.intercept_, jnp.float32))
-    value, expected = (logistic_objective(one, *arguments) for one in (ours.classifier, theirs))
+    value, expected = (logistic_objective(classifier, *arguments) for classifier in (ours.classifier, theirs))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     z = (queries - features.mean(axis=0)) / features.std(axis=0)
     probabilities = jax.nn.softmax(ours.classifier.scores(jnp.asarray(z)))
@@ -77,17 +77,17 @@ def test_the_strength_is_the_strongest_of_those_best_on_the_held_back_samples():
 def test_a_share_of_each_class_is_held_back(holdout):
     train, labels, test, test_labels = splits()
     probe = linear_probe(jax.random.key(0), train, labels, test, test_labels, K, holdout=holdout)
-    right_ones = np.asarray(probe.validation_accuracy) * np.round(holdout * np.bincount(labels)).sum()
-    np.testing.assert_allclose(right_ones, np.round(right_ones), atol=1e-4)
+    correct = np.asarray(probe.validation_accuracy) * np.round(holdout * np.bincount(labels)).sum()
+    np.testing.assert_allclose(correct, np.round(correct), atol=1e-4)
 
 
 def test_the_test_split_takes_no_part_in_the_choice():
     train, labels, test, test_labels = splits()
-    one = linear_probe(jax.random.key(0), train, labels, test, test_labels, K)
-    other = linear_probe(jax.random.key(0), train, labels, 5 - test, (test_labels + 1) % K, K)
-    np.testing.assert_array_equal(one.validation_accuracy, other.validation_accuracy)
-    assert one.offline_train_accuracy == other.offline_train_accuracy
-    assert one.offline_test_accuracy > other.offline_test_accuracy
+    probe = linear_probe(jax.random.key(0), train, labels, test, test_labels, K)
+    spoiled = linear_probe(jax.random.key(0), train, labels, 5 - test, (test_labels + 1) % K, K)
+    np.testing.assert_array_equal(probe.validation_accuracy, spoiled.validation_accuracy)
+    assert probe.offline_train_accuracy == spoiled.offline_train_accuracy
+    assert probe.offline_test_accuracy > spoiled.offline_test_accuracy
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 1e3), (1e15, 0.0), (1e-15, 0.0)])
@@ -131,7 +131,7 @@ def test_the_fit_of_separable_clusters_converges_to_scikit_learns():
     assert ours.iterations < 500
     model = scikit_learn(features, labels, 1e-6)
     theirs = LinearClassifier(jnp.asarray(model.coef_.T, jnp.float32), jnp.asarray(model.intercept_, jnp.float32))
-    value, expected = (logistic_objective(one, *arguments) for one in (ours.classifier, theirs))
+    value, expected = (logistic_objective(classifier, *arguments) for classifier in (ours.classifier, theirs))
     np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
@@ -155,32 +155,26 @@ def test_features_constant_in_training_are_left_out():
 
 def test_a_tie_is_an_error():
     scores = jnp.asarray([[1.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(right(scores, jnp.asarray([0, 1, 2], jnp.int32)), [0, 1, 0])
+    np.testing.assert_array_equal(is_correct(scores, jnp.asarray([0, 1, 2], jnp.int32)), [0, 1, 0])
 
 
 def test_errors_name_the_argument():
     names = ("train_features", "train_labels", "test_features", "test_labels")
-    given = dict(zip(names, splits(), strict=True))
-
-    def run(**changes):
-        return linear_probe(**{"key": jax.random.key(0), **given, "num_classes": K, **changes})
-
-    spoiled = given["train_features"].copy()
+    arrays = dict(zip(names, splits(), strict=True))
+    spoiled = arrays["train_features"].copy()
     spoiled[3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"train_features hold 1 values that are NaN .* row 3"):
-        run(train_features=spoiled)
-    with pytest.raises(ValueError, match=r"test_features hold .* NaN or Inf in float32"):
-        run(test_features=np.float64(given["test_features"]) * 1e300)
-    with pytest.raises(ValueError, match=r"num_classes=1 must be at least 2"):
-        run(num_classes=1, train_labels=given["train_labels"] * 0, test_labels=given["test_labels"] * 0)
-    with pytest.raises(ValueError, match=r"test_labels range over 1\.\.4"):
-        run(test_labels=given["test_labels"] + np.int32(1))
-    with pytest.raises(ValueError, match=r"class 4 has 0 samples in train_labels but needs 2"):
-        run(num_classes=5)
-    with pytest.raises(ValueError, match=r"strengths=\(0\.0,\)"):
-        run(strengths=(0.0,))
-    with pytest.raises(ValueError, match="holdout=1"):
-        run(holdout=1.0)
+    one_class = {name: arrays[name] * 0 for name in names if name.endswith("labels")}
+    for changes, message in (
+        ({"train_features": spoiled}, r"train_features hold 1 values that are NaN .* row 3"),
+        ({"test_features": np.float64(arrays["test_features"]) * 1e300}, "test_features hold .* NaN or Inf in float32"),
+        ({"num_classes": 1, **one_class}, "num_classes=1 must be at least 2"),
+        ({"test_labels": arrays["test_labels"] + np.int32(1)}, r"test_labels range over 1\.\.4"),
+        ({"num_classes": 5}, "class 4 has 0 samples in train_labels but needs 2"),
+        ({"strengths": (0.0,)}, r"strengths=\(0\.0,\)"),
+        ({"holdout": 1.0}, "holdout=1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            linear_probe(jax.random.key(0), **{**arrays, "num_classes": K, **changes})
 
 
 @pytest.mark.parametrize(

@@ -9,25 +9,72 @@ one device, which rounds otherwise: color 0.74 / 1.00, shape 0.50 / 0.62, size 0
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
+
+    # The images, and the views that are made of them
     config.data = dict(
         name="multitask",
-        num_examples=6_400,
+        num_examples=6400,
         image_size=32,
+        seed=0,
         views="render",
         keep=0.95,
         held_out_renders=4,
-        augmentation=dict(),
+        captions=False,
+        context_length=64,
     )
-    config.model = dict(depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False)
-    config.objective = dict(name="simclr", temperature=0.1, widths=(128,), norm=False)
-    config.optimizer = dict(name="adamw", weight_decay=1e-2, clip_norm=None)
-    config.schedule = dict(peak=5e-3, warmup=dict(steps=50), end_fraction=0.0)
-    config.train = dict(batch_size=128, duration=dict(steps=1400), accumulate=1, log_every=20, checkpoint_every=200)
-    config.measure = dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=True, train_examples=0)
+    config.data.reading = dict(threads=0, workers=0, prefetch=4)
+    config.data.augmentation = dict(
+        recipe=placeholder(str),
+        crop_scale=(0.08, 1.0),
+        crop_ratio=(3 / 4, 4 / 3),
+        crop_method="bilinear",
+        size=placeholder(int),
+        flip=0.5,
+        jitter=(0.8, 0.8, 0.8, 0.2),
+        jitter_probability=0.8,
+        gray=0.2,
+        blur=0.0,
+        blur_sigma=(0.1, 2.0),
+        blur_kernel=placeholder(int),
+        solarize=0.0,
+    )
+
+    # The encoder
+    config.model = dict(
+        name="resnet", depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False
+    )
+
+    # What trains it
+    config.objective = dict(name="simclr", temperature=0.1, decoupled=False, widths=(128,), norm=False, last_bias=True)
+    config.optimizer = dict(
+        name="adamw",
+        weight_decay=0.01,
+        weight_decay_end=placeholder(float),
+        clip_norm=placeholder(float),
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+    )
+    config.schedule = dict(
+        peak=5e-3, warmup=dict(steps=50, epochs=placeholder(float), examples=placeholder(int)), end_fraction=0.0
+    )
+    config.train = dict(
+        batch_size=128,
+        duration=dict(steps=1400, epochs=placeholder(float), examples=placeholder(int)),
+        accumulate=1,
+        log_every=20,
+        checkpoint_every=200,
+    )
+
+    # What is measured, at steps 0, 1, 2, 5, 10, 20, ... and the last
+    config.measure = dict(
+        collapse=dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=True, train_examples=0, lidar_examples=0)
+    )
     config.probe = dict(online=False, learning_rate=1e-3)
     return config

@@ -7,26 +7,80 @@ Not run here: it is sized for a TPU pod slice, and needs `imagenet2012` prepared
 as published, not measured by us: 64.5% after 100 epochs, 69.1% after 1,000.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
+
+    # The images, and the views that are made of them
     config.data = dict(
         name="tfds",
         dataset="imagenet2012",
         train="train",
         test="validation",
-        data_dir=config_dict.placeholder(str),
+        data_dir=placeholder(str),
+        tasks=placeholder(tuple),
+        train_tasks=placeholder(tuple),
+        in_memory=placeholder(bool),
+        image_size=placeholder(int),
+        canvas=placeholder(int),
         held_out_examples=10_000,
-        augmentation=dict(recipe="simclr"),
+        context_length=64,
+        broken="skip",
     )
-    config.model = dict(depth=50, stem="imagenet", width=64, zero_init_residual=True, dtype="bfloat16", remat=False)
-    config.objective = dict(name="simclr", temperature=0.1, widths=(2048, 128), norm=True)
-    config.optimizer = dict(name="lars", weight_decay=1e-6, trust_coefficient=0.001, clip=False, clip_norm=None)
-    config.schedule = dict(peak=4.8, warmup=dict(epochs=10), end_fraction=0.0)  # 0.3 * 4096 / 256
-    config.train = dict(batch_size=4096, duration=dict(epochs=100), accumulate=1, log_every=50, checkpoint_every=1000)
-    config.measure = dict(shots=(1, 2, 5), repeats=20, normalize=False, train_examples=10_000)
+    config.data.reading = dict(threads=0, workers=0, prefetch=4)
+    config.data.augmentation = dict(
+        recipe="simclr",
+        crop_scale=placeholder(tuple),
+        crop_ratio=placeholder(tuple),
+        crop_method=placeholder(str),
+        size=placeholder(int),
+        flip=placeholder(float),
+        jitter=placeholder(tuple),
+        jitter_probability=placeholder(float),
+        gray=placeholder(float),
+        blur=placeholder(float),
+        blur_sigma=placeholder(tuple),
+        blur_kernel=placeholder(int),
+        solarize=placeholder(float),
+    )
+
+    # The encoder
+    config.model = dict(
+        name="resnet", depth=50, stem="imagenet", width=64, zero_init_residual=True, dtype="bfloat16", remat=False
+    )
+
+    # What trains it
+    config.objective = dict(
+        name="simclr", temperature=0.1, decoupled=False, widths=(2048, 128), norm=True, last_bias=True
+    )
+    config.optimizer = dict(
+        name="lars",
+        weight_decay=1e-6,
+        weight_decay_end=placeholder(float),
+        clip_norm=placeholder(float),
+        momentum=0.9,
+        trust_coefficient=1e-3,
+        clip=False,
+    )
+    # peak: 0.3 * 4096 / 256
+    config.schedule = dict(
+        peak=4.8, warmup=dict(steps=placeholder(int), epochs=10, examples=placeholder(int)), end_fraction=0.0
+    )
+    config.train = dict(
+        batch_size=4096,
+        duration=dict(steps=placeholder(int), epochs=100, examples=placeholder(int)),
+        accumulate=1,
+        log_every=50,
+        checkpoint_every=1000,
+    )
+
+    # What is measured, at steps 0, 1, 2, 5, 10, 20, ... and the last
+    config.measure = dict(
+        collapse=dict(shots=(1, 2, 5), repeats=20, normalize=False, train_examples=10_000, lidar_examples=0)
+    )
     config.probe = dict(online=True, learning_rate=1e-3)
     return config

@@ -8,13 +8,76 @@ directional CDNV 8.04 -> 0.22, CDNV 65.6 -> 2.4; nearest-center accuracy at 100 
 """
 
 from ml_collections import ConfigDict
-
-from configs import simclr_cifar10_cpu
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
-    config = simclr_cifar10_cpu.get_config()
-    config.data.augmentation = dict(recipe="mae", size=None)  # one view: a crop and a flip
-    config.objective = dict(name="supervised", task="label", num_classes=10)
-    config.train.duration = dict(epochs=4)
+    config = ConfigDict()
+    config.seed = 0
+
+    # The images, and the views that are made of them
+    config.data = dict(
+        name="tfds",
+        dataset="packaged_images/cifar10",
+        train="train",
+        test="test",
+        data_dir=placeholder(str),
+        tasks=placeholder(tuple),
+        train_tasks=placeholder(tuple),
+        in_memory=placeholder(bool),
+        image_size=placeholder(int),
+        canvas=placeholder(int),
+        held_out_examples=placeholder(int),
+        context_length=64,
+        broken="skip",
+    )
+    config.data.reading = dict(threads=0, workers=0, prefetch=4)
+    config.data.augmentation = dict(
+        recipe="crop_flip",
+        crop_scale=placeholder(tuple),
+        crop_ratio=placeholder(tuple),
+        crop_method=placeholder(str),
+        size=placeholder(int),
+        flip=placeholder(float),
+        jitter=placeholder(tuple),
+        jitter_probability=placeholder(float),
+        gray=placeholder(float),
+        blur=placeholder(float),
+        blur_sigma=placeholder(tuple),
+        blur_kernel=placeholder(int),
+        solarize=placeholder(float),
+    )
+
+    # The encoder
+    config.model = dict(
+        name="resnet", depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False
+    )
+
+    # What trains it
+    config.objective = dict(name="supervised", task="label", num_classes=10, label_smoothing=0.0)
+    config.optimizer = dict(
+        name="adamw",
+        weight_decay=0.01,
+        weight_decay_end=placeholder(float),
+        clip_norm=placeholder(float),
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+    )
+    config.schedule = dict(
+        peak=3e-3, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
+    )
+    config.train = dict(
+        batch_size=256,
+        duration=dict(steps=placeholder(int), epochs=4, examples=placeholder(int)),
+        accumulate=1,
+        log_every=50,
+        checkpoint_every=500,
+    )
+
+    # What is measured, at steps 0, 1, 2, 5, 10, 20, ... and the last
+    config.measure = dict(
+        collapse=dict(shots=(1, 5, 10, 20, 50, 100), repeats=20, normalize=False, train_examples=5000, lidar_examples=0)
+    )
+    config.probe = dict(online=True, learning_rate=1e-3)
     return config

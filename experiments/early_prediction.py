@@ -80,7 +80,7 @@ def _config(changes: Mapping[str, Any], seed: int) -> ConfigDict:
     config.seed = seed
     config.data.resolution = 16
     config.train.duration = dict(steps=200)
-    config.measure.update(shots=(1, 5, SHOT), lidar_examples=200)
+    config.measure.collapse.update(shots=(1, 5, SHOT), lidar_examples=200)
     for name, value in changes.items():
         *path, last = name.split(".")
         place: Any = config

@@ -18,8 +18,8 @@ def get_config() -> ConfigDict:
         "train.duration.steps": 40,
         "train.log_every": 3,
         "train.checkpoint_every": 4,
-        "measure.shots": (1, 5),
-        "measure.repeats": 3,
+        "measure.collapse.shots": (1, 5),
+        "measure.collapse.repeats": 3,
     }
     config.update_from_flattened_dict(changes)
     return config

@@ -36,6 +36,7 @@ RECIPES: dict[str, Views] = {
     "vicreg": Views((_VICREG, dataclasses.replace(_VICREG, blur=0.1, solarize=0.2))),
     "vicreg_cifar": Views((_VICREG_CIFAR, _VICREG_CIFAR)),
     "mae": Views((_MAE,)),
+    "crop_flip": Views((dataclasses.replace(_MAE, size=None),)),  # one view at the images' own size
     "dino": Views((_DINO, dataclasses.replace(_DINO, blur=0.1, solarize=0.2)), (_DINO_LOCAL,) * 8),
 }
 
@@ -47,6 +48,7 @@ def choose_views(recipe: str | None = None, local: Mapping[str, Any] | None = No
 
     fields: of `Augmentation`, for every view; but crop_scale and size, for the global views.
     local: fields for the local views alone, and `count`, how many there are.
+    None stands for what the recipe has, or `Augmentation` by default.
 
     Raises ValueError at a recipe or field that does not exist.
     """
@@ -57,6 +59,8 @@ def choose_views(recipe: str | None = None, local: Mapping[str, Any] | None = No
         for name in given:
             if name not in known:
                 raise ValueError(f"augmentation.{prefix}{name} is no field of an augmentation: {hint(name, known)}")
+    fields = {name: value for name, value in fields.items() if value is not None}
+    local = {name: value for name, value in (local or {}).items() if value is not None} or None
     base = RECIPES[recipe] if recipe else Views()
     global_views = tuple(dataclasses.replace(view, **fields) for view in base.global_views)
     if local is None and not base.local_views:

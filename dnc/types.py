@@ -16,6 +16,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 ArrayLike: TypeAlias = jax.Array | np.ndarray
+Metrics: TypeAlias = dict[str, Float[Array, ""]]
+
+EXAMPLE_AXIS = {"views": 1, "local_views": 1}
 
 
 class Batch(TypedDict):
@@ -23,7 +26,8 @@ class Batch(TypedDict):
 
     Most objectives take two views. Multi-crop adds smaller local ones. `tokens` are captions, true of the first view,
     all with the same number t of tokens. `progress`, for an objective's own schedules, is
-    the share of all training steps that lie behind this one, in [0, 1).
+    the share of all training steps that lie behind this one, in [0, 1). Examples are on the axis that `EXAMPLE_AXIS`
+    names, in every other entry on the first; a scalar belongs to the whole batch.
     """
 
     views: Float[Array, "v b h w c"]
@@ -33,4 +37,16 @@ class Batch(TypedDict):
     progress: NotRequired[Float[Array, ""]]
 
 
-__all__ = ["Array", "ArrayLike", "Batch", "Bool", "Float", "Int", "Key", "UInt8", "UInt32"]
+__all__ = [
+    "EXAMPLE_AXIS",
+    "Array",
+    "ArrayLike",
+    "Batch",
+    "Bool",
+    "Float",
+    "Int",
+    "Key",
+    "Metrics",
+    "UInt8",
+    "UInt32",
+]

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from dnc.models.normalization import at_least_float32, batch_norm
+from dnc.models.normalization import batch_norm
+from dnc.models.precision import at_least_float32, exact_dtype
 from dnc.models.transformer import ACTIVATIONS, INITIALIZERS
 from dnc.types import Array, Bool, Float
 
@@ -55,14 +56,14 @@ class Projector(nnx.Module):
             if norm is not None:
                 x = norm(x, use_running_average=not train)
             x = nnx.relu(x)
-        return self.last(x).astype(at_least_float32(self.dtype))
+        return at_least_float32(self.last(x))
 
 
 class PrototypeHead(nnx.Module):
     """Cosines of an embedding with learned prototypes: DINO's head (Caron et al. 2021, appendix C).
 
-    Three layers with GELU between them, `hidden` wide and `bottleneck` at the end; the embedding has length 1, and so
-    have the prototypes, the rows of the weight-normalized last layer (their lengths, PyTorch's `weight_g`, stay 1).
+    Three layers with GELU between them, `hidden` wide and `bottleneck` at the end; the embedding has length 1, as do
+    the prototypes, the rows of the weight-normalized last layer (their lengths, PyTorch's `weight_g`, stay 1).
     Only directions count, so that weight decay does not change what the last layer computes.
     dtype: type of the matrix products; lengths and the output are at least float32.
     """
@@ -95,13 +96,12 @@ class PrototypeHead(nnx.Module):
         """The cosines. While `frozen`, the prototypes have no gradient."""
         first, second, third = self.layers
         gelu = ACTIVATIONS["gelu"]
-        z = third(gelu(second(gelu(first(x.astype(self.dtype))))))
-        z = normalize(z.astype(at_least_float32(self.dtype)))
+        z = normalize(at_least_float32(third(gelu(second(gelu(first(x.astype(self.dtype))))))))
         prototypes = self.prototypes[...]
         if frozen is not None:
             prototypes = jnp.where(frozen, jax.lax.stop_gradient(prototypes), prototypes)
         return jnp.dot(
             z.astype(self.dtype),
             normalize(prototypes).astype(self.dtype).T,
-            preferred_element_type=at_least_float32(self.dtype),
+            preferred_element_type=exact_dtype(self.dtype),
         )

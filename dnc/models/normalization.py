@@ -5,16 +5,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-
-def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
-    """The type of what is kept exact in a network that computes in `dtype`: statistics, features, embeddings."""
-    return jnp.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)
+from dnc.models.precision import exact_dtype
 
 
 def batch_norm(
     features: int, *, zero_scale: bool = False, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
 ) -> nnx.BatchNorm:
-    """Batch normalization over all axes but the last, `at_least_float32` in a network that computes in `dtype`.
+    """Batch normalization over all axes but the last, `at_least_float32` whatever `dtype` the network computes in.
 
     y = scale * (x - mean) / sqrt(var + 1e-5) + bias;  running <- 0.9 * running + 0.1 * batch  (PyTorch's momentum 0.1)
 
@@ -24,17 +21,17 @@ def batch_norm(
     """
     init = jax.nn.initializers.zeros if zero_scale else jax.nn.initializers.ones
     # Not the compute type itself: with dtype=bfloat16 Flax would also round the running statistics it reads.
-    exact = at_least_float32(dtype)
+    exact = exact_dtype(dtype)
     return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=exact, scale_init=init, rngs=rngs)
 
 
 def layer_norm(
     features: int, *, epsilon: float = 1e-6, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
 ) -> nnx.LayerNorm:
-    """Layer normalization over the last axis, `at_least_float32` in a network that computes in `dtype`.
+    """Layer normalization over the last axis, `at_least_float32` whatever `dtype` the network computes in.
 
     y = scale * (x - mean) / sqrt(var + epsilon) + bias, the variance as the mean square less the squared mean: its
     relative error is about 1e-7 (1 + mean^2 / var), nothing where a token's mean is within a few deviations of 0. The
     mean of squared deviations would make XLA's CPU backend take twice as long for a ViT's step, five times to compile.
     """
-    return nnx.LayerNorm(features, epsilon=epsilon, dtype=at_least_float32(dtype), rngs=rngs)
+    return nnx.LayerNorm(features, epsilon=epsilon, dtype=exact_dtype(dtype), rngs=rngs)

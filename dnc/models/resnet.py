@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from dnc import errors
 from dnc.models.convolution import conv_general_dilated
 from dnc.models.encoder import Encoder
-from dnc.models.normalization import at_least_float32, batch_norm
+from dnc.models.normalization import batch_norm
+from dnc.models.precision import at_least_float32
 from dnc.types import Array, Float
 
 he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -151,9 +153,9 @@ class ResNet(Encoder):
         rngs: nnx.Rngs,
     ):
         if depth not in ARCHITECTURES:
-            raise ValueError(f"depth={depth!r} is not a known ResNet: choose one of {sorted(ARCHITECTURES)}")
+            raise errors.unknown("depth", depth, ARCHITECTURES)
         if stem not in STEMS:
-            raise ValueError(f"stem={stem!r} is not known: choose one of {sorted(STEMS)}")
+            raise errors.unknown("stem", stem, STEMS)
         if width < 1:
             raise ValueError(f"width={width}: the first stage needs at least one channel")
         block, stages = ARCHITECTURES[depth]
@@ -187,4 +189,4 @@ class ResNet(Encoder):
         run = nnx.remat(_run, static_argnums=2) if self.remat else _run
         for block in self.blocks:
             x = run(block, x, train)
-        return x.mean(axis=(1, 2), dtype=at_least_float32(self.dtype))
+        return at_least_float32(x).mean(axis=(1, 2))

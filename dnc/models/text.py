@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from dnc.models.normalization import at_least_float32
+from dnc.models.precision import at_least_float32
 from dnc.models.transformer import Block, BlockSettings, apply_blocks, learned_tokens
 from dnc.types import Array, Float, Int
 
@@ -70,10 +70,9 @@ class TextTransformer(nnx.Module):
         """Every token after the last block and the final normalization."""
         if tokens.shape[1] != len(self.positions):
             raise ValueError(
-                f"texts of {tokens.shape[1]} tokens: this Transformer has positions for {len(self.positions)}, "
+                f"texts of {tokens.shape[1]} tokens: this Transformer has positions for {len(self.positions)}; "
                 "give both the same context_length"
             )
         x = jnp.take(self.embedding[...], tokens, axis=0) + self.positions[None]
-        x = x.astype(self.dtype)
-        x = apply_blocks(self.blocks, x, remat=self.remat)
-        return self.norm(x).astype(at_least_float32(self.dtype))
+        x = apply_blocks(self.blocks, x.astype(self.dtype), remat=self.remat)
+        return at_least_float32(self.norm(x))

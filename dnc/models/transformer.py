@@ -1,4 +1,4 @@
-"""Pre-norm Transformer blocks: of Vision Transformers and of the decoders and predictors that train them."""
+"""Pre-norm Transformer blocks: of Vision Transformers, of text, and of the predictors that train them."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from dnc import errors
 from dnc.models.normalization import layer_norm
 from dnc.types import Array, Bool, Float, Key
 
@@ -58,12 +59,9 @@ class BlockSettings:
     def __post_init__(self):
         if self.width < 1 or self.heads < 1 or self.width % self.heads:
             raise ValueError(f"heads={self.heads} does not divide width={self.width}: choose a divisor")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} is not known: choose one of {sorted(ACTIVATIONS)}")
-        if self.attention not in ATTENTIONS:
-            raise ValueError(f"attention={self.attention!r} is not known: choose one of {ATTENTIONS}")
-        if self.init not in INITIALIZERS:
-            raise ValueError(f"init={self.init!r} is not known: choose one of {sorted(INITIALIZERS)}")
+        for name, known in (("activation", ACTIVATIONS), ("attention", ATTENTIONS), ("init", INITIALIZERS)):
+            if getattr(self, name) not in known:
+                raise errors.unknown(name, getattr(self, name), known)
 
     def linear(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
         init = INITIALIZERS[self.init]
@@ -86,15 +84,15 @@ class Attention(nnx.Module):
         self.implementation: Any = settings.attention  # one of ATTENTIONS
 
     def __call__(
-        self, x: Float[Array, "b t d"], context: Float[Array, "b s d"], seen: Bool[Array, "b s"] | None = None
+        self, x: Float[Array, "b t d"], context: Float[Array, "b s d"], valid: Bool[Array, "b s"] | None = None
     ) -> Float[Array, "b t d"]:
-        """`seen` marks the tokens of the context that are attended to; all by default."""
+        """`valid` marks the tokens of the context that are attended to; all by default."""
         q, k, v = (
             layer(tokens).reshape(*tokens.shape[:2], self.heads, -1)
             for layer, tokens in ((self.query, x), (self.key, context), (self.value, context))
         )
         with jax.numpy_dtype_promotion("standard"):  # it computes the weights in float32 whatever the type
-            mask = None if seen is None else seen[:, None, None, :]
+            mask = None if valid is None else valid[:, None, None, :]
             y = jax.nn.dot_product_attention(
                 q, k, v, mask=mask, is_causal=self.causal, implementation=self.implementation
             )
@@ -129,19 +127,19 @@ class Block(nnx.Module):
         self,
         x: Float[Array, "b t d"],
         paths: Float[Array, "2 b"] | None = None,
-        seen: Bool[Array, "b t"] | None = None,
+        valid: Bool[Array, "b t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """paths: multipliers of every example's branches, see `stochastic_depth`. seen: the tokens attended to."""
+        """paths: multipliers of every example's branches, see `stochastic_depth`. valid: the tokens attended to."""
         first, second = (None, None) if paths is None else paths
         y = self.norm1(x)
-        x = x + _scaled(self.attention(y, y, seen), self.scale1, first)
+        x = x + _scaled(self.attention(y, y, valid), self.scale1, first)
         return x + _scaled(self.mlp(self.norm2(x)), self.scale2, second)
 
 
 def _run(
-    block: Block, x: Float[Array, "b t d"], paths: Float[Array, "2 b"] | None, seen: Bool[Array, "b t"] | None
+    block: Block, x: Float[Array, "b t d"], paths: Float[Array, "2 b"] | None, valid: Bool[Array, "b t"] | None
 ) -> Float[Array, "b t d"]:
-    return block(x, paths, seen)
+    return block(x, paths, valid)
 
 
 def apply_blocks(
@@ -149,13 +147,13 @@ def apply_blocks(
     x: Float[Array, "b t d"],
     *,
     paths: Float[Array, "depth 2 b"] | None = None,
-    seen: Bool[Array, "b t"] | None = None,
+    valid: Bool[Array, "b t"] | None = None,
     remat: bool = False,
 ) -> Float[Array, "b t d"]:
     """One block after the other; with `remat`, their insides are computed again for the gradient."""
     run = nnx.remat(_run) if remat else _run
     for index, block in enumerate(blocks):
-        x = run(block, x, None if paths is None else paths[index], seen)
+        x = run(block, x, None if paths is None else paths[index], valid)
     return x
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from dnc import errors
 from dnc.models.encoder import Encoder
-from dnc.models.normalization import at_least_float32
+from dnc.models.precision import at_least_float32
 from dnc.models.transformer import (
     AttentionPool,
     Block,
@@ -81,7 +82,7 @@ class ViT(Encoder):
     position: "learned", interpolated bicubically for other sizes, or "sincos2d", fixed (MAE, I-JEPA).
     antialias: whether that interpolation is antialiased, as PyTorch's is (DINOv2's networks with registers).
     mask_token: whether there is a learned token to stand for masked patches (iBOT, DINOv2).
-    patch_bias: whether the patch projection has a bias (CLIP's has not).
+    patch_bias: whether the patch projection has a bias (CLIP has none).
     pre_norm: normalize the tokens before the first block too (CLIP).
     final_norm: "tokens", or "pooled" to normalize the pooled feature instead of them.
     projection: width to which a last linear map without bias takes the pooled feature (CLIP's image embedding).
@@ -136,7 +137,7 @@ class ViT(Encoder):
         )
         for name, value in (("pool", pool), ("position", position), ("final_norm", final_norm)):
             if value not in CHOICES[name]:
-                raise ValueError(f"{name}={value!r} is not known: choose one of {CHOICES[name]}")
+                raise errors.unknown(name, value, CHOICES[name])
         if pool == "cls" and not class_token:
             raise ValueError("pool='cls' needs class_token=True: choose pool='mean' or 'map' without a class token")
         if patch_size < 1 or image_size < 1 or image_size % patch_size:
@@ -174,15 +175,15 @@ class ViT(Encoder):
         images: Float[Array, "b h w c"],
         *,
         keep: Int[Array, "b m"] | None = None,
-        seen: Bool[Array, "b m"] | None = None,
+        valid: Bool[Array, "b m"] | None = None,
         mask: Bool[Array, "b n"] | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Tokens:
         """All tokens after the last block and the final normalization. Patches are numbered row by row from 0.
 
         keep: the only patches of each image to encode, in this order (MAE's visible ones, I-JEPA's context); numbers
-          beyond the last patch give nan. seen: which of these are attended to, where images keep different numbers of
-          patches; the others only fill the array. mask: patches that the mask token replaces. `keep` and `mask` happen
+          beyond the last patch give nan. valid: which of these are attended to, where images keep different numbers of
+          patches; the others are padding. mask: patches that the mask token replaces. `keep` and `mask` happen
           at the input: the position is added to masked patches too, and before those to keep are chosen. key: for
           `drop_path`; without one, no path is dropped.
         """
@@ -201,10 +202,10 @@ class ViT(Encoder):
         if key is not None and self.drop_path:
             paths = stochastic_depth(key, self.drop_path, len(self.blocks), b)
         start = sum(len(t) for t in first)
-        if seen is not None:
-            seen = jnp.pad(seen, ((0, 0), (start, 0)), constant_values=True)
-        x = apply_blocks(self.blocks, x, paths=paths, seen=seen, remat=self.remat)
-        x = self.norm(x) if self.final_norm == "tokens" else x.astype(at_least_float32(self.dtype))
+        if valid is not None:
+            valid = jnp.pad(valid, ((0, 0), (start, 0)), constant_values=True)
+        x = apply_blocks(self.blocks, x, paths=paths, valid=valid, remat=self.remat)
+        x = self.norm(x) if self.final_norm == "tokens" else at_least_float32(x)
         cls = None if self.cls is None else x[:, 0]
         return Tokens(cls, x[:, 0 if cls is None else 1 : start], x[:, start:])
 
@@ -217,12 +218,11 @@ class ViT(Encoder):
         else:
             x = tokens.patches.mean(axis=1)
         x = self.norm(x) if self.final_norm == "pooled" else x
-        x = x if self.projection is None else self.projection(x)
-        return x.astype(at_least_float32(self.dtype))
+        return at_least_float32(x if self.projection is None else self.projection(x))
 
     def _masked(self, x: Float[Array, "b n d"], mask: Bool[Array, "..."]) -> Float[Array, "b n d"]:
         if self.mask_token is None:
-            raise ValueError("mask= replaces patches by the mask token: create the ViT with mask_token=True")
+            raise ValueError("mask= replaces patches with the mask token: create the ViT with mask_token=True")
         if mask.shape != x.shape[:2]:
             raise ValueError(
                 f"mask of shape {mask.shape}: there are {x.shape[1]} patches in each of {x.shape[0]} images"

@@ -1,7 +1,7 @@
 """What an objective is: hyperparameters, a network around an encoder, and a pure loss."""
 
 from collections.abc import Collection, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,23 +10,18 @@ from flax import nnx
 from dnc.models.encoder import Encoder
 from dnc.models.heads import Projector
 from dnc.models.vit import ViT
-from dnc.types import Array, Batch, Bool, Float, Key
-
-
-def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Losses are computed in float32 however coarse the network's type; float64 stays."""
-    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+from dnc.types import Array, Batch, Bool, Float, Key, Metrics
 
 
 def vision_transformer(encoder: Encoder, objective: str, pools: Collection[str] = ("cls", "map", "mean")) -> ViT:
-    """The encoder of an objective that needs its patches; raises ValueError where there are none.
+    """The encoder of an objective that needs its patches; raises ValueError if it has none.
 
-    pools: those whose features the objective trains. With another the network would learn, and what evaluation reads
-    of it would be a token or an attention that nothing has trained; so it is refused too.
+    pools: those whose features the objective trains. With any other, evaluation would read a token or an attention
+    that nothing has trained; so it is refused too.
     """
     if not isinstance(encoder, ViT):
         raise ValueError(
-            f"{objective} works on patches, {type(encoder).__name__} has none: set config.model.name='vit'"
+            f"{objective} works on patches and {type(encoder).__name__} has none: set config.model.name='vit'"
         )
     if encoder.pool not in pools:
         raise ValueError(
@@ -36,9 +31,9 @@ def vision_transformer(encoder: Encoder, objective: str, pools: Collection[str] 
 
 
 def progress_of(batch: Batch) -> Float[Array, ""]:
-    """The share of training that lies behind this step; raises ValueError where the batch does not say."""
+    """The share of training that lies behind this step; raises ValueError if batch has no 'progress'."""
     if "progress" not in batch:
-        raise ValueError("batch['progress'] is missing: this objective has schedules, give its share of training")
+        raise ValueError("batch['progress'] is missing: this objective has schedules, give the share of training done")
     return batch["progress"]
 
 
@@ -66,25 +61,35 @@ def same_image(b: int, views: int = 1) -> Bool[Array, "n n"]:
     return image[:, None] == image[None, :]
 
 
+def check_comparable(embeddings: Float[Array, "b p"]) -> None:
+    """Raises ValueError for a batch of one example, which has no negatives, no variance and no neighbor."""
+    if len(embeddings) < 2:
+        raise ValueError(f"this loss compares examples: give at least 2 examples in the batch, not {len(embeddings)}")
+
+
 @runtime_checkable
 class Objective(Protocol):
-    """A training method: a frozen dataclass of its hyperparameters.
+    """A training method: a frozen dataclass of its hyperparameters that subclasses this.
 
-    separable: whether the loss is a mean over examples, each seeing no other. Then gradients may be accumulated.
+    separable: whether the loss is a mean over examples, each independent of the others, and no teacher follows once per
+    step. Then gradients may be accumulated.
     """
 
-    @property
-    def separable(self) -> bool: ...
+    separable: ClassVar[bool] = False
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
         """The module to train: the encoder as `.encoder`, and the heads that the method needs."""
         ...
 
-    def loss(
-        self, network: nnx.Module, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def loss(self, network: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         """The loss over the global batch, and metrics to log. Updates the network's running statistics in place."""
         ...
+
+    def check(self, batch: Batch) -> None:
+        """Raises ValueError where batches of these shapes (abstract arrays) cannot be learned from.
+
+        Called once, before any work.
+        """
 
 
 class Network(nnx.Module):

@@ -7,9 +7,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from dnc.objectives.base import Batch
 from dnc.objectives.image_text import ImageText, ImageTextNetwork, cosines
-from dnc.types import Array, Float, Key
+from dnc.types import Array, Batch, Float, Key, Metrics
 
 MAX_SCALE = 100.0
 
@@ -69,9 +68,7 @@ class CLIP(ImageText):
         if self.scale > MAX_SCALE:
             raise ValueError(f"scale={self.scale}: give at most {MAX_SCALE:g}, where it is clipped")
 
-    def loss(
-        self, network: ImageTextNetwork, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def loss(self, network: ImageTextNetwork, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         del key  # deterministic
         images, texts, metrics = self.embeddings(network, batch)
         log_scale = network.log_scale[...]

@@ -1,35 +1,34 @@
 """DINO: a student predicts the prototypes that its slowly following teacher sees in other views of an image."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dnc import errors
 from dnc.models.encoder import Encoder
 from dnc.models.heads import PrototypeHead
 from dnc.models.vit import Tokens, ViT
-from dnc.objectives.base import Batch, by_view, progress_of, side_by_side, vision_transformer
+from dnc.objectives.base import Objective, by_view, progress_of, side_by_side, vision_transformer
 from dnc.objectives.self_distillation import (
     Masks,
     entropy,
     koleo,
-    moved_center,
     patch_cross_entropy,
     random_masks,
     sinkhorn_knopp,
+    update_center,
     view_cross_entropy,
 )
-from dnc.objectives.teacher import check_momentum, cosine, follow, teacher_of
-from dnc.types import Array, Bool, Float, Key
+from dnc.objectives.teacher import check_momentum, cosine, ema_update, make_teacher
+from dnc.types import Array, Batch, Bool, Float, Key, Metrics
 
-Metrics = dict[str, Float[Array, ""]]
 CENTERINGS = ("mean", "sinkhorn")
 
 
 class Center(nnx.Variable):
-    """A running mean of the teacher's logits: no nnx.Param, updated inside the loss, kept in checkpoints."""
+    """A running mean of the teacher's logits: not an nnx.Param, updated inside the loss, kept in checkpoints."""
 
 
 class DINONetwork(nnx.Module):
@@ -37,12 +36,12 @@ class DINONetwork(nnx.Module):
 
     def __init__(self, student: ViT, head: PrototypeHead, centers: int):
         self.student, self.student_head = student, head
-        self.encoder, self.teacher_head = teacher_of(student), teacher_of(head)
+        self.encoder, self.teacher_head = make_teacher(student), make_teacher(head)
         self.centers = nnx.List([Center(jnp.zeros(len(head.prototypes))) for _ in range(centers)])
 
 
 @dataclasses.dataclass(frozen=True)
-class DINO:
+class DINO(Objective):
     """Self-distillation over prototypes (Caron et al. 2021), with DINOv2's additions as options (Oquab et al. 2024).
 
     The teacher sees the global views, the student these and the local ones; each predicts the teacher's distribution of
@@ -52,7 +51,7 @@ class DINO:
     student_temperature: divides the student's cosines. teacher_temperature: the teacher's, at the start and from the
       share `temperature_warmup` of training on, linear between.
     momentum: of the teacher, at the start and at the end of training, half a cosine between.
-    freeze_last_layer: share of training in which the prototypes stand still (the paper: the first of 100 epochs). Adam
+    freeze_last_layer: share of training in which the prototypes are frozen (the paper: the first of 100 epochs). Adam
       counts these steps for them too, so that its first ones after are about 3 times as long as in PyTorch.
     centering: "mean" subtracts a running mean of the teacher's logits of momentum `center_momentum`, used before the
       batch moves it; "sinkhorn" does 3 iterations of Sinkhorn-Knopp over the batch.
@@ -61,7 +60,6 @@ class DINO:
     koleo_weight: of `koleo` on the student's features, summed over the global views.
     """
 
-    separable: ClassVar[bool] = False
     prototypes: int = 65536
     hidden: int = 2048
     bottleneck: int = 256
@@ -82,7 +80,7 @@ class DINO:
         if min(self.student_temperature, *self.teacher_temperature) <= 0:
             raise ValueError(f"{self.student_temperature=}, {self.teacher_temperature=}: temperatures are positive")
         if self.centering not in CENTERINGS:
-            raise ValueError(f"centering={self.centering!r} is not known: choose one of {CENTERINGS}")
+            raise errors.unknown("centering", self.centering, CENTERINGS)
         for name in ("temperature_warmup", "freeze_last_layer", "center_momentum", "mask_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
@@ -100,18 +98,18 @@ class DINO:
         images, v = side_by_side(batch["views"]), len(batch["views"])
         progress = progress_of(batch)
         momentum = cosine(self.momentum, progress)
-        follow(network.encoder, network.student, momentum)
-        follow(network.teacher_head, network.student_head, momentum)
+        ema_update(network.encoder, network.student, momentum)
+        ema_update(network.teacher_head, network.student_head, momentum)
         mask_key, global_key, local_key = jax.random.split(key, 3)
 
-        seen = network.encoder.tokens(images)
-        logits = network.teacher_head(network.encoder.pooled(seen))
+        teacher_tokens = network.encoder.tokens(images)
+        logits = network.teacher_head(network.encoder.pooled(teacher_tokens))
         teacher = by_view(self._distributions(network, 0, logits, progress), v)
 
         frozen = progress < self.freeze_last_layer
-        masks = self._masks(mask_key, seen)
-        tokens = network.student.tokens(images, mask=None if masks is None else masks.mask, key=global_key)
-        features = network.student.pooled(tokens)
+        masks = self._masks(mask_key, teacher_tokens)
+        student_tokens = network.student.tokens(images, mask=None if masks is None else masks.mask, key=global_key)
+        features = network.student.pooled(student_tokens)
         student = by_view(network.student_head(features, frozen=frozen), v)
         if "local_views" in batch:
             local = network.student.tokens(side_by_side(batch["local_views"]), key=local_key)
@@ -121,10 +119,10 @@ class DINO:
         loss = view_cross_entropy(student, teacher, self.student_temperature)
         metrics = _teacher_metrics(loss, teacher) | {"teacher_momentum": momentum}
         if masks is not None:
-            ibot = self._ibot(network, masks, seen, tokens, progress, frozen)
+            ibot = self._ibot(network, masks, teacher_tokens, student_tokens, progress, frozen)
             loss, metrics = loss + self.ibot_weight * ibot, metrics | {"ibot": ibot}
         if self.koleo_weight:
-            spread = sum((koleo(one) for one in by_view(features, v)), jnp.zeros((), features.dtype))
+            spread = sum((koleo(view) for view in by_view(features, v)), jnp.zeros((), features.dtype))
             loss, metrics = loss + self.koleo_weight * spread, metrics | {"koleo": spread}
         return loss, jax.lax.stop_gradient(metrics)
 
@@ -145,35 +143,35 @@ class DINO:
             return sinkhorn_knopp(logits, temperature, where=where)
         mean = network.centers[center]
         distributions = jax.nn.softmax((logits - mean[None]) / temperature)
-        mean[...] = moved_center(mean[...], logits, self.center_momentum, where)
+        mean[...] = update_center(mean[...], logits, self.center_momentum, where)
         return distributions
 
-    def _masks(self, key: Key[Array, ""], seen: Tokens) -> Masks | None:
+    def _masks(self, key: Key[Array, ""], tokens: Tokens) -> Masks | None:
         if not self.ibot_weight:
             return None
-        n, patches, _ = seen.patches.shape
+        n, patches, _ = tokens.patches.shape
         return random_masks(key, n, patches, self.mask_probability, self.mask_ratio)
 
     def _ibot(
         self,
         network: DINONetwork,
         masks: Masks,
-        seen: Tokens,
-        tokens: Tokens,
+        teacher_tokens: Tokens,
+        student_tokens: Tokens,
         progress: Float[Array, ""],
         frozen: Bool[Array, ""],
     ) -> Float[Array, ""]:
-        """The loss at the masked patches: of the teacher, which sees them, and of the student, which does not."""
-        n, m = masks.places.shape
+        """The loss at the masked patches, which the teacher sees and the student does not."""
+        n, m = masks.patches.shape
 
         def masked(patches: Float[Array, "n p d"]) -> Float[Array, "r d"]:
-            return jnp.take_along_axis(patches, masks.places[:, :, None], axis=1).reshape(n * m, -1)
+            return jnp.take_along_axis(patches, masks.patches[:, :, None], axis=1).reshape(n * m, -1)
 
-        logits = network.teacher_head(masked(seen.patches))
-        teacher = self._distributions(network, 1, logits, progress, masks.real.reshape(-1))
-        student = network.student_head(masked(tokens.patches), frozen=frozen)
+        logits = network.teacher_head(masked(teacher_tokens.patches))
+        teacher = self._distributions(network, 1, logits, progress, masks.valid.reshape(-1))
+        student = network.student_head(masked(student_tokens.patches), frozen=frozen)
         return patch_cross_entropy(
-            student.reshape(n, m, -1), teacher.reshape(n, m, -1), self.student_temperature, masks.real
+            student.reshape(n, m, -1), teacher.reshape(n, m, -1), self.student_temperature, masks.valid
         )
 
 

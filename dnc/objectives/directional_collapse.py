@@ -1,16 +1,15 @@
 """Directional collapse as a loss: views of an image differ in no direction that leads to another image."""
 
 import dataclasses
-from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from dnc.models.encoder import Encoder
-from dnc.objectives.base import Batch, Network, at_least_float32, same_image
+from dnc import errors
+from dnc.models.precision import at_least_float32
+from dnc.objectives.base import check_comparable, same_image
+from dnc.objectives.two_views import TwoViews
 from dnc.objectives.vicreg import vicreg_terms
-from dnc.types import Array, Float, Key
+from dnc.types import Array, Float, Metrics
 
 BOUNDS = ("cantelli", "chebyshev")
 
@@ -28,8 +27,7 @@ def directional_ratios(
     Squared distances have `epsilon` times their mean added, so that images with the same center give 0 and a finite
     gradient, and 1e-12, for a batch with one center. Otherwise rotating, translating and scaling change nothing.
     """
-    if first.shape[0] < 2:
-        raise ValueError(f"pairs of images need at least 2 examples in the batch, not {first.shape[0]}")
+    check_comparable(first)
     first, second = at_least_float32(first), at_least_float32(second)
     b = first.shape[0]
     difference, centers = first - second, (first + second) / 2
@@ -61,7 +59,7 @@ def directional_loss(
     them independent N(0, s^2 I), x is 2 / (p - 2) on average.
     """
     if bound not in BOUNDS:
-        raise ValueError(f"bound={bound!r} is not known: choose one of {BOUNDS}")
+        raise errors.unknown("bound", bound, BOUNDS)
     ratios = directional_ratios(first, second, epsilon)
     terms = ratios / (1 + ratios) if bound == "cantelli" else ratios
     b, p = first.shape
@@ -69,7 +67,7 @@ def directional_loss(
 
 
 @dataclasses.dataclass(frozen=True)
-class DirectionalCollapse:
+class DirectionalCollapse(TwoViews):
     """Minimize the directional CDNV between the images of the batch; variance and covariance as in VICReg.
 
     L = directional_weight directional_loss + variance_weight v + covariance_weight c
@@ -81,30 +79,19 @@ class DirectionalCollapse:
     bound, epsilon: see `directional_loss`. widths, norm, last_bias: the projector, see `Projector`.
     """
 
-    separable: ClassVar[bool] = False
     directional_weight: float = 10.0
     variance_weight: float = 25.0
     covariance_weight: float = 1.0
     bound: str = "cantelli"
     epsilon: float = 1e-4
-    widths: tuple[int, ...] = (2048, 2048, 2048)
-    norm: bool = True
-    last_bias: bool = False
 
     def __post_init__(self):
         if self.bound not in BOUNDS:
-            raise ValueError(f"bound={self.bound!r} is not known: choose one of {BOUNDS}")
+            raise errors.unknown("bound", self.bound, BOUNDS)
         if not self.epsilon > 0:
             raise ValueError(f"epsilon={self.epsilon} must be positive: equal images have distance 0")
 
-    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        return Network(encoder, self.widths, norm=self.norm, last_bias=self.last_bias, rngs=rngs)
-
-    def loss(
-        self, network: Network, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        del key  # deterministic
-        first, second = network(batch["views"], train=True)
+    def compare(self, first: Float[Array, "b p"], second: Float[Array, "b p"]) -> tuple[Float[Array, ""], Metrics]:
         metrics = vicreg_terms(first, second)
         metrics["directional"] = directional_loss(first, second, self.bound, self.epsilon)
         loss = (
@@ -112,4 +99,4 @@ class DirectionalCollapse:
             + self.variance_weight * metrics["variance"]
             + self.covariance_weight * metrics["covariance"]
         )
-        return loss, jax.lax.stop_gradient(metrics)
+        return loss, metrics

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,12 @@ import optax
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.models.predictor import Predictor
+from dnc.models.precision import at_least_float32
+from dnc.models.predictors import JEPAPredictor
 from dnc.models.vit import ViT
-from dnc.objectives.base import Batch, at_least_float32, progress_of, vision_transformer
-from dnc.objectives.teacher import check_momentum, follow, linear, teacher_of
-from dnc.types import Array, Bool, Float, Int, Key
+from dnc.objectives.base import Objective, progress_of, vision_transformer
+from dnc.objectives.teacher import check_momentum, ema_update, linear, make_teacher
+from dnc.types import Array, Batch, Bool, Float, Int, Key, Metrics
 
 SIZES = 1000  # how many values the number that chooses a block's size takes
 
@@ -37,12 +38,12 @@ def block_sizes(grid: tuple[int, int], scale: tuple[float, float], aspect: tuple
 
 
 class Blocks(NamedTuple):
-    """Patch numbers of a context and of t target blocks for each image; the flags say which are real, not filling."""
+    """Patch numbers of a context and of t target blocks for each image; the flags tell valid ones from padding."""
 
     context: Int[Array, "b m"]
-    seen: Bool[Array, "b m"]
+    context_valid: Bool[Array, "b m"]
     targets: Int[Array, "b t s"]
-    wanted: Bool[Array, "b t s"]
+    targets_valid: Bool[Array, "b t s"]
 
 
 def sample_blocks(
@@ -67,7 +68,7 @@ def sample_blocks(
     - A context of at most 10 patches is not drawn again. At the authors' settings, 14 x 14 or 16 x 16 patches, no draw
       leaves fewer than 9.
 
-    Raises ValueError where a draw could leave a target or a context without any patch.
+    Raises ValueError if a draw could leave a target or a context without any patch.
     """
     small = block_sizes(grid, target_scale, target_aspect)
     large = block_sizes(grid, context_scale, (1.0, 1.0))
@@ -86,10 +87,10 @@ def sample_blocks(
     most = min(int(large.prod(axis=1).max()), n - int(areas.min()))
     order = jnp.argsort(~context, axis=1, stable=True)[:, :most]
 
-    step = jnp.arange(areas.max(), dtype=jnp.int32)[None, None]
-    patches = (corners[..., :1] + step // size[1]) * grid[1] + corners[..., 1:] + step % size[1]
-    wanted = jnp.broadcast_to(step < size[0] * size[1], patches.shape)
-    return Blocks(order, jnp.take_along_axis(context, order, axis=1), jnp.where(wanted, patches, 0), wanted)
+    index = jnp.arange(areas.max(), dtype=jnp.int32)[None, None]
+    patches = (corners[..., :1] + index // size[1]) * grid[1] + corners[..., 1:] + index % size[1]
+    valid = jnp.broadcast_to(index < size[0] * size[1], patches.shape)
+    return Blocks(order, jnp.take_along_axis(context, order, axis=1), jnp.where(valid, patches, 0), valid)
 
 
 def _corners(
@@ -108,11 +109,11 @@ def _covered(corners: Int[Array, "*shape 2"], size: Int[Array, "2"], grid: tuple
 
 
 def feature_loss(
-    predicted: Float[Array, "b t s d"], features: Float[Array, "b t s d"], wanted: Bool[Array, "b t s"]
+    predicted: Float[Array, "b t s d"], features: Float[Array, "b t s d"], valid: Bool[Array, "b t s"]
 ) -> Float[Array, ""]:
     """Mean over target patches and dimensions of the smooth L1 distance: d^2/2 where |d| < 1, |d| - 1/2 elsewhere."""
     errors = jnp.mean(optax.huber_loss(at_least_float32(predicted), at_least_float32(features)), axis=-1)
-    return jnp.mean(errors, where=wanted)
+    return jnp.mean(errors, where=valid)
 
 
 def standardized(features: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
@@ -124,25 +125,24 @@ def standardized(features: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
 class IJEPANetwork(nnx.Module):
     """The student and its predictor, and as `encoder` the teacher, which evaluation reads."""
 
-    def __init__(self, student: ViT, predictor: Predictor):
+    def __init__(self, student: ViT, predictor: JEPAPredictor):
         self.student = student
         self.predictor = predictor
-        self.encoder = teacher_of(student)
+        self.encoder = make_teacher(student)
 
 
 @dataclasses.dataclass(frozen=True)
-class IJEPA:
+class IJEPA(Objective):
     """Predict the target encoder's tokens of four blocks from the rest of the image (Assran et al. 2023).
 
     Takes the first view of every example. The encoder is a ViT with pool="mean"; the paper's has class_token=False and
-    position="sincos2d". The target encoder is a `teacher` of the encoder; its tokens are standardized each.
+    position="sincos2d". The target encoder is a `teacher` of the encoder; its tokens are standardized, each by itself.
 
     momentum: of the teacher, at the start and at the end of training, linear between.
     targets, target_scale, target_aspect, context_scale: see `sample_blocks`.
-    predictor_width, predictor_depth, predictor_heads: see `Predictor`.
+    predictor_width, predictor_depth, predictor_heads: of the predictor's blocks, see `PatchPredictor`.
     """
 
-    separable: ClassVar[bool] = False  # the teacher follows once a step
     momentum: tuple[float, float] = (0.996, 1.0)
     targets: int = 4
     target_scale: tuple[float, float] = (0.15, 0.2)
@@ -163,7 +163,8 @@ class IJEPA:
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> IJEPANetwork:
         vit = vision_transformer(encoder, "I-JEPA", pools=("mean",))
-        predictor = Predictor(
+        predictor = JEPAPredictor(
+            vit.features,
             vit.features,
             self.predictor_width,
             self.predictor_depth,
@@ -174,13 +175,11 @@ class IJEPA:
         )
         return IJEPANetwork(vit, predictor)
 
-    def loss(
-        self, network: IJEPANetwork, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def loss(self, network: IJEPANetwork, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         images, patch_size = batch["views"][0], network.student.patch_size
         grid = images.shape[1] // patch_size, images.shape[2] // patch_size
         momentum = linear(self.momentum, progress_of(batch))
-        follow(network.encoder, network.student, momentum)
+        ema_update(network.encoder, network.student, momentum)
         block_key, path_key = jax.random.split(key)
         blocks = self._blocks(block_key, len(images), grid)
 
@@ -189,14 +188,14 @@ class IJEPA:
         tokens = jax.lax.stop_gradient(standardized(whole.patches))
         features = jax.vmap(lambda tokens, targets: tokens[targets])(tokens, blocks.targets)
 
-        context = network.student.tokens(images, keep=blocks.context, seen=blocks.seen, key=path_key).patches
+        context = network.student.tokens(images, keep=blocks.context, valid=blocks.context_valid, key=path_key).patches
         predicted = self._predictions(network.predictor, context, blocks, grid)
         metrics = {
             "target_std": jnp.mean(jnp.std(tokens, axis=(0, 1))),
             "feature_std": jnp.mean(jnp.std(pooled, axis=0)),
             "teacher_momentum": momentum,
         }
-        return feature_loss(predicted, features, blocks.wanted), metrics
+        return feature_loss(predicted, features, blocks.targets_valid), metrics
 
     def _blocks(self, key: Key[Array, ""], examples: int, grid: tuple[int, int]) -> Blocks:
         return sample_blocks(
@@ -210,9 +209,9 @@ class IJEPA:
         )
 
     def _predictions(
-        self, predictor: Predictor, context: Float[Array, "b m d"], blocks: Blocks, grid: tuple[int, int]
+        self, predictor: JEPAPredictor, context: Float[Array, "b m d"], blocks: Blocks, grid: tuple[int, int]
     ) -> Float[Array, "b t s d"]:
-        """Each target block by itself, from the whole context: its tokens see no other block's."""
+        """Each target block by itself, from the whole context: its tokens attend to no other block's."""
         b, t, s = blocks.targets.shape
 
         def repeated(x: Array) -> Array:
@@ -221,9 +220,9 @@ class IJEPA:
         predicted = predictor(
             repeated(context),
             repeated(blocks.context),
-            repeated(blocks.seen),
+            repeated(blocks.context_valid),
             blocks.targets.reshape(b * t, s),
-            blocks.wanted.reshape(b * t, s),
+            blocks.targets_valid.reshape(b * t, s),
             grid,
         )
         return predicted.reshape(b, t, s, -1)

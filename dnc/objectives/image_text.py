@@ -9,22 +9,21 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dnc.models.encoder import Encoder
-from dnc.models.normalization import at_least_float32 as exact_type
+from dnc.models.heads import normalize
+from dnc.models.precision import at_least_float32
 from dnc.models.text import TextTransformer
-from dnc.objectives.base import Batch, at_least_float32, same_image
-from dnc.objectives.simclr import normalize
-from dnc.types import Array, Bool, Float, Int
+from dnc.objectives.base import Objective, check_comparable, same_image
+from dnc.types import Array, Batch, Bool, Float, Int, Metrics
 
 
 def cosines(images: Float[Array, "b p"], texts: Float[Array, "b p"]) -> tuple[Float[Array, "b b"], Bool[Array, "b b"]]:
     """Cosine of every image of the global batch (rows) with every text (columns), and where the two belong together."""
-    if images.shape[0] < 2:
-        raise ValueError(f"a contrastive loss needs at least 2 examples in the batch, not {images.shape[0]}")
+    check_comparable(images)
     first, second = normalize(at_least_float32(images)), normalize(at_least_float32(texts))
     return jnp.dot(first, second.T, precision="highest"), same_image(images.shape[0])
 
 
-def matching_metrics(images: Float[Array, "b p"], texts: Float[Array, "b p"]) -> dict[str, Float[Array, ""]]:
+def matching_metrics(images: Float[Array, "b p"], texts: Float[Array, "b p"]) -> Metrics:
     """How well images find their captions.
 
     matching_accuracy: share of images that are more similar to their own caption than to each of the b - 1 others; an
@@ -59,13 +58,12 @@ class ImageTextNetwork(nnx.Module):
         self, images: Float[Array, "b h w c"], tokens: Int[Array, "b t"], *, train: bool
     ) -> tuple[Float[Array, "b p"], Float[Array, "b p"]]:
         """The projections of both, not normalized."""
-        exact = exact_type(self.encoder.dtype)
         image = self.image_projection(self.encoder(images, train=train))
-        return image.astype(exact), self.text_projection(self.text(tokens)).astype(exact)
+        return at_least_float32(image), at_least_float32(self.text_projection(self.text(tokens)))
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageText:
+class ImageText(Objective):
     """An objective that matches the first view of every image with its caption.
 
     features: dimension of the common space. text_width, text_depth, text_heads: the text Transformer's.
@@ -73,7 +71,6 @@ class ImageText:
     remat: keep only the input of every block of text, see `ViT`.
     """
 
-    separable: ClassVar[bool] = False
     causal: ClassVar[bool]
     biased: ClassVar[bool]
     features: int = 512
@@ -104,7 +101,7 @@ class ImageText:
         return ImageTextNetwork(encoder, text, self.features, scale=self.scale, bias=self.biased, rngs=rngs)
 
     def captions(self, batch: Batch) -> Int[Array, "b t"]:
-        """The batch's captions as tokens; raises ValueError where there are none, or of another length."""
+        """The batch's captions as tokens; raises ValueError if there are none, or of another length."""
         tokens = batch.get("tokens")
         if tokens is None:
             raise ValueError(
@@ -118,9 +115,12 @@ class ImageText:
             )
         return tokens
 
+    def check(self, batch: Batch) -> None:
+        self.captions(batch)
+
     def embeddings(
         self, network: ImageTextNetwork, batch: Batch
-    ) -> tuple[Float[Array, "b p"], Float[Array, "b p"], dict[str, Float[Array, ""]]]:
-        """Projections of the first views and of the captions, and metrics of them. Labels are not looked at."""
+    ) -> tuple[Float[Array, "b p"], Float[Array, "b p"], Metrics]:
+        """Projections of the first views and of the captions, and metrics of them. Labels are not used."""
         images, texts = network(batch["views"][0], self.captions(batch), train=True)
         return images, texts, jax.lax.stop_gradient(matching_metrics(images, texts))

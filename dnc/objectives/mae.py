@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dnc.models.decoder import MAEDecoder
 from dnc.models.encoder import Encoder
+from dnc.models.precision import at_least_float32
+from dnc.models.predictors import MAEDecoder
 from dnc.models.vit import ViT, patchify
-from dnc.objectives.base import Batch, at_least_float32, vision_transformer
-from dnc.types import Array, Bool, Float, Int, Key
+from dnc.objectives.base import Objective, vision_transformer
+from dnc.types import Array, Batch, Bool, Float, Int, Key, Metrics
 
 
 def patch_targets(images: Float[Array, "b h w c"], patch_size: int, *, normalize: bool = True) -> Float[Array, "b n p"]:
@@ -47,7 +48,7 @@ class MAENetwork(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class MAE:
+class MAE(Objective):
     """Encode a random quarter of the patches and predict the pixels of the others (He et al. 2022).
 
     Takes the first view of every example. The encoder is a ViT with pool="cls" or "mean"; the paper's has
@@ -55,7 +56,7 @@ class MAE:
 
     mask_ratio: share of the patches that are hidden; of n, int(n (1 - mask_ratio)) stay visible.
     normalize_target: predict pixels normalized within their patch, see `patch_targets`.
-    decoder_width, decoder_depth, decoder_heads: see `MAEDecoder`.
+    decoder_width, decoder_depth, decoder_heads: of the decoder's blocks, see `PatchPredictor`.
     """
 
     separable: ClassVar[bool] = True
@@ -67,7 +68,9 @@ class MAE:
 
     def __post_init__(self):
         if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio={self.mask_ratio} must be in (0, 1): some patches are seen, some predicted")
+            raise ValueError(
+                f"mask_ratio={self.mask_ratio} must be in (0, 1): some patches are visible, some predicted"
+            )
 
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> MAENetwork:
         vit = vision_transformer(encoder, "MAE", pools=("cls", "mean"))
@@ -77,26 +80,25 @@ class MAE:
             self.decoder_width,
             self.decoder_depth,
             self.decoder_heads,
+            init="xavier_uniform",
             dtype=vit.dtype,
             remat=vit.remat,
             rngs=rngs,
         )
         return MAENetwork(vit, decoder)
 
-    def loss(
-        self, network: MAENetwork, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def loss(self, network: MAENetwork, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         images = batch["views"][0]
         mask_key, path_key = jax.random.split(key)
         targets = patch_targets(images, network.encoder.patch_size, normalize=self.normalize_target)
         order = random_order(mask_key, *targets.shape[:2])
         visible = self._visible(targets.shape[1])
         tokens = network.encoder.tokens(images, keep=order[:, :visible], key=path_key)
-        place = jnp.argsort(order, axis=1)
+        restore = jnp.argsort(order, axis=1)
         grid = images.shape[1] // network.encoder.patch_size, images.shape[2] // network.encoder.patch_size
-        predicted = network.decoder(tokens, place, grid)
+        predicted = network.decoder(tokens, restore, grid)
         metrics = {"prediction_std": jnp.mean(jnp.std(predicted, axis=-1))}
-        return reconstruction_loss(predicted, targets, place >= visible), jax.lax.stop_gradient(metrics)
+        return reconstruction_loss(predicted, targets, restore >= visible), jax.lax.stop_gradient(metrics)
 
     def _visible(self, patches: int) -> int:
         visible = int(patches * (1 - self.mask_ratio))

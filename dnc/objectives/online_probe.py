@@ -10,16 +10,17 @@ import optax
 from flax import nnx
 
 from dnc.models.encoder import Encoder
+from dnc.models.precision import at_least_float32
 from dnc.models.vit import Tokens
-from dnc.objectives.base import Objective, at_least_float32
+from dnc.objectives.base import Objective
 from dnc.objectives.mae import MAE
 from dnc.objectives.supervised import cross_entropy
-from dnc.types import Array, Batch, Float, Int, Key
+from dnc.types import Array, Batch, Float, Int, Key, Metrics
 
 
 class ProbeWeight(nnx.Variable):
-    """A weight of the probe: no nnx.Param but, like a running statistic, updated inside the loss. The step's gradient,
-    its norm and clipping, weight decay and the optimizer never see it; checkpoints and layouts do."""
+    """A weight of the probe: not an nnx.Param but, like a running statistic, updated inside the loss. The step's
+    gradient, its norm and clipping, weight decay and the optimizer leave it out; checkpoints and layouts do not."""
 
 
 class Tap(Encoder):
@@ -41,17 +42,17 @@ class Tap(Encoder):
         return self._kept(self.encoder.pooled(tokens))
 
     def _kept(self, features: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        if not hasattr(self, "seen"):
-            self.seen = nnx.Intermediate(jax.lax.stop_gradient(features))
+        if not hasattr(self, "kept"):
+            self.kept = nnx.Intermediate(jax.lax.stop_gradient(features))
         return features
 
     def take(self) -> Float[Array, "b d"]:
-        (seen,) = jax.tree.leaves(nnx.pop(self, nnx.Intermediate))
-        return at_least_float32(seen)
+        (features,) = jax.tree.leaves(nnx.pop(self, nnx.Intermediate))
+        return at_least_float32(features)
 
 
 class Classifiers(nnx.Module):
-    """One linear classifier a task on the same features, all zeros at first."""
+    """One linear classifier per task on the same features, all zeros at first."""
 
     def __init__(self, features: int, classes: Mapping[str, int]):
         self.weights = nnx.Dict({task: ProbeWeight(jnp.zeros((features, k))) for task, k in classes.items()})
@@ -63,13 +64,11 @@ class Classifiers(nnx.Module):
             for task in self.weights
         }
 
-    def accuracies(
-        self, features: Float[Array, "b d"], labels: Mapping[str, Int[Array, " b"]]
-    ) -> dict[str, Float[Array, ""]]:
+    def accuracies(self, features: Float[Array, "b d"], labels: Mapping[str, Int[Array, " b"]]) -> Metrics:
         """Share of the samples whose own class has the highest score, for each task."""
-        scores = self.scores(features)
         return {
-            task: jnp.mean(jnp.argmax(one, axis=1) == labels[task], dtype=jnp.float32) for task, one in scores.items()
+            task: jnp.mean(jnp.argmax(scores, axis=1) == labels[task], dtype=jnp.float32)
+            for task, scores in self.scores(features).items()
         }
 
 
@@ -88,13 +87,13 @@ class ProbedNetwork(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class OnlineProbe:
-    """Any objective, watched: one linear classifier a task learns from the features of the first views.
+class OnlineProbe(Objective):
+    """Any objective, watched: one linear classifier per task learns from the features of the first views.
 
     Each step of training is one step of Adam on the classifiers' mean cross-entropy over the batch, with respect to
-    them alone. The features are those that the objective's own pass computed, standing still: no second pass, and no
-    gradient into the encoder. The loss and the network's parameters are what they are without the probe, bit for bit
-    unless the compiler fuses the encoder's operations differently (on CPU it does not: tests compare).
+    them alone. The features are those that the objective's own pass computed, with gradients stopped: no second
+    pass, and no gradient into the encoder. The loss and the network's parameters are what they are without the probe,
+    bit for bit unless the compiler fuses the encoder's operations differently (on CPU it does not: tests compare).
 
     Metrics: `online_train_accuracy_TASK`, of the batch before the classifiers have learned from it, in training mode
     (augmented images, statistics of the batch).
@@ -123,9 +122,7 @@ class OnlineProbe:
         network = self.objective.network(encoder, rngs=rngs)
         return ProbedNetwork(network, Classifiers(encoder.features, self.classes), self.learning_rate)
 
-    def loss(
-        self, network: Any, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def loss(self, network: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         loss, metrics = self.objective.loss(network.network, batch, key)
         labels = {task: batch["labels"][task] for task in self.classes}
         b = batch["views"].shape[1]
@@ -141,3 +138,11 @@ class OnlineProbe:
         with jax.numpy_dtype_promotion("standard"):  # optax corrects the bias with float ** int32
             network.optimizer.update(network.classifiers, gradients)
         return loss, {**metrics, **{f"online_train_accuracy_{task}": value for task, value in accuracies.items()}}
+
+    def check(self, batch: Batch) -> None:
+        if missing := sorted(set(self.classes) - set(batch["labels"])):
+            none = f"none of {missing}" if batch["labels"] else "none"
+            raise ValueError(
+                f"probe.online=True learns from labels, and the training images have {none}: set it to False"
+            )
+        self.objective.check(batch)

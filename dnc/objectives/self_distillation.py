@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from dnc.models.heads import normalize
-from dnc.objectives.base import at_least_float32
+from dnc.models.precision import at_least_float32
+from dnc.objectives.base import check_comparable
 from dnc.types import Array, Bool, Float, Int, Key
 
 
@@ -17,7 +18,7 @@ def view_cross_entropy(
 
     L = mean over images and over pairs (i, j), i != j, of  -sum_k teacher[i]_k log softmax(student[j] / temperature)_k
 
-    student: logits of s views, of which the first g are the teacher's. Raises ValueError where there is no pair.
+    student: logits of s views, of which the first g are the teacher's. Raises ValueError if there is no pair.
     """
     g, s = teacher.shape[0], student.shape[0]
     pairs = g * s - min(g, s)
@@ -44,13 +45,13 @@ def patch_cross_entropy(
     return jnp.mean(losses / jnp.maximum(jnp.sum(masked, axis=1, dtype=losses.dtype), 1.0))
 
 
-def moved_center(
+def update_center(
     center: Float[Array, "k"],
     logits: Float[Array, "n k"],
     momentum: float | Float[Array, ""],
     where: Bool[Array, "n"] | None = None,
 ) -> Float[Array, "k"]:
-    """momentum * center + (1 - momentum) * the mean of the logits, of those that `where` marks; as it was without any.
+    """momentum * center + (1 - momentum) * mean of the logits that `where` marks; unchanged if none is marked.
 
     Caron et al. (2021), eq. 4.
     """
@@ -67,10 +68,10 @@ def sinkhorn_knopp(
 ) -> Float[Array, "n k"]:
     """Distributions that use all prototypes equally (Caron et al. 2020, SwAV), over the whole batch.
 
-    exp(logits / temperature), then as often as `iterations`: each prototype's column divided by its sum over samples,
+    exp(logits / temperature), then `iterations` times: each prototype's column divided by its sum over samples,
     each sample's row divided by its sum. Only rows that `where` marks count; computed on logarithms.
     """
-    # Where no row counts all do: finite numbers, whose gradient is 0 after a mask, as that of nan would not be.
+    # If no row counts, all do: finite numbers have gradient 0 after a mask, nan would not.
     rows = None if where is None else (where | ~jnp.any(where))[:, None]
 
     def divide(_: Int[Array, ""] | int, log_q: Float[Array, "n k"]) -> Float[Array, "n k"]:
@@ -86,8 +87,7 @@ def koleo(features: Float[Array, "b d"]) -> Float[Array, ""]:
     -1/b sum_i log(||x_i - x_nn(i)|| + 1e-8) of features of length 1, nn(i) the nearest other of the global batch.
     The 1e-8 that PyTorch adds to every difference keeps the gradient of two equal features finite.
     """
-    if len(features) < 2:
-        raise ValueError(f"a nearest neighbor needs at least 2 examples in the batch, not {len(features)}")
+    check_comparable(features)
     x = normalize(at_least_float32(features))
     cosines = jnp.dot(x, x.T, precision="highest")
     nearest = jnp.argmax(jnp.where(jnp.eye(len(x), dtype=bool), -jnp.inf, cosines), axis=1)
@@ -100,11 +100,11 @@ def entropy(p: Float[Array, "*b k"]) -> Float[Array, "*b"]:
 
 
 class Masks(NamedTuple):
-    """Which patches are masked; and the same as patch numbers, with flags that tell real ones from filling."""
+    """Which patches are masked; and the same as patch numbers, with flags that tell valid ones from padding."""
 
     mask: Bool[Array, "n p"]
-    places: Int[Array, "n m"]
-    real: Bool[Array, "n m"]
+    patches: Int[Array, "n m"]
+    valid: Bool[Array, "n m"]
 
 
 def random_masks(
@@ -112,7 +112,7 @@ def random_masks(
 ) -> Masks:
     """Each image is masked with a probability, then a uniform share of its patches, of random ones, at least one.
 
-    The places are independent of each other; DINOv2's code masks rectangles instead.
+    Patches are masked independently of each other; DINOv2's code masks rectangles instead.
     """
     coin_key, ratio_key, order_key = jax.random.split(key, 3)
     share = jax.random.uniform(ratio_key, (images,), minval=ratio[0], maxval=ratio[1])

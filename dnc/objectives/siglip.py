@@ -7,9 +7,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from dnc.objectives.base import Batch
 from dnc.objectives.image_text import ImageText, ImageTextNetwork, cosines
-from dnc.types import Array, Float, Key
+from dnc.types import Array, Batch, Float, Key, Metrics
 
 
 def siglip_loss(
@@ -37,16 +36,14 @@ class SigLIP(ImageText):
 
     The bias of the logits is -log(b - 1) + a learned offset that starts at 0: at the start, with unrelated embeddings,
     the odds of a match are those of a random pair of a batch of b, whatever b is, and the loss does not begin with
-    undoing b - 1 wrong guesses an image. The paper's -10 is this at b = 22,027.
+    undoing b - 1 wrong guesses per image. The paper's -10 is this at b = 22,027.
     """
 
     causal: ClassVar[bool] = False
     biased: ClassVar[bool] = True
     scale: float = 10.0
 
-    def loss(
-        self, network: ImageTextNetwork, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def loss(self, network: ImageTextNetwork, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         del key  # deterministic
         images, texts, metrics = self.embeddings(network, batch)
         if network.bias is None:

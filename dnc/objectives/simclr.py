@@ -1,16 +1,15 @@
 """SimCLR: contrast the two views of an image with every other view of the global batch."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from dnc.models.encoder import Encoder
 from dnc.models.heads import normalize
-from dnc.objectives.base import Batch, Network, at_least_float32, same_image
-from dnc.types import Array, Float, Key
+from dnc.models.precision import at_least_float32
+from dnc.objectives.base import check_comparable, same_image
+from dnc.objectives.two_views import TwoViews
+from dnc.types import Array, Float, Metrics
 
 
 def similarities(
@@ -20,8 +19,7 @@ def similarities(
 
     Anchors are ordered first[0], second[0], first[1], ...: the views of one example stay on that example's device.
     """
-    if first.shape[0] < 2:
-        raise ValueError(f"a contrastive loss needs at least 2 examples in the batch, not {first.shape[0]}")
+    check_comparable(first)
     z = normalize(at_least_float32(jnp.stack([first, second], axis=1)))
     positive = jnp.sum(z[:, 0] * z[:, 1], axis=-1)
     anchors = z.reshape(-1, z.shape[-1])
@@ -57,7 +55,7 @@ def decoupled_nt_xent(
     return jnp.mean(jax.nn.logsumexp(negatives / temperature, axis=1) - positive / temperature)
 
 
-def contrastive_metrics(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> dict[str, Float[Array, ""]]:
+def contrastive_metrics(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> Metrics:
     """How well positives are found, and whether the embedding has collapsed.
 
     contrastive_accuracy: share of anchors whose positive is more similar than each of their 2b - 2 negatives.
@@ -76,7 +74,7 @@ def contrastive_metrics(first: Float[Array, "b p"], second: Float[Array, "b p"])
 
 
 @dataclasses.dataclass(frozen=True)
-class SimCLR:
+class SimCLR(TwoViews):
     """Contrast each view with all others of the global batch (Chen et al. 2020).
 
     temperature: divides cosine similarities.
@@ -84,7 +82,6 @@ class SimCLR:
     widths, norm, last_bias: the projector, see `Projector`.
     """
 
-    separable: ClassVar[bool] = False
     temperature: float = 0.2
     decoupled: bool = False
     widths: tuple[int, ...] = (2048, 256)
@@ -95,14 +92,6 @@ class SimCLR:
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature} must be positive")
 
-    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        return Network(encoder, self.widths, norm=self.norm, last_bias=self.last_bias, rngs=rngs)
-
-    def loss(
-        self, network: Network, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        del key  # deterministic
-        first, second = network(batch["views"], train=True)
+    def compare(self, first: Float[Array, "b p"], second: Float[Array, "b p"]) -> tuple[Float[Array, ""], Metrics]:
         loss = decoupled_nt_xent if self.decoupled else nt_xent
-        metrics = jax.lax.stop_gradient(contrastive_metrics(first, second))
-        return loss(first, second, self.temperature), metrics
+        return loss(first, second, self.temperature), contrastive_metrics(first, second)

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dnc import errors
 from dnc.models.encoder import Encoder
-from dnc.objectives.base import Batch, Network, at_least_float32
-from dnc.types import Array, Float, Int, Key
+from dnc.models.precision import at_least_float32
+from dnc.objectives.base import Network, Objective
+from dnc.types import Array, Batch, Float, Int, Key, Metrics
 
 
 def cross_entropy(
@@ -22,7 +24,7 @@ def cross_entropy(
 
 
 @dataclasses.dataclass(frozen=True)
-class Supervised:
+class Supervised(Objective):
     """Cross-entropy of a linear classifier on the features; both views count as labeled images.
 
     task: whose labels to learn. num_classes: how many there are.
@@ -43,14 +45,15 @@ class Supervised:
     def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
         return Network(encoder, (self.num_classes,), rngs=rngs)
 
-    def loss(
-        self, network: Network, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def loss(self, network: Network, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         del key  # deterministic
-        if self.task not in batch["labels"]:
-            raise ValueError(f"task={self.task!r} has no labels in the batch: choose one of {sorted(batch['labels'])}")
+        self.check(batch)
         labels = batch["labels"][self.task]
         views = network(batch["views"], train=True)
         losses = jnp.stack([cross_entropy(logits, labels, self.label_smoothing) for logits in views])
         correct = jnp.argmax(views, axis=-1) == labels[None, :]
         return jnp.mean(losses), {"accuracy": jnp.mean(correct.astype(jnp.float32))}
+
+    def check(self, batch: Batch) -> None:
+        if self.task not in batch["labels"]:
+            raise errors.unknown("objective.task", self.task, batch["labels"])

@@ -1,15 +1,14 @@
 """VICReg: equal views, dimensions that vary, dimensions that do not covary."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from dnc.models.encoder import Encoder
-from dnc.objectives.base import Batch, Network, at_least_float32
-from dnc.types import Array, Float, Key
+from dnc.models.precision import at_least_float32
+from dnc.objectives.base import check_comparable
+from dnc.objectives.two_views import TwoViews
+from dnc.types import Array, Float, Metrics
 
 
 def invariance(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> Float[Array, ""]:
@@ -30,10 +29,9 @@ def covariance_penalty(z: Float[Array, "b p"]) -> Float[Array, ""]:
     return jnp.sum(jnp.where(jnp.eye(p, dtype=bool), 0.0, covariance) ** 2) / p
 
 
-def vicreg_terms(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> dict[str, Float[Array, ""]]:
+def vicreg_terms(first: Float[Array, "b p"], second: Float[Array, "b p"]) -> Metrics:
     """The three unweighted terms of `vicreg_loss`."""
-    if first.shape[0] < 2:
-        raise ValueError(f"a variance over the batch needs at least 2 examples, not {first.shape[0]}")
+    check_comparable(first)
     first, second = at_least_float32(first), at_least_float32(second)
     return {
         "invariance": invariance(first, second),
@@ -66,7 +64,7 @@ def vicreg_loss(
 
 
 @dataclasses.dataclass(frozen=True)
-class VICReg:
+class VICReg(TwoViews):
     """Keep views equal, each dimension's deviation above 1, and dimensions uncorrelated (Bardes et al. 2022).
 
     invariance_weight, variance_weight, covariance_weight: lambda, mu and nu of `vicreg_loss`. Code that adds the two
@@ -74,23 +72,12 @@ class VICReg:
     widths, norm, last_bias: the expander, see `Projector`.
     """
 
-    separable: ClassVar[bool] = False
     invariance_weight: float = 25.0
     variance_weight: float = 25.0
     covariance_weight: float = 1.0
-    widths: tuple[int, ...] = (2048, 2048, 2048)
-    norm: bool = True
-    last_bias: bool = False
 
-    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        return Network(encoder, self.widths, norm=self.norm, last_bias=self.last_bias, rngs=rngs)
-
-    def loss(
-        self, network: Network, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        del key  # deterministic
-        first, second = network(batch["views"], train=True)
+    def compare(self, first: Float[Array, "b p"], second: Float[Array, "b p"]) -> tuple[Float[Array, ""], Metrics]:
         weights = (self.invariance_weight, self.variance_weight, self.covariance_weight)
         metrics = vicreg_terms(first, second)
         metrics["embedding_std"] = jnp.mean(jnp.std(jnp.stack([first, second]), axis=1, ddof=1))
-        return vicreg_loss(first, second, *weights), jax.lax.stop_gradient(metrics)
+        return vicreg_loss(first, second, *weights), metrics

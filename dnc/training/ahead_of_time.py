@@ -30,10 +30,10 @@ STEP = "training step"
 class Chip:
     """Peak rates of one chip, as Google Cloud's documentation states them."""
 
-    flops: float  # bfloat16 operations a second
+    flops: float  # bfloat16 operations per second
     memory: float  # bytes of HBM
-    bandwidth: float  # bytes of HBM a second
-    interconnect: float  # bytes a second over all links to other chips
+    bandwidth: float  # bytes of HBM per second
+    interconnect: float  # bytes per second over all links to other chips
 
 
 CHIPS = {
@@ -72,7 +72,7 @@ class Program:
         return max(self.flops / chip.flops, self.bytes_accessed / chip.bandwidth, self.exchanged / chip.interconnect)
 
     def summary(self, chip: Chip, examples: int | None = None) -> str:
-        """Lines for a person; estimates are marked so."""
+        """Human-readable summary; estimates are marked as such."""
         kinds = [f"{count} {kind} ({size / 1e6:,.1f} MB)" for kind, (count, size) in sorted(self.collectives.items())]
         seconds = self.seconds(chip)
         rate = "" if examples is None else f", {examples / seconds:,.0f} examples/s"
@@ -83,7 +83,7 @@ class Program:
                 f"(temporaries {self.temporaries / 1e9:.2f} GB)",
                 f"  work         {self.flops / 1e9:,.1f} GFLOP, {self.bytes_accessed / 1e9:,.2f} GB accessed",
                 f"  collectives  {', '.join(kinds) or 'none'}",
-                f"  estimate     {1e3 * seconds:,.2f} ms at best{rate}, model FLOP utilisation at most "
+                f"  estimate     {1e3 * seconds:,.2f} ms at best{rate}, model FLOP utilization at most "
                 f"{self.flops / chip.flops / seconds:.0%} (roofline; not measured)",
             ]
         )
@@ -117,12 +117,14 @@ def topology_mesh(topology: str, fsdp: int = 1) -> Mesh:
 
 
 def compiled_program(name: str, lowered: jax.stages.Lowered, chips: int) -> Program:
-    """Compiles, and reads what the compiler knows of the result."""
+    """Compiles, and reads what the compiler reports of the result."""
     compiled = lowered.compile()
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     text = compiled.as_text()
     if memory is None or cost is None or text is None:
-        raise RuntimeError(f"the compiler says nothing of {name}: is libtpu the version that jax[tpu] asks for?")
+        raise RuntimeError(
+            f"the compiler reports no memory or cost analysis for {name}: is libtpu the version that jax[tpu] requires?"
+        )
     return Program(
         name=name,
         chips=chips,
@@ -148,10 +150,10 @@ _ARRAY = re.compile(r"([a-z]+)(\d*)[a-z\d]*\[([\d,]*)\]")
 def collectives(program: str) -> dict[str, tuple[int, int]]:
     """Kind -> (count, bytes of the results) of the collectives in the text of a compiled program.
 
-    The start of an asynchronous gather or permutation names its input too: the largest array is the result. One that
-    the compiler hides behind several computations stands in each of them, on one channel, and counts once.
+    The start of an asynchronous gather or permutation names its input too: the largest array is the result. One
+    that the compiler hides behind several computations stands in each of them, on one channel, and counts once.
     """
-    found: dict[str, tuple[int, int]] = {}
+    totals: dict[str, tuple[int, int]] = {}
     channels: set[str] = set()
     for match in _COLLECTIVE.finditer(program):
         if match["channel"] in channels:
@@ -159,9 +161,9 @@ def collectives(program: str) -> dict[str, tuple[int, int]]:
         channels |= {match["channel"]} - {None}
         sizes = [_bytes(*array.groups()) for array in _ARRAY.finditer(match["result"])]
         whole = match["kind"] in ("all-reduce", "all-to-all") or not match["start"]
-        count, size = found.get(match["kind"], (0, 0))
-        found[match["kind"]] = count + 1, size + (sum(sizes) if whole else max(sizes))
-    return found
+        count, size = totals.get(match["kind"], (0, 0))
+        totals[match["kind"]] = count + 1, size + (sum(sizes) if whole else max(sizes))
+    return totals
 
 
 def _bytes(kind: str, bits: str, shape: str) -> int:
@@ -172,7 +174,7 @@ def _bytes(kind: str, bits: str, shape: str) -> int:
 def step_program(training: Training, mesh: Mesh) -> Program:
     """One training step of the global batch.
 
-    Of accumulated micro-batches the compiler counts one; operations and bytes are multiplied by their number.
+    The compiler counts one of the accumulated micro-batches; operations and bytes are multiplied by their number.
     """
     graphdef, state = training.abstract(mesh)
     train = training.config.train

@@ -1,4 +1,4 @@
-"""Checkpoints: asynchronous, atomic, checked when they are read; the measured steps are kept, and the newest few."""
+"""Checkpoints: asynchronous, atomic, checked when read; those of measured steps are kept, and the newest few."""
 
 import os
 import zlib
@@ -41,7 +41,7 @@ class Checkpoints:
             if read_only
             else ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
         )
-        # Orbax wants absolute paths; a bucket's are as they are.
+        # Orbax wants absolute paths; a bucket's already are.
         self._directory = directory if "://" in os.fspath(directory) else directory.resolve()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
@@ -61,39 +61,39 @@ class Checkpoints:
     def restore(self, like: TrainState, step: int) -> Restored:
         """The checkpoint of `step`, with the shapes and shardings of `like` (arrays or their abstract shapes).
 
-        Raises FileNotFoundError where there is none, ValueError where it cannot be read.
+        Raises FileNotFoundError if there is none, ValueError if it cannot be read.
         """
         if step not in self._manager.all_steps():
             raise FileNotFoundError(f"no checkpoint of step {step}: there are {self.all_steps()}")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore())
         try:
-            found = self._manager.restore(step, args=items)
-            state, record = cast(TrainState, found["state"]), dict(found["record"])
+            restored = self._manager.restore(step, args=items)
+            state, record = cast(TrainState, restored["state"]), dict(restored["record"])
             if record.pop("digest") != _digest(state):
                 raise ValueError("its arrays are not those that were saved")
         except Exception as error:  # a damaged file can fail in any way
             reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise ValueError(
-                f"the checkpoint of step {step} is damaged, or of another version of dnc: {reason}"
+                f"the checkpoint of step {step} is damaged, or was written by a different dnc version: {reason}"
             ) from error
         return Restored(state, record, ())
 
     def restore_newest(self, like: TrainState) -> Restored | None:
-        """The newest checkpoint that can be read; those newer are put aside. None where there is none at all.
+        """The newest checkpoint that can be read; any newer ones are put aside. None if there is none at all.
 
-        Raises OSError where there are some and none can be read.
+        Raises OSError if there are some and none can be read.
         """
         damaged: list[int] = []
         for step in reversed(steps := self.all_steps()):
             try:
-                found = self.restore(like, step)
+                restored = self.restore(like, step)
             except ValueError as error:
                 logging.warning("%s", error)
                 damaged.append(step)
                 continue
             self._put_aside(damaged)
-            return found._replace(damaged=tuple(damaged))
+            return restored._replace(damaged=tuple(damaged))
         if steps:
             raise OSError(f"none of the checkpoints {steps} in {self._directory} can be read: choose a new --workdir")
         return None
@@ -111,7 +111,7 @@ class Checkpoints:
         self._manager.reload()
 
     def close(self) -> None:
-        """Waits for the save under way, if any."""
+        """Waits for the save in progress, if any."""
         self._manager.wait_until_finished()
         self._manager.close()
 

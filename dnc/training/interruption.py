@@ -18,7 +18,7 @@ _PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file
 class Interruption:
     """Watches for SIGTERM, inside a `with` block, and for the time limit, in minutes.
 
-    The process goes on until the loop asks, so that the step under way is finished and saved.
+    The process goes on until the loop asks, so that the current step is finished and saved.
     """
 
     def __init__(self, stop_after: float | None = None) -> None:
@@ -28,7 +28,7 @@ class Interruption:
         self._before = None
 
     def __enter__(self) -> "Interruption":
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only here
             self._before = signal.signal(signal.SIGTERM, self._terminate)
         return self
 
@@ -57,7 +57,7 @@ class Interruption:
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, says that files can no longer be written."""
+    """Whether an error, or one that led to it, means that files can no longer be written."""
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, OSError) and chain.errno in _ERRNOS:

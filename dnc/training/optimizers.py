@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnc.errors import hint
+from dnc import errors
 from dnc.training.schedules import cosine_between
 from dnc.types import Array, Float, Int
 
@@ -131,17 +131,18 @@ def make_optimizer(
     `hyperparameters` are the keyword arguments of that function, for instance `weight_decay`.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer name={name!r} is not known: {hint(name, OPTIMIZERS)}")
+        raise errors.unknown("optimizer.name", name, OPTIMIZERS)
     known = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for unknown in sorted(set(hyperparameters) - set(known)):
-        raise ValueError(
-            f"{name} has no hyperparameter {unknown!r}: {hint(unknown, [*known, 'clip_norm', 'weight_decay_end'])}"
-        )
+        hint = errors.hint(unknown, [*known, "clip_norm", "weight_decay_end"])
+        raise ValueError(f"{name} has no hyperparameter {unknown!r}: {hint}")
     if clip_norm is not None and clip_norm <= 0:
         raise ValueError(f"clip_norm={clip_norm} must be positive; leave it out for no clipping")
     if weight_decay_end is not None:
         if total_steps is None:
-            raise ValueError(f"weight_decay_end={weight_decay_end} needs total_steps: say when it is reached")
+            raise ValueError(
+                f"weight_decay_end={weight_decay_end} needs total_steps: give the step at which it is reached"
+            )
         start = hyperparameters.get("weight_decay", 0.0)
         hyperparameters["weight_decay"] = cosine_between(start, weight_decay_end, total_steps)
     schedule = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dnc import errors
+
 UNITS = ("steps", "epochs", "examples")
 
 
@@ -47,22 +49,22 @@ def cosine_between(start: float, end: float, total_steps: int) -> optax.Schedule
 def steps_in(duration: Mapping[str, int | float | None], batch_size: int, examples_per_epoch: int) -> int:
     """Optimizer steps in a duration given as exactly one of {"steps": x}, {"epochs": x} or {"examples": x}.
 
-    Epochs and examples are counted in images drawn (two views of an image are one) and rounded up to whole steps.
-    An epoch has examples_per_epoch // batch_size steps: what does not fill a batch is dropped.
+    Epochs and examples are counted in images drawn (two views of an image count once) and rounded up to whole steps.
+    An epoch has examples_per_epoch // batch_size steps: a last partial batch is dropped.
     """
-    given = {unit: value for unit, value in duration.items() if value is not None}
-    if unknown := sorted(set(duration) - set(UNITS)):
-        raise ValueError(f"duration={dict(duration)} has unknown units {unknown}: use one of {UNITS}")
-    if len(given) != 1:
-        raise ValueError(f"duration={dict(duration)} must give exactly one of {UNITS}, not {len(given)}")
+    chosen = {unit: value for unit, value in duration.items() if value is not None}
+    for unit in sorted(set(duration) - set(UNITS)):
+        raise errors.unknown(f"duration={dict(duration)}: unit", unit, UNITS)
+    if len(chosen) != 1:
+        raise ValueError(f"duration={dict(duration)} must give exactly one of {UNITS}, not {len(chosen)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
-    ((unit, value),) = given.items()
+    ((unit, value),) = chosen.items()
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"duration={dict(duration)} must be finite and not negative")
     if unit == "steps":
         if value != int(value):
-            raise ValueError(f"duration={dict(duration)}: steps come whole")
+            raise ValueError(f"duration={dict(duration)}: steps must be a whole number")
         return int(value)
     if unit == "examples":
         return _ceil(value / batch_size)

@@ -11,9 +11,8 @@ from flax import nnx
 
 from dnc.objectives.base import Objective
 from dnc.training.state import TrainState
-from dnc.types import Array, Batch, Float, Key
+from dnc.types import EXAMPLE_AXIS, Array, Batch, Float, Key, Metrics
 
-Metrics = dict[str, Float[Array, ""]]
 MakeViews = Callable[[Any, Key[Array, ""]], Batch]
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 COMPILED_QUICKLY = {"xla_backend_optimization_level": 0}  # for a program that runs once, in less time than it compiles
@@ -31,11 +30,11 @@ def make_step(
     """The step as a function (state, batch) -> (state, metrics); the state's buffers are donated.
 
     Views and the loss draw from `fold_in(key, step)`, so that a resumed run repeats an uninterrupted one exactly.
-    Metrics hold the loss, the global norms of the gradient (before clipping) and of the updated parameters, and what
-    the objective reports.
+    Metrics hold the loss, the global norms of the gradient (before clipping) and of the updated parameters, and those
+    of the objective.
 
     total_steps: how long training is, for schedules of the objective.
-    accumulate: micro-batches whose gradients are averaged one after the other, to hold the activations of one alone.
+    accumulate: micro-batches whose gradients are averaged in turn, so only one micro-batch's activations are live.
     For a separable objective this is the same step, except that normalization over the batch sees a micro-batch.
     """
 
@@ -76,20 +75,13 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
     """Every `count`-th example into one part, so that a batch split over devices stays where it is."""
 
     def split(x: Array, axis: int) -> Array:
+        if not x.ndim:
+            return jnp.broadcast_to(x, (count,))
         shape = (*x.shape[:axis], x.shape[axis] // count, count, *x.shape[axis + 1 :])
         return jnp.moveaxis(x.reshape(shape), axis + 1, 0)
 
-    parts: Batch = {
-        "views": split(batch["views"], 1),
-        "labels": {task: split(values, 0) for task, values in batch["labels"].items()},
-    }
-    if "local_views" in batch:
-        parts["local_views"] = split(batch["local_views"], 1)
-    if "tokens" in batch:
-        parts["tokens"] = split(batch["tokens"], 0)
-    if "progress" in batch:
-        parts["progress"] = jnp.broadcast_to(batch["progress"], (count,))
-    return parts
+    axes = {key: EXAMPLE_AXIS.get(key, 0) for key in batch}
+    return cast(Batch, {key: jax.tree.map(partial(split, axis=axes[key]), batch[key]) for key in batch})
 
 
 def _scan_and_average(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, parts: Any) -> tuple[Any, Any]:
@@ -110,7 +102,7 @@ def _scan_and_average(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, p
 def views_difference(make_views: MakeViews, batch: Any, key: Key[Array, ""]) -> Float[Array, ""]:
     """Largest absolute difference between two views of a batch: 0 means that they are the same picture.
 
-    Infinite where there is one view, as a method without pairs takes.
+    Infinite if there is one view, which is enough for a method without pairs.
     """
     first, *others = make_views(batch, key)["views"]
     return jnp.max(jnp.abs(jnp.stack(others) - first[None])) if others else jnp.array(jnp.inf)

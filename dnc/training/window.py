@@ -14,12 +14,12 @@ INPUT_BOUND = 0.2  # share of the running time that waiting for examples may tak
 
 
 class NonFiniteLossError(FloatingPointError):
-    """Training diverged; the message says when, and which checkpoint is the last good one."""
+    """Training diverged; the message names the step, and the last good checkpoint."""
 
 
-def diverged(step: int, what: str, good_checkpoint: int | None) -> NonFiniteLossError:
+def diverged(step: int, problem: str, good_checkpoint: int | None) -> NonFiniteLossError:
     return NonFiniteLossError(
-        f"step {step}: {what}. Training has stopped; the last good checkpoint is of step {good_checkpoint}. "
+        f"step {step}: {problem}. Training has stopped; the last good checkpoint is of step {good_checkpoint}. "
         "Lower schedule.peak or set optimizer.clip_norm."
     )
 
@@ -39,11 +39,11 @@ class Window:
         self._pace: list[tuple[int, float]] = []  # (steps, seconds) of the windows so far; the first one compiles
 
     @contextmanager
-    def spent(self, what: str) -> Iterator[None]:
+    def spent(self, item: str) -> Iterator[None]:
         """Adds the time of its block to one item of the breakdown."""
         started = time.perf_counter()
         yield
-        self._seconds[what] = self._seconds.get(what, 0.0) + time.perf_counter() - started
+        self._seconds[item] = self._seconds.get(item, 0.0) + time.perf_counter() - started
 
     def add(self, metrics: Mapping[str, jax.Array], numbers: np.ndarray) -> None:
         """One step's metrics and the numbers of its examples."""
@@ -53,24 +53,25 @@ class Window:
 
     def pending(self, step: int, good_checkpoint: int | None) -> list[dict[str, Any]]:
         """Every step's metrics as numbers; raises NonFiniteLossError at the first that is not finite in WATCHED."""
-        steps = [{name: np.asarray(value).item() for name, value in one.items()} for one in jax.device_get(self._steps)]
-        for offset, metrics in enumerate(steps, start=step - len(steps) + 1):
+        on_host = jax.device_get(self._steps)
+        steps = [{name: np.asarray(value).item() for name, value in metrics.items()} for metrics in on_host]
+        for number, metrics in enumerate(steps, start=step - len(steps) + 1):
             if not all(np.isfinite(metrics[name]) for name in WATCHED):
-                values_then = ", ".join(f"{name} {metrics[name]}" for name in WATCHED)
-                raise diverged(offset, values_then, good_checkpoint)
+                values = ", ".join(f"{name} {metrics[name]}" for name in WATCHED)
+                raise diverged(number, values, good_checkpoint)
         self._steps = list(steps)
         return steps
 
     def metrics(self, step: int, good_checkpoint: int | None) -> dict[str, Any]:
         """Means over the window, and one checksum of the numbers of its examples in their order; see `pending`."""
         steps = self.pending(step, good_checkpoint)
-        examples = zlib.crc32(np.array([one.pop("examples") for one in steps], np.uint32).tobytes())
+        examples = zlib.crc32(np.array([metrics.pop("examples") for metrics in steps], np.uint32).tobytes())
         self._steps = []
-        means = {name: float(np.mean([one[name] for one in steps])) for name in steps[0]}
+        means = {name: float(np.mean([metrics[name] for metrics in steps])) for name in steps[0]}
         return {**means, "examples": f"{examples:08x}"}
 
     def timing(self) -> dict[str, float]:
-        """Examples a second, and where the time went: waiting for input and the step itself, per step; whole pauses.
+        """Examples per second, and where the time went: waiting for input and the step itself, per step; whole pauses.
 
         Call after `metrics`, which waits for the device. Starts the next window.
         """

@@ -132,18 +132,18 @@ def test_kept_patches_see_each_other_alone():
     np.testing.assert_allclose(kept, tokens(cropped, IMAGES[:, :, :8]).patches, rtol=1e-4, atol=1e-5)
 
 
-def test_tokens_that_are_not_seen_change_nothing():
-    """Images that keep two patches and images that keep three, in one array and each without any filling."""
+def test_tokens_that_are_not_valid_change_nothing():
+    """Images that keep two patches and images that keep three, in one array and each without any padding."""
     vit = small(registers=1, depth=2)
     keep = np.tile([4, 0, 5, 2], (8, 1))
-    seen = np.arange(4) < np.tile([[2], [3]], (4, 1))
-    out = tokens(vit, IMAGES, keep=keep, seen=seen)
+    valid = np.arange(4) < np.tile([[2], [3]], (4, 1))
+    out = tokens(vit, IMAGES, keep=keep, valid=valid)
     for count, rows in ((2, slice(0, None, 2)), (3, slice(1, None, 2))):
         alone = tokens(vit, IMAGES[rows], keep=keep[rows, :count])
         np.testing.assert_allclose(out.cls[rows], alone.cls, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(out.registers[rows], alone.registers, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(out.patches[rows, :count], alone.patches, rtol=1e-4, atol=1e-5)
-    assert np.abs(out.cls - tokens(vit, IMAGES, keep=keep).cls).max() > 1e-3  # which, seen, they would
+    assert np.abs(out.cls - tokens(vit, IMAGES, keep=keep).cls).max() > 1e-3  # which they would, were they valid
 
 
 def test_a_patch_that_does_not_exist_is_nan():
@@ -276,7 +276,7 @@ def test_activations_are_those_of_the_sources(activation):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pool": "max"}, r"pool='max' is not known: choose one of \('cls'"),
+        ({"pool": "max"}, r"pool='max' is not known: choose one of \['cls'"),
         ({"class_token": False}, "pool='cls' needs class_token=True"),
         ({"position": "rotary"}, "position='rotary'"),
         ({"final_norm": "none"}, "final_norm='none'"),

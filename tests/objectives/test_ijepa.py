@@ -62,7 +62,7 @@ def test_sizes_of_blocks_follow_their_distribution():
     """Over many keys: mean area of targets as over u, and every place equally likely."""
     areas = ijepa.block_sizes((14, 14), (0.15, 0.2), (0.75, 1.5)).prod(axis=1)
     sample = jax.jit(lambda key: ijepa.sample_blocks(key, 16, (14, 14)))
-    drawn = np.array([np.asarray(sample(jax.random.key(seed)).wanted)[0, 0].sum() for seed in range(400)])
+    drawn = np.array([np.asarray(sample(jax.random.key(seed)).targets_valid)[0, 0].sum() for seed in range(400)])
     assert set(drawn) <= set(areas)
     assert abs(drawn.mean() - areas.mean()) < 5 * areas.std() / 20
 
@@ -147,7 +147,7 @@ def test_pixels_of_the_targets_reach_the_loss_through_the_teacher_alone():
     assert not gradient[1].any()
     patches = np.any(gradient[0].reshape(2, 4, 2, 4, 2, 3) != 0, axis=(2, 4, 5)).reshape(2, 16)
     for i in range(2):
-        assert set(np.flatnonzero(patches[i])) == set(np.asarray(blocks.context[i][blocks.seen[i]]))
+        assert set(np.flatnonzero(patches[i])) == set(np.asarray(blocks.context[i][blocks.context_valid[i]]))
 
 
 def test_a_collapsed_teacher_shows_in_the_metrics():

@@ -11,7 +11,7 @@ from dnc.data.tokenizer import encode
 from dnc.models import ViT
 from dnc.models.encoder import Encoder
 from dnc.models.resnet import ConvNorm
-from dnc.objectives import OBJECTIVES, Network, Supervised
+from dnc.objectives import OBJECTIVES, Network, Objective, OnlineProbe, Supervised
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import warmup_cosine
 
@@ -141,10 +141,19 @@ def test_outputs_belong_to_their_view_and_example():
             np.testing.assert_allclose(outputs[v, b], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_abstract_batches_are_checked_before_any_work(name):
+    objective, batch = OBJECTIVES[name](**SETTINGS[name]), jax.eval_shape(lambda: batch_of(8))
+    assert isinstance(objective, Objective)
+    objective.check(batch)
+    if name != "mae":
+        OnlineProbe(objective, {"color": 4}).check(batch)
+
+
 def test_supervised_needs_its_task_among_the_labels():
     network = network_of("supervised")[1]
     assert isinstance(network, Network)
-    with pytest.raises(ValueError, match=r"task='shape' has no labels in the batch: choose one of \['color'\]"):
+    with pytest.raises(ValueError, match=r"objective.task='shape' is not known: choose one of \['color'\]"):
         Supervised(task="shape", num_classes=4).loss(network, batch_of(4), jax.random.key(0))
 
 

@@ -144,3 +144,18 @@ def test_a_learning_rate_that_is_not_positive_is_refused():
 def test_a_masked_autoencoder_cannot_be_watched():
     with pytest.raises(ValueError, match=r"MAE never encodes a whole image in training: set config.probe.online=False"):
         objective_of("mae", online=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [({}, "have none: set it to False"), ({"color": 0}, r"none of \['shape'\]")]
+)
+def test_images_without_labels_are_refused(labels, message):
+    with pytest.raises(
+        ValueError, match=rf"probe\.online=True learns from labels, and the training images .*{message}"
+    ):
+        objective_of("simclr", online=True).check({**labeled(), "labels": labels})
+
+
+def test_the_watched_objective_is_checked_too():
+    with pytest.raises(ValueError, match="no captions"):
+        objective_of("clip", online=True).check({key: value for key, value in labeled().items() if key != "tokens"})

@@ -59,7 +59,7 @@ def test_masked_patches_weigh_equally_within_an_image_and_images_equally():
 
 def test_the_center_moves_to_the_mean_of_the_rows_that_count():
     center, logits = float32([1.0, -2.0], [[3.0, 4.0], [5.0, 6.0], [100.0, 100.0]])
-    moved = jax.jit(sd.moved_center)
+    moved = jax.jit(sd.update_center)
     np.testing.assert_allclose(moved(center, logits[:2], 0.9), [0.9 + 0.4, -1.8 + 0.5], rtol=1e-6)
     some = jnp.array([True, True, False])
     np.testing.assert_allclose(moved(center, logits, 0.9, some), [0.9 + 0.4, -1.8 + 0.5], rtol=1e-6)
@@ -139,11 +139,11 @@ def test_entropy_by_hand():
 
 @pytest.mark.parametrize(("patches", "ratio"), [(16, (0.1, 0.5)), (4, (0.1, 0.2)), (10, (0.3, 0.3))])
 def test_masks_have_their_probability_and_size(patches, ratio):
-    mask, places, real = map(np.asarray, sd.random_masks(jax.random.key(0), 4000, patches, 0.5, ratio))
+    mask, patch_numbers, valid = map(np.asarray, sd.random_masks(jax.random.key(0), 4000, patches, 0.5, ratio))
     counts = mask.sum(axis=1)
-    np.testing.assert_array_equal(counts, real.sum(axis=1))
+    np.testing.assert_array_equal(counts, valid.sum(axis=1))
     for i in range(50):
-        assert set(places[i][real[i]]) == set(np.flatnonzero(mask[i]))
+        assert set(patch_numbers[i][valid[i]]) == set(np.flatnonzero(mask[i]))
     masked = counts > 0
     assert abs(masked.mean() - 0.5) < 0.04  # 5 standard errors
     low, high = (max(int(r * patches), 1) for r in ratio)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from dnc.models.heads import Projector
-from dnc.objectives.teacher import Teacher, check_momentum, cosine, follow, linear, teacher_of
+from dnc.objectives.teacher import Teacher, check_momentum, cosine, ema_update, linear, make_teacher
 from dnc.training.optimizers import make_optimizer
 from dnc.training.state import TrainState
 from dnc.training.step import make_step
@@ -21,25 +21,25 @@ def student():
 
 
 def test_a_teacher_is_an_equal_copy_without_parameters():
-    one = student()
-    teacher = teacher_of(one)
+    original = student()
+    teacher = make_teacher(original)
     assert not jax.tree.leaves(nnx.state(teacher, nnx.Param))
-    ours, theirs = jax.tree.leaves(nnx.state(teacher, Teacher)), jax.tree.leaves(nnx.state(one, nnx.Param))
+    ours, theirs = jax.tree.leaves(nnx.state(teacher, Teacher)), jax.tree.leaves(nnx.state(original, nnx.Param))
     for t, s in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(t, s)
         assert t.unsafe_buffer_pointer() != s.unsafe_buffer_pointer()  # both are donated
-    np.testing.assert_array_equal(teacher(jnp.ones((2, 5)), train=False), one(jnp.ones((2, 5)), train=False))
+    np.testing.assert_array_equal(teacher(jnp.ones((2, 5)), train=False), original(jnp.ones((2, 5)), train=False))
 
 
 def test_following_is_the_formula():
-    one, teacher = student(), teacher_of(student())
+    original, teacher = student(), make_teacher(student())
     before = [np.array(t, np.float64) for t in jax.tree.leaves(nnx.state(teacher, Teacher))]
-    follow(teacher, one, jnp.float32(0.7))
+    ema_update(teacher, original, jnp.float32(0.7))
     for t, b in zip(jax.tree.leaves(nnx.state(teacher, Teacher)), before, strict=True):
         np.testing.assert_array_equal(t, np.float32(b))  # equal ones stay, to the last bit
-    moved = jax.tree.map(lambda p: p + 1.0, nnx.state(one, nnx.Param))
-    nnx.update(one, moved)
-    follow(teacher, one, jnp.float32(0.7))
+    moved = jax.tree.map(lambda p: p + 1.0, nnx.state(original, nnx.Param))
+    nnx.update(original, moved)
+    ema_update(teacher, original, jnp.float32(0.7))
     for t, b in zip(jax.tree.leaves(nnx.state(teacher, Teacher)), before, strict=True):
         np.testing.assert_allclose(t, 0.7 * b + 0.3 * (b + 1.0), rtol=1e-6, atol=1e-6)
 

@@ -111,5 +111,5 @@ def test_bfloat16_embeddings_are_regularised_in_float32():
 
 
 def test_one_example_has_no_variance():
-    with pytest.raises(ValueError, match="at least 2 examples, not 1"):
+    with pytest.raises(ValueError, match="at least 2 examples in the batch, not 1"):
         vicreg_loss(*embeddings(b=1))

@@ -8,6 +8,7 @@ from typing import Any
 from flax import nnx
 from jax.typing import DTypeLike
 
+from dnc import errors
 from dnc.models.encoder import Encoder
 from dnc.models.pretrained.layouts import RESNET_IGNORED, VIT_IGNORED, resnet_parameters, vit_parameters
 from dnc.models.pretrained.tensors import Tensor
@@ -84,19 +85,21 @@ def architecture(
 ) -> Architecture:
     """Of a `config.json` of transformers or timm, or of the tensors alone, which must then be a ResNet's.
 
-    Raises ValueError where the family, its settings or the features are not known.
+    Raises ValueError if the family, its settings or the features are not known.
     """
     if config is None or config.get("architecture") in [f"resnet{depth}" for depth in ARCHITECTURES]:
         return _resnet(tensors, features, dtype)
     family = str(config.get("model_type")).removesuffix("_vision_model")
     if family == "resnet":
         if config.get("downsample_in_bottleneck") or config.get("downsample_in_first_stage"):
-            raise ValueError("config.json: only ResNets that stride in the 3x3 convolutions of stages 2 to 4 are known")
+            raise ValueError(
+                "config.json: only ResNets that stride in the 3x3 convolutions of stages 2 to 4 are supported"
+            )
         return _resnet(tensors, features, dtype)
     if family not in FAMILIES:
         named = repr(config.get("model_type") or config.get("architecture"))
         known = [*sorted([*FAMILIES, "resnet"]), *(f"resnet{depth}" for depth in ARCHITECTURES)]
-        raise ValueError(f"config.json is of model_type {named}, which is not known: known are {', '.join(known)}")
+        raise ValueError(f"config.json is of model_type {named}, which is not supported: only {', '.join(known)} are")
     features = _chosen(features, FAMILIES[family].features, family)
     settings = {**vit_settings(family, config), **FAMILIES[family].features[features]}
     parameters = vit_parameters(tensors, settings.get("class_token", True))
@@ -113,7 +116,9 @@ def vit_settings(family: str, config: Mapping[str, Any]) -> dict[str, Any]:
     known = FAMILIES[family]
     c = {**DEFAULTS, **known.defaults, **config.get("vision_config", config)}
     if c["hidden_act"] not in ACTIVATIONS:
-        raise ValueError(f"config.json: hidden_act={c['hidden_act']!r} is not known, only {sorted(ACTIVATIONS)}")
+        raise ValueError(
+            f"config.json: hidden_act={c['hidden_act']!r} is not supported, only {sorted(ACTIVATIONS)} are"
+        )
     return dict(
         image_size=_side("image_size", c),
         patch_size=_side("patch_size", c),
@@ -141,7 +146,7 @@ def _resnet(tensors: Mapping[str, Tensor], features: str | None, dtype: DTypeLik
 
 def _chosen(features: str | None, choices: Iterable[str], family: str) -> str:
     if features is not None and features not in choices:
-        raise ValueError(f"features={features!r} is not offered by {family}: choose one of {list(choices)}")
+        raise errors.unknown(f"features of {family}", features, choices)
     return features or next(iter(choices))
 
 
@@ -153,5 +158,5 @@ def _side(name: str, config: Mapping[str, Any]) -> int:
     value = config[name]
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) != 1:
-        raise ValueError(f"config.json: {name}={value} is no square")
+        raise ValueError(f"config.json: {name}={value} must be square")
     return sides.pop()

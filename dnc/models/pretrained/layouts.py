@@ -1,6 +1,6 @@
 """Names and shapes of the tensors in published checkpoints, and the parameters of `ViT` and `ResNet` that they are.
 
-One table a network, of patterns replaced in order: a checkpoint's names differ by the library that wrote it.
+One table per network, of patterns replaced in order: a checkpoint's names differ by the library that wrote it.
 """
 
 import collections
@@ -96,8 +96,8 @@ def vit_parameters(tensors: Mapping[str, Tensor], class_token: bool) -> dict[str
 def resnet_parameters(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int, int]:
     """By the path of a `ResNet`'s parameter or statistic, and the depth and width of the network they make.
 
-    Behind a prefix (`module.`, `backbone.`) only what has it is returned: the rest is of projectors or other training.
-    Raises ValueError for networks that `ResNet` cannot express.
+    If the names have a prefix (`module.`, `backbone.`), only tensors with it are returned: the rest are of
+    projectors or other training. Raises ValueError for networks that `ResNet` cannot express.
     """
     prefix = _prefix(RESNET_ANCHOR, tensors)
     named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -108,11 +108,13 @@ def resnet_parameters(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     depths = [depth for depth, architecture in ARCHITECTURES.items() if architecture == (block, lengths)]
     if not depths:
         raise ValueError(
-            f"the file has stages of {lengths} {block.__name__}s: known are ResNets {sorted(ARCHITECTURES)}"
+            f"the file has stages of {lengths} {block.__name__}s: supported are ResNets {sorted(ARCHITECTURES)}"
         )
     stem = here["stem.conv.kernel"].shape if "stem.conv.kernel" in here else None
     if stem is None or stem[:2] != (7, 7):
-        raise ValueError(f"the file's first convolution has shape {stem}: known is the 7 x 7 of ImageNet's stem")
+        raise ValueError(
+            f"the file's first convolution has shape {stem}: only the 7 x 7 of ImageNet's stem is supported"
+        )
     numbers = {f"{stage}.{i}": number for number, (stage, i) in enumerate(blocks)}
     flat = {BLOCK.sub(lambda m: f"blocks.{numbers[m[0].removeprefix('blocks.')]}", path): t for path, t in here.items()}
     return flat, depths[0], stem[-1]
@@ -125,15 +127,15 @@ def is_simclr(tensors: Mapping[str, Tensor]) -> bool:
 
 def _prefix(anchor: str, tensors: Mapping[str, Tensor]) -> str:
     """What stands before the names of the one encoder among the tensors."""
-    found = {m[1] or "" for name in tensors if (m := re.fullmatch(rf"(.*\.)?{anchor}", name))}
-    if not found:
+    prefixes = {m[1] or "" for name in tensors if (m := re.fullmatch(rf"(.*\.)?{anchor}", name))}
+    if not prefixes:
         raise ValueError(
-            f"no tensor has the name {anchor.replace(chr(92), '')}: this is no encoder of a known layout. Without "
+            f"no tensor has the name {anchor.replace(chr(92), '')}: this is not an encoder of a known layout. Without "
             "config.json beside them, weights are taken for a ResNet's: copy the checkpoint's config.json too"
         )
-    if len(found) > 1:
-        raise ValueError(f"the file holds {len(found)} encoders, {sorted(found)}: keep the tensors of one")
-    return found.pop()
+    if len(prefixes) > 1:
+        raise ValueError(f"the file holds {len(prefixes)} encoders, {sorted(prefixes)}: keep the tensors of one")
+    return prefixes.pop()
 
 
 def _renamed(name: str, names: Names) -> str:

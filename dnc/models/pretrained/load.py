@@ -84,18 +84,18 @@ def load_pretrained(
     if not path.exists():
         path = _downloaded(name)
     if path.is_file() and path.suffix != ".safetensors":
-        raise ValueError(f"{path} is no .safetensors file, and {PICKLES}")
+        raise ValueError(f"{path} is not a .safetensors file, and {PICKLES}")
     folder = path.parent if path.is_file() else path
     weights = [path] if path.is_file() else _weights(folder)
     tensors, config = read_tensors(weights), _json(folder / "config.json")
     try:
-        found = architecture(config, tensors, features, dtype)
-        prepare = _preprocessing(folder, found.family, config or {}, tensors)
-        encoder = filled(found.encoder, found.parameters, found.ignored, shardings)
+        published = architecture(config, tensors, features, dtype)
+        prepare = _preprocessing(folder, published.family, config or {}, tensors)
+        encoder = filled(published.encoder, published.parameters, published.ignored, shardings)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     settings = [folder / name for name in ("config.json", "preprocessor_config.json") if (folder / name).exists()]
-    return Pretrained(encoder, prepare, found.features, found.family, name, [*weights, *settings])
+    return Pretrained(encoder, prepare, published.features, published.family, name, [*weights, *settings])
 
 
 def _downloaded(name: str) -> pathlib.Path:
@@ -109,8 +109,8 @@ def _downloaded(name: str) -> pathlib.Path:
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise OSError(
-            f"{name!r} is no local folder, and the Hugging Face Hub did not give it ({reason}): check the name and the "
-            "network, or pass a local folder that holds its files"
+            f"{name!r} is not a local folder, and could not be downloaded from the Hugging Face Hub ({reason}): check "
+            "the name and the network, or pass a local folder that holds its files"
         ) from error
 
 
@@ -122,7 +122,7 @@ def _weights(folder: pathlib.Path) -> Sequence[pathlib.Path]:
     if folder / "model.safetensors" in files:
         return [folder / "model.safetensors"]
     if not files:
-        raise FileNotFoundError(f"{folder} holds no .safetensors file, and {PICKLES}")
+        raise FileNotFoundError(f"{folder} does not contain a .safetensors file, and {PICKLES}")
     if len(files) > 1:
         raise ValueError(f"{folder} holds {[file.name for file in files]}: pass the path of one")
     return files
@@ -150,7 +150,7 @@ def _preprocessing(
 
 
 def _json(path: pathlib.Path) -> dict[str, Any] | None:
-    """What a JSON file holds, None where there is no file."""
+    """What a JSON file holds, None if there is no file."""
     if not path.exists():
         return None
     try:

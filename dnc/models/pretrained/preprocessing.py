@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from dnc import errors
 from dnc.types import Array, ArrayLike, Float, UInt8
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-# What a processor does where the file does not say; under None, torchvision's way, for files that name no processor.
+# What a processor does by default; under None, torchvision's way, for files that name no processor.
 PROCESSORS: dict[str | None, dict[str, Any]] = {
     None: dict(
         size={"shortest_edge": 256}, crop_size=224, resample=2, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD
@@ -52,7 +53,7 @@ class Preprocessing:
     def __post_init__(self):
         known = [filter.name.lower() for filter in Image.Resampling]
         if self.interpolation not in known:
-            raise ValueError(f"interpolation={self.interpolation!r} is not known: choose one of {known}")
+            raise errors.unknown("interpolation", self.interpolation, known)
         if self.crop is None and not isinstance(self.resize, tuple):
             raise ValueError(f"resize={self.resize!r} without a crop leaves pictures of unequal sizes: give crop=")
         resized = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
@@ -102,16 +103,18 @@ def _resized(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int,
 def from_config(config: Mapping[str, Any]) -> Preprocessing:
     """Of a `preprocessor_config.json`; one without a processor's name changes what torchvision does.
 
-    Raises ValueError for processors and settings that are not known.
+    Raises ValueError for processors and settings that are not supported.
     """
     name = config.get("image_processor_type") or config.get("feature_extractor_type")
     kind = name and re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", name)
     if kind not in PROCESSORS:
         known = [f"{kind}ImageProcessor" for kind in PROCESSORS if kind]
-        raise ValueError(f"preprocessor_config.json names the image processor {name!r}: known are {known}")
+        raise ValueError(
+            f"preprocessor_config.json names the image processor {name!r}, which is not supported: only {known} are"
+        )
     settings = {**PROCESSORS[kind], **{key: value for key, value in config.items() if value is not None}}
     if not settings.get("do_rescale", True) or abs(255 * settings.get("rescale_factor", 1 / 255) - 1) > 1e-6:
-        raise ValueError("preprocessor_config.json: only do_rescale with rescale_factor 1/255 is known")
+        raise ValueError("preprocessor_config.json: only do_rescale with rescale_factor 1/255 is supported")
     resize = _edge_or_sides(settings["size"], kind in STRETCHED) if settings.get("do_resize", True) else None
     crop = _sides(settings["crop_size"]) if settings.get("do_center_crop", True) and "crop_size" in settings else None
     if kind == "ConvNext" and isinstance(resize, int):
@@ -135,7 +138,7 @@ def from_timm(settings: Mapping[str, Any]) -> Preprocessing:
     """Of `pretrained_cfg` in the config.json of timm: the shorter edge to input size / crop_pct, rounded down."""
     _, height, width = settings["input_size"]
     if height != width or settings.get("crop_mode", "center") != "center":
-        raise ValueError(f"config.json: only center crops to a square are known, not {dict(settings)}")
+        raise ValueError(f"config.json: only center crops to a square are supported, not {dict(settings)}")
     return Preprocessing(
         resize=math.floor(height / settings.get("crop_pct", 0.875)),
         crop=(height, width),
@@ -159,5 +162,5 @@ def _sides(size: int | Mapping[str, int]) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
     if set(size) != {"height", "width"}:
-        raise ValueError(f"preprocessor_config.json: the size {dict(size)} is not known, give height and width")
+        raise ValueError(f"preprocessor_config.json: the size {dict(size)} is not supported, give height and width")
     return size["height"], size["width"]

@@ -30,15 +30,17 @@ class Tensor:
 
 
 def read_tensors(files: Iterable[pathlib.Path]) -> dict[str, Tensor]:
-    """Names and shapes of all tensors of these safetensors files. Raises ValueError where one is broken."""
+    """Names and shapes of all tensors of these safetensors files. Raises ValueError if one is broken."""
     tensors = {}
     for path in files:
         try:
             with safe_open(path, "numpy") as file:
-                for name in file.keys():  # noqa: SIM118, it is no mapping
+                for name in file.keys():  # noqa: SIM118, it is not a mapping
                     tensors[name] = Tensor(name, tuple(file.get_slice(name).get_shape()), _reader(path, name))
         except SafetensorError as error:
-            raise ValueError(f"{path} is no complete safetensors file ({error}): copy or download it again") from None
+            raise ValueError(
+                f"{path} is not a complete safetensors file ({error}): copy or download it again"
+            ) from None
     return tensors
 
 
@@ -61,7 +63,7 @@ def filled(
     tensors: by the parameter's path, joined with dots. ignored: whether a tensor without a parameter of its path may be
     left out. shardings: from the abstract state to a tree of where each array goes; by default, the default device.
 
-    Raises ValueError, with their names, where parameters have no tensor, tensors no parameter, shapes differ, or values
+    Raises ValueError, with their names, if parameters have no tensor, tensors no parameter, shapes differ, or values
     are not finite.
     """
     graph, state = nnx.split(abstract)

@@ -83,7 +83,10 @@ def test_a_picture_that_is_not_resized_is_cropped_at_its_center_or_bordered():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (dict(image_processor_type="DPTImageProcessor"), "'DPTImageProcessor': known are .*'SiglipImageProcessor'"),
+        (
+            dict(image_processor_type="DPTImageProcessor"),
+            "'DPTImageProcessor', which is not supported: only .*'SiglipImageProcessor'",
+        ),
         (dict(do_rescale=False), "rescale_factor 1/255"),
         (dict(rescale_factor=1 / 127.5), "rescale_factor 1/255"),
         (dict(size={"shortest_edge": 224, "longest_edge": 448}), "give height and width"),

@@ -119,7 +119,7 @@ def test_timm_says_how_images_are_prepared(small, tmp_path):
     expected = Preprocessing(235, (224, 224), "bicubic", (0.5,) * 3, (0.2,) * 3)
     assert load_pretrained(tmp_path).preprocessing == expected
     (tmp_path / "config.json").write_text(json.dumps(dict(architecture="resnetaa50", pretrained_cfg=settings)))
-    with pytest.raises(ValueError, match=r"'resnetaa50', which is not known: .* resnet18, resnet34"):
+    with pytest.raises(ValueError, match=r"'resnetaa50', which is not supported: .* resnet18, resnet34"):
         load_pretrained(tmp_path)
 
 

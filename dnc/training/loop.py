@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from dnc import distributed
 from dnc.analysis.analyze import Analysis, analyze
-from dnc.data.pipeline import Reading, batches
+from dnc.data.pipeline import ReadOptions, batches
 from dnc.objectives import OnlineProbe
 from dnc.objectives.image_text import ImageText
 from dnc.report.contact_sheet import save_contact_sheet
@@ -299,7 +299,7 @@ def _check_shots(training: Training) -> None:
 
 def _check_views(training: Training) -> None:
     """Two views of an example must differ, or the objective is trivial; captions must be as long as it says."""
-    size, once, key = training.config.train.batch_size, Reading(prefetch=1), root_key(training.config)
+    size, once, key = training.config.train.batch_size, ReadOptions(prefetch=1), root_key(training.config)
     _, batch = next(batches(training.data.source(), size, training.config.seed, reading=once))
     objective = training.objective.objective if isinstance(training.objective, OnlineProbe) else training.objective
     if isinstance(objective, ImageText):

@@ -16,9 +16,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 BATCH = PartitionSpec(("data", "fsdp"))
-MOST_ON_CPU = 8  # devices: each holds the parameters, and all share the cores
-PATIENCE = 86_400  # seconds that a device of a core waits for the others; 40 by default, less than some steps take
-LARGE = 2**16  # elements from which a parameter is split over `fsdp`
+MAX_CPU_DEVICES = 8  # devices: each holds the parameters, and all share the cores
+COLLECTIVE_TIMEOUT_SECONDS = 86_400  # seconds that a device of a core waits for the others; 40 by default, less than some steps take
+MIN_SHARDED_SIZE = 2**16  # elements from which a parameter is split over `fsdp`
 
 
 def available_cores() -> int:
@@ -56,10 +56,10 @@ def _devices_of_cores(batch_size: int | None, fsdp: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     patience = "--xla_cpu_collective_call_terminate_timeout_seconds"
     if patience not in flags and (not flags or flags.startswith("-")):  # else the name of a file of flags
-        os.environ["XLA_FLAGS"] = f"{flags} {patience}={PATIENCE}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} {patience}={COLLECTIVE_TIMEOUT_SECONDS}".strip()
     if jax.config.values["jax_num_cpu_devices"] >= 0 or "host_platform_device_count" in flags:
         return
-    counts = range(1, min(available_cores(), MOST_ON_CPU) + 1)
+    counts = range(1, min(available_cores(), MAX_CPU_DEVICES) + 1)
     fitting = [n for n in counts if n % max(fsdp, 1) == 0 and (batch_size is None or batch_size % n == 0)]
     with suppress(RuntimeError):  # a device is in use already
         jax.config.update("jax_num_cpu_devices", max(fitting, default=1))
@@ -87,14 +87,14 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def state_sharding(mesh: Mesh, state: Any) -> Any:
     """For each array of a state (or its abstract shape): the longest axis that `fsdp` divides is split over it.
 
-    Arrays of fewer than `LARGE` elements, and those of which `fsdp` divides no axis, are replicated. Optimizer moments
+    Arrays of fewer than `MIN_SHARDED_SIZE` elements, and those of which `fsdp` divides no axis, are replicated. Optimizer moments
     have their parameter's shape, and so its sharding.
     """
     parts = mesh.shape["fsdp"]
 
     def of(x: Any) -> NamedSharding:
         axes = [axis for axis, size in enumerate(x.shape) if size % parts == 0]
-        if parts == 1 or x.size < LARGE or not axes:
+        if parts == 1 or x.size < MIN_SHARDED_SIZE or not axes:
             return replicated(mesh)
         longest = max(axes, key=lambda axis: x.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*(None,) * longest, "fsdp"))

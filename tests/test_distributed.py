@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dnc import distributed
-from dnc.distributed import MOST_ON_CPU, available_cores
+from dnc.distributed import MAX_CPU_DEVICES, available_cores
 
 PROGRAM = """
 import sys, jax
@@ -44,7 +44,7 @@ def devices_and_sum(batch_size: int, **environment: str) -> list[int]:
 
 
 def test_each_core_is_a_device_where_they_divide_the_batch():
-    cores = min(available_cores(), MOST_ON_CPU)
+    cores = min(available_cores(), MAX_CPU_DEVICES)
     assert devices_and_sum(4 * cores) == [cores, sum(range(4 * cores))]
 
 

@@ -18,7 +18,7 @@ from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError, center_crop, stretched
 from dnc.data.sources.subset import Subset
 from dnc.data.tokenizer import CONTEXT_LENGTH, encode
-from dnc.data.views.augment import Augmentation, Views, standardize
+from dnc.data.views.augment import Augmentation, Views, standardize_pixels
 from dnc.distributed import available_cores
 from dnc.types import Array, Batch, Key
 
@@ -106,7 +106,7 @@ class ImageTraining:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = batch["image"].astype(jnp.float32) / 255.0
         shown = self._views(keys, images, batch["size"])
-        views = Batch(**jax.tree.map(standardize, shown), labels=batch["labels"])
+        views = Batch(**jax.tree.map(standardize_pixels, shown), labels=batch["labels"])
         if "tokens" in batch:
             views["tokens"] = batch["tokens"]
         return views

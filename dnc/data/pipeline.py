@@ -54,7 +54,7 @@ class TrainingData(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How examples are read; what is read, and its order, do not depend on it.
 
     threads: that read the examples of a batch, in each process; 0: one for each available core. Decoding frees
@@ -84,7 +84,7 @@ def batches(
     seed: int,
     start_step: int = 0,
     rows: np.ndarray | None = None,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Example numbers [batch_size] and examples of each batch from `start_step` on, without end.
 
@@ -94,7 +94,7 @@ def batches(
     """
     if len(source) < batch_size:
         raise ValueError(f"batch_size={batch_size} is larger than the data set of {len(source)} examples.")
-    reading = Reading() if reading is None else reading
+    reading = ReadOptions() if reading is None else reading
     read = _BatchReader(source, np.arange(batch_size) if rows is None else rows, reading.threads_of_each)
     order = grain.MapDataset.range(len(source)).shuffle(seed=seed).batch(batch_size, drop_remainder=True).repeat()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=reading.prefetch)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from dnc import distributed, errors
 from dnc.data.images import ImageTraining
 from dnc.data.multitask.dataset import MultitaskImages
-from dnc.data.pipeline import Reading, TrainingData
+from dnc.data.pipeline import ReadOptions, TrainingData
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.by_name import SOURCES
 from dnc.data.views.recipes import choose_views
@@ -37,7 +37,7 @@ class Training:
     """Everything a run is made of."""
 
     data: TrainingData
-    reading: Reading
+    reading: ReadOptions
     encoder: Callable[..., Encoder]
     objective: Objective
     optimizer: optax.GradientTransformation
@@ -125,9 +125,9 @@ def make_data(config: Config) -> TrainingData:
     return ImageTraining(train, test, augmentation, **prepared, broken=broken)
 
 
-def make_reading(config: Config) -> Reading:
+def make_reading(config: Config) -> ReadOptions:
     """config.reading, which may be left out, says how examples are read."""
-    return construct("data.reading", {"name": "reading", **plain(config.get("reading", {}))}, {"reading": Reading})
+    return construct("data.reading", {"name": "reading", **plain(config.get("reading", {}))}, {"reading": ReadOptions})
 
 
 def make_encoder(config: Config) -> Callable[..., Encoder]:

@@ -15,7 +15,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from dnc import distributed, record
-from dnc.data.pipeline import Reading, batches
+from dnc.data.pipeline import ReadOptions, batches
 from dnc.record import Record
 from dnc.report.contact_sheet import save_contact_sheet
 from dnc.report.html import write_report
@@ -238,7 +238,7 @@ def _abstract_views(training: Training) -> Any:
 
 def _check_views_differ(training: Training) -> None:
     """Two views of an example must differ, or the objective is trivial."""
-    size, once = training.config.train.batch_size, Reading(prefetch=1)
+    size, once = training.config.train.batch_size, ReadOptions(prefetch=1)
     _, batch = next(batches(training.data.source(), size, training.config.seed, reading=once))
     if float(views_difference(training.data.make_views, batch, root_key(training.config))) == 0.0:
         raise ValueError("The two views of every example are the same picture: turn on augmentation or views='render'.")

@@ -18,7 +18,7 @@ from dnc import distributed, files
 from dnc.data.recorded import RecordedData
 from dnc.data.sources.base import ImageSource
 from dnc.data.sources.decode import center_crop
-from dnc.data.views.augment import standardize
+from dnc.data.views.augment import standardize_pixels
 from dnc.features.embedding import ImageEncoder, features_of
 from dnc.training import own_code
 from dnc.training.build import Training, build
@@ -39,7 +39,7 @@ def embedding_program(graphdef: nnx.GraphDef, mesh: Mesh) -> jax.stages.Wrapped:
     @partial(jax.jit, out_shardings=distributed.replicated(mesh))
     def embed_batch(params: nnx.State, rest: nnx.State, images: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
         network = nnx.merge(graphdef, params, rest, copy=True)
-        return network.encoder(standardize(images.astype(jnp.float32) / 255.0), train=False)
+        return network.encoder(standardize_pixels(images.astype(jnp.float32) / 255.0), train=False)
 
     return embed_batch
 

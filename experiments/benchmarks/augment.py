@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from dnc.data.views.augment import standardize
+from dnc.data.views.augment import standardize_pixels
 from dnc.data.views.recipes import choose_views
 from experiments.benchmarks.photographs import photographs
 from experiments.benchmarks.timing import asked
@@ -73,7 +73,7 @@ def ours(images: np.ndarray) -> Callable[[], float]:
     @jax.jit
     def show(key: jax.Array, images: jax.Array) -> jax.Array:
         shown = views(jax.random.split(key, len(images)), images.astype(jnp.float32) / 255.0)
-        return standardize(shown["views"])
+        return standardize_pixels(shown["views"])
 
     on_device = jnp.asarray(images)
     jax.block_until_ready(show(jax.random.key(0), on_device))

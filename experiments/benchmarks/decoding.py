@@ -26,7 +26,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from dnc.data.images import ImageTraining
-from dnc.data.pipeline import Reading, batches
+from dnc.data.pipeline import ReadOptions, batches
 from dnc.data.sources.folder import FolderImages
 from dnc.data.views.augment import Views
 
@@ -121,7 +121,7 @@ def ours(folder: str) -> float:
     data = ImageTraining(source, source, Views(), image_size=224, canvas=CANVAS, held_out_examples=1)
     steps = len(source) // BATCH
     started = time.perf_counter()
-    examples: Any = batches(data.source(), BATCH, seed=0, reading=Reading(prefetch=2))
+    examples: Any = batches(data.source(), BATCH, seed=0, reading=ReadOptions(prefetch=2))
     images = sum(len(batch["image"]) for _, (_, batch) in zip(range(steps), examples, strict=False))
     seconds = time.perf_counter() - started
     examples.close()

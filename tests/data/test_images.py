@@ -11,7 +11,7 @@ from PIL import Image
 
 from dnc.data.images import ImageTraining
 from dnc.data.multitask.dataset import MultitaskImages
-from dnc.data.pipeline import Reading, TrainingData, batches
+from dnc.data.pipeline import ReadOptions, TrainingData, batches
 from dnc.data.sources.arrays import ArrayImages, load_digits
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError, center_crop, stretched
@@ -201,14 +201,14 @@ def test_a_folder_of_broken_files_is_an_error(tmp_path):
         data.held_out()
 
 
-def first_batches(data: ImageTraining, reading: Reading, start: int = 0, rows: np.ndarray | None = None) -> list:
+def first_batches(data: ImageTraining, reading: ReadOptions, start: int = 0, rows: np.ndarray | None = None) -> list:
     return [batch for _, batch in zip(range(5), batches(data.source(), 4, 7, start, rows, reading), strict=False)]
 
 
-@pytest.mark.parametrize("reading", [Reading(threads=3), Reading(threads=16, prefetch=1), Reading()])
+@pytest.mark.parametrize("reading", [ReadOptions(threads=3), ReadOptions(threads=16, prefetch=1), ReadOptions()])
 def test_batches_do_not_depend_on_the_threads_that_read_them(photos, reading):
     data = ImageTraining(photos, photos, NOTHING, image_size=16)
-    expected = first_batches(data, Reading(threads=1))
+    expected = first_batches(data, ReadOptions(threads=1))
     jax.tree.map(np.testing.assert_array_equal, first_batches(data, reading), expected)
     jax.tree.map(np.testing.assert_array_equal, first_batches(data, reading, start=2)[:3], expected[2:])
     half = np.array([1, 3])
@@ -228,12 +228,12 @@ def test_batches_do_not_depend_on_the_processes_that_read_them(tmp_path):
         "from dnc.data.views.augment import Views\n"
         "from dnc.data.sources.folder import FolderImages\n"
         "from dnc.data.images import ImageTraining\n"
-        "from dnc.data.pipeline import Reading, batches\n"
+        "from dnc.data.pipeline import ReadOptions, batches\n"
         "def main(argv):\n"
         "    source = FolderImages(argv[1])\n"
         "    data = ImageTraining(source, source, Views(), image_size=16)\n"
         "    read = lambda reading: [x for _, x in zip(range(9), batches(data.source(), 4, 7, 1, None, reading))]\n"
-        "    one, several = read(Reading()), read(Reading(workers=2))\n"
+        "    one, several = read(ReadOptions()), read(ReadOptions(workers=2))\n"
         "    jax.tree.map(np.testing.assert_array_equal, several, one)\n"
         "    print('equal')\n"
         "if __name__ == '__main__':\n"
@@ -247,9 +247,9 @@ def test_batches_do_not_depend_on_the_processes_that_read_them(tmp_path):
 
 def test_reading_is_checked():
     with pytest.raises(ValueError, match=r"reading\.workers=-1"):
-        Reading(workers=-1)
-    assert make_reading(ConfigDict({"name": "digits"})) == Reading()
-    assert make_reading(ConfigDict({"reading": {"threads": 3}})) == Reading(threads=3)
+        ReadOptions(workers=-1)
+    assert make_reading(ConfigDict({"name": "digits"})) == ReadOptions()
+    assert make_reading(ConfigDict({"reading": {"threads": 3}})) == ReadOptions(threads=3)
     with pytest.raises(ValueError, match=r"data\.reading sets .thread., .* did you mean 'threads'"):
         make_reading(ConfigDict({"reading": {"thread": 3}}))
 

@@ -57,7 +57,7 @@ def slow(*names):
 @pytest.fixture(autouse=True, params=[SHALLOW, pytest.param((2, 2, 2, 2), marks=pytest.mark.slow)])
 def stages(monkeypatch, request):
     """The network's depth; and small parameters count as large."""
-    monkeypatch.setattr(distributed, "LARGE", 64)
+    monkeypatch.setattr(distributed, "MIN_SHARDED_SIZE", 64)
     monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
     monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, request.param))
     return request.param

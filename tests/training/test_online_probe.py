@@ -82,7 +82,7 @@ def test_it_is_off_by_default(probe):
 
 
 def test_layouts_split_its_weights_like_any_other(monkeypatch):
-    monkeypatch.setattr(distributed, "LARGE", 16)
+    monkeypatch.setattr(distributed, "MIN_SHARDED_SIZE", 16)
     training = build(config_of(dict(online=True)))
     assert isinstance(training.objective, OnlineProbe)
     mesh = distributed.make_mesh(2, jax.devices()[:8])

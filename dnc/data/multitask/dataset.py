@@ -23,7 +23,7 @@ from dnc.data.multitask.render import FACTORS, Factors, render_batch, to_uint8
 from dnc.data.sources.arrays import ArrayImages
 from dnc.data.sources.balanced import balanced_rows
 from dnc.data.tokenizer import CONTEXT_LENGTH
-from dnc.data.views.augment import Shown, Views, standardize
+from dnc.data.views.augment import ViewBatch, Views, standardize_pixels
 from dnc.types import Array, Batch, Float, Int, Key
 
 _BLOCK = math.prod(len(names) for names in FACTORS.values())  # pictures rendered at once
@@ -112,10 +112,10 @@ class MultitaskImages:
             both = jax.tree.map(lambda *views: jnp.stack(views), factors, self._resample(keep_key, factors))
             # One renderer for the two views: called twice, it would be compiled twice into every training step.
             images = jax.vmap(render_batch, (0, 0, None))(jnp.stack([first_key, second_key]), both, self.image_size)
-            shown = Shown(views=images)
+            shown = ViewBatch(views=images)
         else:
             shown = self.augmentation(keys, self._fixed_render(batch["index"]))
-        views = Batch(**jax.tree.map(standardize, shown), labels=factors)
+        views = Batch(**jax.tree.map(standardize_pixels, shown), labels=factors)
         if self.captions:
             views["tokens"] = self._captions(jax.random.fold_in(key, self.num_examples), batch["index"], factors)
         return views

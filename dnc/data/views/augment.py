@@ -16,7 +16,7 @@ from dnc.data.views import transforms
 from dnc.types import Array, Float, Int, Key
 
 
-def standardize(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
+def standardize_pixels(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """[0, 1] to about zero mean and unit deviation: (x - 0.5) / 0.25, the same for every data set trained here."""
     return (images - 0.5) / 0.25
 
@@ -93,7 +93,7 @@ class Augmentation:
 _DEFAULT = Augmentation()
 
 
-class Shown(TypedDict):
+class ViewBatch(TypedDict):
     """The views of a batch of images, in [0, 1]; local ones where there are any."""
 
     views: Float[Array, "v b H W 3"]
@@ -119,14 +119,14 @@ class Views:
 
     def __call__(
         self, keys: Key[Array, "b"], images: Float[Array, "b h w 3"], originals: Int[Array, "b 2"] | None = None
-    ) -> Shown:
+    ) -> ViewBatch:
         """All views of images in [0, 1]; those of an image depend on its own key alone.
 
         originals: the images' sizes before they were stretched, see `transforms.random_resized_crop`.
         """
         count = len(self.global_views)
         keys = jax.vmap(lambda key: jax.random.split(key, count + len(self.local_views)), out_axes=1)(keys)
-        shown: Shown = {"views": _show(self.global_views, keys[:count], images, originals)}
+        shown: ViewBatch = {"views": _show(self.global_views, keys[:count], images, originals)}
         if self.local_views:
             shown["local_views"] = _show(self.local_views, keys[count:], images, originals)
         return shown

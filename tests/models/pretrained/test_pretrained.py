@@ -156,7 +156,7 @@ def test_half_precision_files_become_float32(changed):
 
 
 def test_tensors_go_where_the_shardings_say(checkpoint, monkeypatch):
-    monkeypatch.setattr("dnc.distributed.LARGE", 1)
+    monkeypatch.setattr("dnc.distributed.MIN_SHARDED_SIZE", 1)
     mesh = make_mesh(fsdp=4)
     encoder = load_pretrained(checkpoint, shardings=functools.partial(state_sharding, mesh)).encoder
     leaves = jax.tree.leaves(encoder)

@@ -8,13 +8,18 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
+import yaml
+
+import dnc
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+CONTRIBUTING = "../CONTRIBUTING.md"
 SITE_TOOLS = ("mkdocs", "material", "mkdocstrings_handlers")
 
 
@@ -22,14 +27,14 @@ def text_of(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
-QUICK = ("index.md",)  # the others run in the slow suite
+QUICK = ("index.md", CONTRIBUTING)  # the others run in the slow suite
 
 
 @pytest.mark.parametrize(
     "page",
     [
         pytest.param(page, marks=[] if page in QUICK else pytest.mark.slow)
-        for page in PAGES
+        for page in [*PAGES, CONTRIBUTING]
         if "```python" in text_of(page)
     ],
 )
@@ -43,17 +48,32 @@ def test_examples_run_in_order(page, tmp_path, monkeypatch):
         exec(compile("\n" * lines_before + example[1], str(DOCS / page), "exec"), scope)
 
 
+def test_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert citation["version"] == dnc.__version__
+    assert f"## [{dnc.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "dnc.__version__"}
+
+
+@pytest.mark.parametrize("page", ["CHANGELOG.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_api_pages_name_what_exists():
-    """The site's builder leaves out unknown members without a word."""
-    missing, seen = [], 0
+    """The site's builder silently leaves out unknown members."""
+    missing, checked = [], 0
     for page in PAGES:
         for block in re.finditer(r"^::: (\S+)\n((?:    .*\n)*)", text_of(page), re.MULTILINE):
             module = importlib.import_module(block[1])
             members = re.search(r"members: \[(.*?)\]", block[2], re.DOTALL)
             names = members[1].split(",") if members else []
             missing += [f"{page}: {block[1]}.{name.strip()}" for name in names if not hasattr(module, name.strip())]
-            seen += 1
-    assert seen
+            checked += 1
+    assert checked
     assert missing == []
 
 
@@ -72,11 +92,11 @@ def test_api_pages_name_what_exists():
 def test_docstring_examples_run(module):
     finder = doctest.DocTestFinder(exclude_empty=True)
     source = importlib.import_module(module)
-    tests = [one for name in vars(source) for one in _examples(finder, source, name)]
+    tests = [test for name in vars(source) for test in _examples(finder, source, name)]
     assert tests
-    for one in tests:
+    for test in tests:
         report: list[str] = []
-        failed, _ = doctest.DocTestRunner().run(one, out=report.append)
+        failed, _ = doctest.DocTestRunner().run(test, out=report.append)
         assert not failed, "".join(report)
 
 
@@ -85,7 +105,7 @@ def _examples(finder, source, name):
     value = inspect.unwrap(getattr(source, name)) if callable(getattr(source, name)) else None
     if value is None or getattr(value, "__module__", None) != source.__name__:
         return []
-    return [one for one in finder.find(value, name, module=False, globs=dict(vars(source))) if one.examples]
+    return [test for test in finder.find(value, name, module=False, globs=dict(vars(source))) if test.examples]
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import importlib.util
 import pathlib
 import re
 
@@ -22,7 +23,10 @@ def test_links_lead_to_files():
 
 
 def test_commands_name_existing_programs_and_configs():
-    modules = re.findall(r"python -m (dnc\.\w+)", TEXT)
+    commands = re.findall(r"(?<![\w/.-])dnc ([a-z]+) +--", TEXT)
     configs = re.findall(r"--config=(\S+)", TEXT)
-    paths = [module.replace(".", "/") + ".py" for module in modules] + configs
+    paths = [f"dnc/commands/{command}.py" for command in commands] + configs
+    assert {"train", "embed", "analyze"} <= set(commands)
     assert [path for path in paths if not (ROOT / path).is_file()] == []
+    modules = re.findall(r"python -m ((?:dnc|experiments)[\w.]*)", TEXT)
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []

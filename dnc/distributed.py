@@ -17,7 +17,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 BATCH = PartitionSpec(("data", "fsdp"))
 MAX_CPU_DEVICES = 8  # devices: each holds the parameters, and all share the cores
-COLLECTIVE_TIMEOUT_SECONDS = 86_400  # seconds that a device of a core waits for the others; 40 by default, less than some steps take
+COLLECTIVE_TIMEOUT_SECONDS = (
+    86_400  # seconds that a device of a core waits for the others; 40 by default, less than some steps take
+)
 MIN_SHARDED_SIZE = 2**16  # elements from which a parameter is split over `fsdp`
 
 
@@ -87,8 +89,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def state_sharding(mesh: Mesh, state: Any) -> Any:
     """For each array of a state (or its abstract shape): the longest axis that `fsdp` divides is split over it.
 
-    Arrays of fewer than `MIN_SHARDED_SIZE` elements, and those of which `fsdp` divides no axis, are replicated. Optimizer moments
-    have their parameter's shape, and so its sharding.
+    Arrays of fewer than `MIN_SHARDED_SIZE` elements, and those of which `fsdp` divides no axis, are replicated.
+    Optimizer moments have their parameter's shape, and so its sharding.
     """
     parts = mesh.shape["fsdp"]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dnc import distributed
+from dnc import distributed, errors
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, bootstrap
@@ -85,7 +85,7 @@ class TaskAnalysis:
         `exact_conditional` looks at every sample: where that takes long, it is computed when it is first asked for.
         """
         if name not in CERTIFICATES:
-            raise ValueError(f"certificate {name!r} does not exist: choose from {', '.join(CERTIFICATES)}")
+            raise errors.unknown("certificate", name, CERTIFICATES)
         return self._certificate(name, self.shots if shots is None else check_shots(shots))
 
     def few_shot_error(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -100,8 +100,8 @@ class ImageText(Objective):
         )
         return ImageTextNetwork(encoder, text, self.features, scale=self.scale, bias=self.biased, rngs=rngs)
 
-    def captions(self, batch: Batch) -> Int[Array, "b t"]:
-        """The batch's captions as tokens; raises ValueError if there are none, or of another length."""
+    def captions(self, batch: Batch) -> Any:
+        """The batch's captions as tokens [b, t], or their abstract shape; raises ValueError if none fit."""
         tokens = batch.get("tokens")
         if tokens is None:
             raise ValueError(

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import dnc
 from dnc.distributed import make_mesh, state_sharding
-from dnc.models.pretrained.load import load as loading
+from dnc.models.pretrained import load as loading
 from dnc.models.pretrained.load import load_pretrained
 from dnc.models.resnet import ARCHITECTURES, Bottleneck
 from tests.models.pretrained.published import DEPTH, SIDE, WIDTH, assert_close, run, save_random

@@ -16,11 +16,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 BATCH = PartitionSpec(("data", "fsdp"))
-MAX_CPU_DEVICES = 8  # devices: each holds the parameters, and all share the cores
-COLLECTIVE_TIMEOUT_SECONDS = (
-    86_400  # seconds that a device of a core waits for the others; 40 by default, less than some steps take
-)
-MIN_SHARDED_SIZE = 2**16  # elements from which a parameter is split over `fsdp`
+MAX_CPU_DEVICES = 8  # each holds the parameters, and all share the cores
+COLLECTIVE_TIMEOUT_SECONDS = 86_400  # XLA's default of 40 is less than some steps take
+MIN_SHARDED_SIZE = 2**16  # elements of the smallest parameter that is split over `fsdp`
 
 
 def available_cores() -> int:
@@ -29,23 +27,23 @@ def available_cores() -> int:
 
 
 def initialize(multihost: bool = False, batch_size: int | None = None, fsdp: int = 1) -> None:
-    """Joins the other processes of this run; to be called before anything touches a device.
+    """Join the other processes of this run; call it before anything touches a device.
 
-    On a Cloud TPU pod slice this happens by itself. Elsewhere `multihost` asks for it: SLURM and Open MPI are
+    On a Cloud TPU pod slice this is automatic. Elsewhere `multihost` asks for it: SLURM and Open MPI are
     recognized, and any other launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
 
-    A process alone, on CPUs, makes a device of each core it may use, up to eight, as many as divide `batch_size` and
-    `fsdp` divides; each holds the parameters. On 2 cores a SimCLR step of a ResNet-18 of width 64 is then 1.2 times
-    as fast as on one device, whose operations XLA's threads share. JAX_NUM_CPU_DEVICES=1 asks for one. Containers that
-    limit CPU time without pinning cores are not recognized.
+    A single process on CPUs makes a device of each core it may use, up to eight, such that their number divides
+    `batch_size` and is divisible by `fsdp`; each holds the parameters. On 2 cores a SimCLR step of a ResNet-18 of width
+    64 is then 1.2 times as fast as on one device, whose operations XLA's threads share. JAX_NUM_CPU_DEVICES=1 makes
+    only one. Containers that limit CPU time without pinning cores are not recognized.
     """
     if jax.distributed.is_initialized():
         return
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    on_pod = "," in hosts and " " not in hosts  # off a TPU, libtpu puts a sentence there
+    on_pod = "," in hosts and " " not in hosts  # without a TPU, libtpu writes a sentence there
     if not (multihost or on_pod):
-        _devices_of_cores(batch_size, fsdp)
+        _make_cores_devices(batch_size, fsdp)
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     count, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
@@ -54,21 +52,21 @@ def initialize(multihost: bool = False, batch_size: int | None = None, fsdp: int
     )
 
 
-def _devices_of_cores(batch_size: int | None, fsdp: int) -> None:
+def _make_cores_devices(batch_size: int | None, fsdp: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
-    patience = "--xla_cpu_collective_call_terminate_timeout_seconds"
-    if patience not in flags and (not flags or flags.startswith("-")):  # else the name of a file of flags
-        os.environ["XLA_FLAGS"] = f"{flags} {patience}={COLLECTIVE_TIMEOUT_SECONDS}".strip()
+    timeout = "--xla_cpu_collective_call_terminate_timeout_seconds"
+    if timeout not in flags and (not flags or flags.startswith("-")):  # otherwise XLA_FLAGS names a flag file
+        os.environ["XLA_FLAGS"] = f"{flags} {timeout}={COLLECTIVE_TIMEOUT_SECONDS}".strip()
     if jax.config.values["jax_num_cpu_devices"] >= 0 or "host_platform_device_count" in flags:
         return
     counts = range(1, min(available_cores(), MAX_CPU_DEVICES) + 1)
     fitting = [n for n in counts if n % max(fsdp, 1) == 0 and (batch_size is None or batch_size % n == 0)]
-    with suppress(RuntimeError):  # a device is in use already
+    with suppress(RuntimeError):  # a device is already in use
         jax.config.update("jax_num_cpu_devices", max(fitting, default=1))
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """The given devices (all by default) as data x fsdp; raises ValueError where fsdp does not divide their number."""
+    """The devices (by default all) as data x fsdp; raises ValueError where fsdp does not divide their number."""
     devices = jax.devices() if devices is None else devices
     if fsdp < 1 or len(devices) % fsdp:
         raise ValueError(f"fsdp={fsdp} does not divide {len(devices)} devices: choose a divisor")
@@ -77,7 +75,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of values that every device holds whole."""
+    """The sharding of values of which every device holds a full copy."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -87,21 +85,21 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def state_sharding(mesh: Mesh, state: Any) -> Any:
-    """For each array of a state (or its abstract shape): the longest axis that `fsdp` divides is split over it.
+    """For each array of a state (or its abstract shape): the longest axis divisible by `fsdp` is split over it.
 
-    Arrays of fewer than `MIN_SHARDED_SIZE` elements, and those of which `fsdp` divides no axis, are replicated.
+    Arrays of fewer than `MIN_SHARDED_SIZE` elements, and those without an axis divisible by `fsdp`, are replicated.
     Optimizer moments have their parameter's shape, and so its sharding.
     """
     parts = mesh.shape["fsdp"]
 
-    def of(x: Any) -> NamedSharding:
+    def sharding(x: Any) -> NamedSharding:
         axes = [axis for axis, size in enumerate(x.shape) if size % parts == 0]
         if parts == 1 or x.size < MIN_SHARDED_SIZE or not axes:
             return replicated(mesh)
         longest = max(axes, key=lambda axis: x.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*(None,) * longest, "fsdp"))
 
-    return jax.tree.map(of, state)
+    return jax.tree.map(sharding, state)
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
@@ -140,13 +138,13 @@ def is_alone() -> bool:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process. Every process must ask at the same step."""
+    """Whether the flag is set in any process. Every process must call this at the same step."""
     if is_alone():
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def wait_for_all(where: str) -> None:
-    """Returns when every process has come here."""
+    """Return when every process has reached this call."""
     if not is_alone():
         multihost_utils.sync_global_devices(where)

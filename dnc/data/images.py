@@ -18,7 +18,7 @@ from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError, center_crop, stretched
 from dnc.data.sources.subset import Subset
 from dnc.data.tokenizer import CONTEXT_LENGTH, encode
-from dnc.data.views.augment import Augmentation, Views, standardize_pixels
+from dnc.data.views.augment import Augmentation, Views, example_keys, standardize_pixels
 from dnc.distributed import available_cores
 from dnc.types import Array, Batch, Key
 
@@ -27,22 +27,22 @@ MAX_HELD_OUT_BYTES = 4 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class ImageTraining:
-    """A training and a held-out set of images, and augmented views of the first.
+    """A training and a held-out set of images, and augmented views of the training images.
 
     Training images are stretched onto a square of `canvas` pixels on the host, and cropped on the accelerator in the
-    geometry of the original, whose height and width go with them. Held-out images keep their aspect: a center crop of
-    `image_size` pixels (see `decode.center_crop`). Images that have the right size already are never resampled.
+    geometry of the original, whose height and width are part of the example. Held-out images keep their aspect: a
+    center crop of `image_size` pixels (see `decode.center_crop`). Images of the right size are never resampled.
 
-    image_size: pixels a side of what the network sees; by default that of the global views, or, where they name none,
-      of the training images, if they are squares of one size.
-    canvas: pixels a side; by default `image_size` if all images have one size, else 256/224 of it.
-    held_out_examples: as many held-out images, balanced over the classes; by default all.
+    image_size: pixels per side of what the network sees; by default that of the global views, or, where they have
+      none, that of the training images, if they are squares of one size.
+    canvas: pixels per side; by default `image_size` if all images have one size, else 256/224 of it.
+    held_out_examples: number of held-out images, balanced over the classes; by default all.
     context_length: number of tokens of a caption, where the training images have captions (see dnc.data.tokenizer).
     broken: what to do with files that cannot be read. In training, image i is replaced by the first readable one of
       i + 1, i + 2, ..., with its label and caption; held-out ones are left out.
 
     The training set may have no labels. The labelings that are measured are then those of the held-out set; otherwise
-    both must have the same. Raises ValueError, before any image is decoded, where they have not, where a class has no
+    both must have the same. Raises ValueError, before any image is decoded, where they differ, where a class has no
     held-out image, and for held-out images of more than 4 GiB.
     """
 
@@ -59,8 +59,7 @@ class ImageTraining:
         self._check_classes()
         if self.side < 1 or self.canvas_side < 1:
             raise ValueError(f"image_size={self.image_size}, canvas={self.canvas}: give 1 or more")
-        sizes = {view.size for view in self.augmentation.global_views} - {None, self.side}
-        if sizes:
+        if sizes := {view.size for view in self.augmentation.global_views} - {None, self.side}:
             raise ValueError(
                 f"image_size={self.image_size}, but the augmentation makes views of {sizes.pop()} pixels: set "
                 f"augmentation.size={self.side} in the config file too, or leave image_size out"
@@ -78,7 +77,7 @@ class ImageTraining:
 
     @property
     def side(self) -> int:
-        """Pixels a side of what the network sees."""
+        """Pixels per side of what the network sees."""
         for size in (self.image_size, self.augmentation.global_views[0].size):
             if size is not None:
                 return size
@@ -89,13 +88,13 @@ class ImageTraining:
 
     @property
     def canvas_side(self) -> int:
-        """Pixels a side of what is sent to the accelerator."""
+        """Pixels per side of what is sent to the accelerator."""
         if self.canvas is not None:
             return self.canvas
         return self.side if self.train.shape is not None else round(self.side * 256 / 224)
 
     def source(self) -> grain.MapDataset:
-        """Examples: index, image uint8 [c, c, 3], size (height, width) of the original, a label for each labeling.
+        """Examples: index, image uint8 [c, c, 3], size (height, width) of the original, one label per labeling.
 
         With captions also tokens int32 [t].
         """
@@ -103,36 +102,35 @@ class ImageTraining:
 
     def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
         """Standardized views of each image; pure, jitted with the step."""
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = batch["image"].astype(jnp.float32) / 255.0
-        shown = self._views(keys, images, batch["size"])
-        views = Batch(**jax.tree.map(standardize_pixels, shown), labels=batch["labels"])
+        pixels = self._views(example_keys(key, batch["index"]), images, batch["size"])
+        views = Batch(**jax.tree.map(standardize_pixels, pixels), labels=batch["labels"])
         if "tokens" in batch:
             views["tokens"] = batch["tokens"]
         return views
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """Center crops of the test images (see `held_out_examples`), and their labels."""
-        return self._center_crops(self.test, self._held_out_rows)
+        return self._center_crops(self.held_out_images())
 
     def held_out_labels(self) -> Mapping[str, np.ndarray]:
-        """The labels of `held_out`, broken images included; none is decoded."""
-        return {task: np.asarray(values)[self._held_out_rows] for task, values in self.test.labels.items()}
+        """The labels of `held_out` and of its broken images; none is decoded."""
+        return self.held_out_images().labels
 
     def held_out_images(self) -> ImageSource:
-        """The test images of `held_out`, uncut."""
+        """The test images of `held_out`, not cropped."""
         return Subset(self.test, self._held_out_rows)
 
     def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-        """Center crops of as many training images, balanced over classes and always the same, and their labels."""
-        return self._center_crops(self.train, balanced_rows(self.train.labels, len(self.train), examples))
+        """Center crops of that many training images, balanced over classes and always the same, and their labels."""
+        return self._center_crops(Subset(self.train, balanced_rows(self.train.labels, len(self.train), examples)))
 
     @cached_property
     def _views(self) -> Views:
         """The augmentation, its views cut out of the canvas at the size that the network sees."""
 
-        def sized(one: Augmentation) -> Augmentation:
-            return dataclasses.replace(one, size=one.size or self.side)
+        def sized(augmentation: Augmentation) -> Augmentation:
+            return dataclasses.replace(augmentation, size=augmentation.size or self.side)
 
         views = self.augmentation
         return Views(tuple(map(sized, views.global_views)), tuple(map(sized, views.local_views)))
@@ -147,10 +145,9 @@ class ImageTraining:
 
     def _example(self, index: int) -> dict[str, Any]:
         for row in ((index + skipped) % len(self.train) for skipped in range(len(self.train))):
-            found = self._read(self.train, row, self.canvas_side)
-            if found is not None:
+            if (decoded := self._read(self.train, row, self.canvas_side)) is not None:
+                picture, size = decoded
                 labels = {task: np.int32(values[row]) for task, values in self.train.labels.items()}
-                picture, size = found
                 image = stretched(picture, self.canvas_side)
                 example = {"index": np.int32(index), "image": image, "size": np.array(size, np.int32), "labels": labels}
                 if self.train.captions is not None:
@@ -165,21 +162,21 @@ class ImageTraining:
             self.broken.add(source.name(row), error)
             return None
 
-    def _center_crops(self, source: ImageSource, rows: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-        images = np.empty((len(rows), self.side, self.side, 3), np.uint8)
+    def _center_crops(self, source: ImageSource) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        images = np.empty((len(source), self.side, self.side, 3), np.uint8)
 
-        def fill(place: int) -> bool:
-            found = self._read(source, int(rows[place]), self.side)
-            if found is not None:
-                images[place] = center_crop(found[0], self.side)
-            return found is not None
+        def fill(row: int) -> bool:
+            decoded = self._read(source, row, self.side)
+            if decoded is not None:
+                images[row] = center_crop(decoded[0], self.side)
+            return decoded is not None
 
         with ThreadPoolExecutor(available_cores()) as pool:
-            readable = np.fromiter(pool.map(fill, range(len(rows))), bool, len(rows))
+            readable = np.fromiter(pool.map(fill, range(len(source))), bool, len(source))
         if not readable.any():
-            raise BrokenImageError(f"none of {len(rows)} images can be read, such as {source.name(int(rows[0]))}")
+            raise BrokenImageError(f"none of {len(source)} images can be read, such as {source.name(0)}")
         kept = slice(None) if readable.all() else readable  # a mask copies
-        return images[kept], {task: values[rows[kept]] for task, values in source.labels.items()}
+        return images[kept], {task: values[kept] for task, values in source.labels.items()}
 
     def _check_classes(self) -> None:
         test = {task: list(names) for task, names in self.test.class_names.items()}
@@ -187,7 +184,7 @@ class ImageTraining:
         if train and train != test:
             differing = [task for task in train.keys() | test.keys() if train.get(task) != test.get(task)]
             raise ValueError(
-                f"training and held-out images have other classes, in {', '.join(sorted(differing))}: give both the "
+                f"training and held-out images have different classes in {', '.join(sorted(differing))}: give both the "
                 "same labelings and classes, or train without labels (train_tasks=())"
             )
         for task, names in test.items():

@@ -1,4 +1,4 @@
-"""Training batches in an order that is a function of the seed and the step alone, read by all cores."""
+"""Training batches in an order that depends on the seed and the step only, read by all cores."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from dnc.types import Array, Batch, Key
 
 @runtime_checkable
 class TrainingData(Protocol):
-    """What training needs of a data set."""
+    """What training needs from a data set."""
 
     @property
     def class_names(self) -> Mapping[str, Sequence[str]]:
@@ -25,7 +25,7 @@ class TrainingData(Protocol):
 
     @property
     def side(self) -> int:
-        """Pixels a side of what the network sees."""
+        """Pixels per side of what the network sees."""
         ...
 
     def source(self) -> grain.MapDataset:
@@ -33,7 +33,7 @@ class TrainingData(Protocol):
         ...
 
     def make_views(self, batch: Any, key: Key[Array, ""]) -> Batch:
-        """Views of every example of a batch, and labels: pure, jitted into the training step."""
+        """Views of every example of a batch, and labels; pure, jitted into the training step."""
         ...
 
     def held_out(self) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
@@ -41,27 +41,27 @@ class TrainingData(Protocol):
         ...
 
     def held_out_labels(self) -> Mapping[str, np.ndarray]:
-        """The labels of `held_out`, without an image being read."""
+        """The labels of `held_out`, without reading any image."""
         ...
 
     def held_out_images(self) -> ImageSource:
-        """The evaluation images as they come, before anything is cut or resized."""
+        """The evaluation images as they are, not cropped or resized."""
         ...
 
     def training_images(self, examples: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-        """As many images of the training set, prepared as `held_out`'s are: always the same, balanced over classes."""
+        """That many training images, prepared as those of `held_out`: always the same, balanced over classes."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
-    """How examples are read; what is read, and its order, do not depend on it.
+    """How examples are read; which ones, and in what order, does not depend on it.
 
-    threads: that read the examples of a batch, in each process; 0: one for each available core. Decoding frees
-      Python's lock, so that a few threads suffice for most hosts.
-    workers: processes that read whole batches in turn; 0: this one alone. For hosts of many cores, where the lock is
+    threads: per process, reading the examples of a batch; 0: one per available core. Decoding releases Python's lock,
+      so that a few threads suffice on most hosts.
+    workers: processes that read whole batches in turn; 0: only this one. For hosts with many cores, where the lock is
       the limit. They take seconds to start.
-    prefetch: batches (of each worker) that are ready ahead of the step.
+    prefetch: batches (per worker) kept ready ahead of the step.
     """
 
     threads: int = 0
@@ -69,12 +69,12 @@ class ReadOptions:
     prefetch: int = 4
 
     def __post_init__(self) -> None:
-        for name, least in {"threads": 0, "workers": 0, "prefetch": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"reading.{name}={getattr(self, name)}: give {least} or more")
+        for name, minimum in {"threads": 0, "workers": 0, "prefetch": 1}.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"reading.{name}={getattr(self, name)}: give {minimum} or more")
 
     @property
-    def threads_of_each(self) -> int:
+    def threads_per_process(self) -> int:
         return self.threads or max(1, available_cores() // max(1, self.workers))
 
 
@@ -86,16 +86,16 @@ def batches(
     rows: np.ndarray | None = None,
     reading: ReadOptions | None = None,
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Example numbers [batch_size] and examples of each batch from `start_step` on, without end.
+    """Example numbers [batch_size] and examples of each batch from `start_step` on, endlessly.
 
-    Shuffled anew each epoch; what does not fill a batch is dropped. Batch s is a function of the seed and s alone: the
-    same whether training started at step 0 or resumed at s, on however many processes, however it is read. The numbers
-    are those of the whole batch; of the examples, only its `rows` are read (all by default).
+    Reshuffled each epoch; an incomplete last batch is dropped. Batch s depends on the seed and s only: it is the same
+    whether training started at step 0 or resumed at s, on any number of processes, with any `reading`. The numbers are
+    those of the whole batch; of the examples, only its `rows` are read (all by default).
     """
     if len(source) < batch_size:
         raise ValueError(f"batch_size={batch_size} is larger than the data set of {len(source)} examples.")
     reading = ReadOptions() if reading is None else reading
-    read = _BatchReader(source, np.arange(batch_size) if rows is None else rows, reading.threads_of_each)
+    read = _BatchReader(source, np.arange(batch_size) if rows is None else rows, reading.threads_per_process)
     order = grain.MapDataset.range(len(source)).shuffle(seed=seed).batch(batch_size, drop_remainder=True).repeat()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=reading.prefetch)
     dataset = order.map(read)[start_step:].to_iter_dataset(options)
@@ -106,7 +106,7 @@ def batches(
 
 @dataclasses.dataclass(frozen=True)
 class _BatchReader:
-    """Numbers of a batch's examples -> the numbers, and its rows stacked."""
+    """The numbers of a batch's examples -> the same numbers, and its `rows` stacked."""
 
     source: grain.MapDataset
     rows: np.ndarray
@@ -118,17 +118,17 @@ class _BatchReader:
         batch = jax.tree.map(lambda x: np.empty((len(wanted), *x.shape), x.dtype), first)
 
         def put(row: int, example: Any) -> None:
-            jax.tree.map(lambda all_rows, x: all_rows.__setitem__(row, x), batch, example)
+            jax.tree.map(lambda column, x: column.__setitem__(row, x), batch, example)
 
         def fill(part: np.ndarray) -> None:
             for row in part.tolist():
                 put(row, self.source[wanted[row]])
 
         put(0, first)
-        parts = np.array_split(np.arange(1, len(wanted)), 8 * self.threads)  # small, so that all end together
+        parts = np.array_split(np.arange(1, len(wanted)), 8 * self.threads)  # small: all threads finish together
         if self.threads == 1:
             fill(np.concatenate(parts))
         else:
             with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(fill, parts))  # the list raises what a thread raised
+                list(pool.map(fill, parts))  # list() re-raises what a thread raised
         return numbers, batch

@@ -1,4 +1,4 @@
-"""What a run records of its data: enough to build its network again where the images are not."""
+"""What a run records of its data: enough to rebuild its network where the images are missing."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,38 +8,23 @@ import grain
 
 from dnc.data.pipeline import TrainingData
 
-_ABSENT = "only what the run recorded of its data was opened, not the images"
-
 
 @dataclasses.dataclass(frozen=True)
 class RecordedData:
-    """`TrainingData` without images: its shapes and classes. All that would show an image raises FileNotFoundError."""
+    """`TrainingData` without images: its shapes and classes. Whatever needs an image raises FileNotFoundError."""
 
     side: int
     examples: int
     class_names: Mapping[str, Sequence[str]]
 
     def source(self) -> grain.MapDataset:
-        """As many examples as the run had."""
+        """As many examples as the run had; reading one raises."""
         return grain.MapDataset.range(self.examples).map(self._absent)
 
-    def make_views(self, batch: Any, key: Any) -> NoReturn:
-        self._absent()
+    def _absent(self, *_: Any, **__: Any) -> NoReturn:
+        raise FileNotFoundError("only what the run recorded of its data was opened, not the images")
 
-    def held_out(self) -> NoReturn:
-        self._absent()
-
-    def held_out_labels(self) -> NoReturn:
-        self._absent()
-
-    def held_out_images(self) -> NoReturn:
-        self._absent()
-
-    def training_images(self, examples: int) -> NoReturn:
-        self._absent()
-
-    def _absent(self, *_: Any) -> NoReturn:
-        raise FileNotFoundError(_ABSENT)
+    make_views = held_out = held_out_labels = held_out_images = training_images = _absent
 
 
 def record(data: TrainingData) -> RecordedData:

@@ -1,7 +1,7 @@
-"""Text as tokens: its UTF-8 bytes, so that there is no vocabulary to fetch and no text that cannot be written.
+"""Text as tokens: its UTF-8 bytes, so that no vocabulary has to be fetched and every text can be encoded.
 
-Published CLIP and SigLIP merge frequent bytes into up to 49,408 and 32,000 tokens. That shortens captions; the image
-encoder, which is what is evaluated, never sees a token.
+The published CLIP and SigLIP merge frequent bytes into up to 49,408 and 32,000 tokens. That shortens captions; the
+image encoder, which is what is evaluated, never sees a token.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from dnc.types import Int
 
 PAD, BEGIN, END = 256, 257, 258
-VOCABULARY = 259  # the end token is its last, as in CLIP
+VOCABULARY = 259  # the end token is the last, as in CLIP
 CONTEXT_LENGTH = 64
 
 
@@ -21,14 +21,14 @@ def encode(text: str, context_length: int = CONTEXT_LENGTH) -> Int[np.ndarray, "
     Bytes that do not fit are cut off, whole characters at a time; END is always there.
     """
     if context_length < 3:
-        raise ValueError(f"context_length={context_length}: give 3 or more, for the begin, a byte and the end")
+        raise ValueError(f"context_length={context_length}: give 3 or more, for begin, a byte and end")
     room = context_length - 2
-    kept = text.encode()[:room].decode(errors="ignore").encode()  # no half of a character at the cut
+    kept = text.encode()[:room].decode(errors="ignore").encode()  # no partial character at the cut
     tokens = np.full(context_length, PAD, np.int32)
     tokens[: len(kept) + 2] = [BEGIN, *kept, END]
     return tokens
 
 
 def decode(tokens: Int[np.ndarray, "t"] | Sequence[int]) -> str:
-    """The text of tokens: of all that are bytes."""
+    """The text of those tokens that are bytes."""
     return bytes(int(token) for token in tokens if token < PAD).decode()

@@ -164,7 +164,8 @@ def chosen(
     factory = own_code.load(section, name) if ":" in name else known.get(name)
     if factory is None:
         raise errors.unknown(f"{section}.name", name, known)
-    parameters = inspect.signature(factory).parameters.keys() - set(given_later)
+    called = factory.__init__ if inspect.isclass(factory) else factory  # an nnx.Module's class has no signature
+    parameters = inspect.signature(called).parameters.keys() - {"self", *given_later}
     if surplus := sorted(settings.keys() - parameters):
         raise ValueError(
             f"config.{section} sets {', '.join(map(repr, surplus))}, which {name!r} does not take: "

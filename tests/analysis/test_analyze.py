@@ -330,7 +330,7 @@ def test_superclasses_are_measured_beside_the_classes():
     np.testing.assert_allclose(off_diagonal(result.tasks["superclass"].cdnv), off_diagonal(expected.cdnv), rtol=1e-6)
     (axes,) = result.axes.values()
     assert axes.violations == 0  # nested labels are not independent: no bound, no violation
-    assert np.isnan(axes["bound"]["median"])
+    assert np.isnan(axes.bound["median"])
 
 
 def test_superclasses_must_map_every_class():

@@ -111,8 +111,8 @@ def test_held_out_examples_are_balanced_and_always_the_same():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"test": arrays(6, classes=3)}, "training and held-out images have other classes, in class"),
-        ({"test": ArrayImages(arrays().images, {}, {})}, "other classes, in class"),
+        ({"test": arrays(6, classes=3)}, "training and held-out images have different classes in class"),
+        ({"test": ArrayImages(arrays().images, {}, {})}, "different classes in class"),
         ({"test": ArrayImages(arrays().images, {"class": np.zeros(12, int)}, {"class": ["0", "1"]})}, "such as '1'"),
         ({"held_out_examples": 1}, "1 classes of task 'class' have no held-out image"),
         ({"held_out_examples": 100}, "held_out_examples=100: there are 12"),

@@ -1,7 +1,7 @@
-"""Captions of the multitask images: what the factors say, and nothing else.
+"""Captions of the multitask images: the factors in words, and nothing else.
 
-Position, rotation, background and the other nuisances have no words: a caption that named them would have to be drawn
-with them. "a small striped red triangle" is true of every render of its factors.
+Position, rotation, background and the other nuisances are never mentioned: captions of them would have to be drawn
+with each picture. "a small striped red triangle" is true of every render of its factors.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """The multitask images as a training set: pairs of views, captions, and a balanced held-out set.
 
-Two kinds of positive pair (`views`): "render" shows the same factors twice with nuisances drawn again, and "augment"
-shows one render twice through image augmentation (which, unlike the first, also distorts color and size). With
+Two kinds of positive pair (`views`): "render" draws the same factors twice with different nuisances, and "augment"
+distorts one render twice by image augmentation (which, unlike "render", also changes color and size). With
 `keep` below 1, the second render keeps each factor only with that probability. The log density ratio that a
 contrastive loss estimates is then a sum over factors, bounded for every factor, so that its optimum is an additive
 code; at `keep = 1` it is infinite for any mismatch, and the optimum puts every combination of factors far from all
@@ -18,15 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc import errors
 from dnc.data.multitask.captions import TEMPLATES, caption_table
 from dnc.data.multitask.render import FACTORS, Factors, render_batch, to_uint8
 from dnc.data.sources.arrays import ArrayImages
 from dnc.data.sources.balanced import balanced_rows
 from dnc.data.tokenizer import CONTEXT_LENGTH
-from dnc.data.views.augment import ViewBatch, Views, standardize_pixels
+from dnc.data.views.augment import ViewBatch, Views, example_keys, standardize_pixels
 from dnc.types import Array, Batch, Float, Int, Key
 
-_BLOCK = math.prod(len(names) for names in FACTORS.values())  # pictures rendered at once
+BLOCK = math.prod(len(names) for names in FACTORS.values())  # pictures rendered at once: one compiled program
 
 
 def factorial(renders: int) -> dict[str, np.ndarray]:
@@ -41,7 +42,7 @@ class MultitaskImages:
     """A training set of `num_examples` pictures (their factors are a function of seed and index), and its views.
 
     captions: whether batches have `tokens` of `context_length`: a caption that names the first view's factors, in one
-      of a few wordings (see dnc.data.multitask.captions), drawn anew in every step.
+      of a few wordings (see dnc.data.multitask.captions), redrawn in every step.
     """
 
     num_examples: int = 50_000
@@ -56,7 +57,7 @@ class MultitaskImages:
 
     def __post_init__(self) -> None:
         if self.views not in ("render", "augment"):
-            raise ValueError(f"views={self.views!r}: choose 'render' or 'augment'.")
+            raise errors.unknown("views", self.views, ("render", "augment"))
         if not 0.0 < self.keep <= 1.0:
             raise ValueError(f"keep={self.keep}: give a probability above 0, at most 1.")
         if self.captions:
@@ -68,7 +69,7 @@ class MultitaskImages:
 
     @property
     def side(self) -> int:
-        """Pixels a side."""
+        """Pixels per side of what the network sees."""
         return self.image_size
 
     def source(self) -> grain.MapDataset:
@@ -77,7 +78,7 @@ class MultitaskImages:
 
     def factors(self, index: Int[Array, "b"]) -> dict[str, Int[Array, "b"]]:
         """The factors of examples, uniform and independent."""
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), index)
+        keys = example_keys(jax.random.key(self.seed), index)
         draws = jax.vmap(lambda key: jax.random.split(key, len(FACTORS)))(keys)
         return {
             name: jax.vmap(jax.random.randint, (0, None, None, None))(draws[:, column], (), 0, len(classes))
@@ -85,7 +86,7 @@ class MultitaskImages:
         }
 
     def _resample(self, keys: Key[Array, "b"], factors: Factors) -> Factors:
-        """Each factor kept with probability `keep`, else drawn anew (which may give the same class again)."""
+        """Each factor kept with probability `keep`, else redrawn (which may give the same class again)."""
 
         def resample(key: Key[Array, ""], label: Int[Array, ""], classes: int) -> Int[Array, ""]:
             coin_key, class_key = jax.random.split(key)
@@ -100,63 +101,59 @@ class MultitaskImages:
 
     def _fixed_render(self, index: Int[Array, "b"]) -> Float[Array, "b s s 3"]:
         """One picture of each example, always the same."""
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed + 1), index)
+        keys = example_keys(jax.random.key(self.seed + 1), index)
         return render_batch(keys, self.factors(index), self.image_size)
 
     def make_views(self, batch: Mapping[str, Int[Array, "b"]], key: Key[Array, ""]) -> Batch:
         """Standardized views of each example and its labels; pure, jitted with the step."""
         factors = self.factors(batch["index"])
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+        keys = example_keys(key, batch["index"])
         if self.views == "render":
             first_key, second_key, keep_key = jax.vmap(partial(jax.random.split, num=3), out_axes=1)(keys)
             both = jax.tree.map(lambda *views: jnp.stack(views), factors, self._resample(keep_key, factors))
-            # One renderer for the two views: called twice, it would be compiled twice into every training step.
+            # One call for both views: two would be compiled twice into every training step.
             images = jax.vmap(render_batch, (0, 0, None))(jnp.stack([first_key, second_key]), both, self.image_size)
-            shown = ViewBatch(views=images)
+            pixels = ViewBatch(views=images)
         else:
-            shown = self.augmentation(keys, self._fixed_render(batch["index"]))
-        views = Batch(**jax.tree.map(standardize_pixels, shown), labels=factors)
+            pixels = self.augmentation(keys, self._fixed_render(batch["index"]))
+        views = Batch(**jax.tree.map(standardize_pixels, pixels), labels=factors)
         if self.captions:
             views["tokens"] = self._captions(jax.random.fold_in(key, self.num_examples), batch["index"], factors)
         return views
 
     def _captions(self, key: Key[Array, ""], index: Int[Array, "b"], factors: Factors) -> Int[Array, "b t"]:
         """A caption of each example, looked up among those of all combinations; the wording is drawn by `key`."""
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        wording = jax.vmap(jax.random.randint, (0, None, None, None))(keys, (), 0, len(TEMPLATES))
+        draw = jax.vmap(jax.random.randint, (0, None, None, None))
+        wording = draw(example_keys(key, index), (), 0, len(TEMPLATES))
         return jnp.asarray(caption_table(FACTORS, self.context_length))[wording, *(factors[name] for name in FACTORS)]
 
     def held_out(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The full factorial of the factors as uint8 pictures [n, s, s, 3] and their labels."""
-        factors = self.held_out_labels()
-        labels = {name: jnp.asarray(values) for name, values in factors.items()}
-        total = len(factors["color"])
+        labels = self.held_out_labels()
+        total = BLOCK * self.held_out_renders
         keys = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), self.num_examples), total)
-        cells = total // self.held_out_renders  # one block a repetition: memory stays small, one program serves all
-        images = [
-            np.asarray(
-                to_uint8(render_batch(keys[block], {name: x[block] for name, x in labels.items()}, self.image_size))
-            )
-            for block in (slice(start, start + cells) for start in range(0, total, cells))
-        ]
-        return np.concatenate(images), factors
+        images = []
+        for rows in np.split(np.arange(total), self.held_out_renders):
+            factors = {name: jnp.asarray(values[rows]) for name, values in labels.items()}
+            images.append(np.asarray(to_uint8(render_batch(keys[rows], factors, self.image_size))))
+        return np.concatenate(images), labels
 
     def held_out_labels(self) -> dict[str, np.ndarray]:
         """The labels of `held_out`."""
         return factorial(self.held_out_renders)
 
     def held_out_images(self) -> ArrayImages:
-        """The same as a source."""
+        """The pictures and labels of `held_out` as a source."""
         return ArrayImages(*self.held_out(), FACTORS)
 
     def training_images(self, examples: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Pictures of as many training examples, balanced over the factors, and their labels.
+        """Pictures of that many training examples, balanced over the factors, and their labels.
 
         With views="augment" these are the pictures that are augmented; with "render" every step draws new ones, and
-        these are others of the same examples.
+        these are further draws of the same examples.
         """
         everything = {name: np.asarray(x) for name, x in self.factors(jnp.arange(self.num_examples)).items()}
         rows = balanced_rows(everything, self.num_examples, examples)
-        blocks = np.resize(rows, (-(-examples // _BLOCK), _BLOCK))  # whole blocks: one program serves all
+        blocks = np.resize(rows, (-(-examples // BLOCK), BLOCK))  # whole blocks: one shape to compile
         images = [np.asarray(to_uint8(self._fixed_render(jnp.asarray(block, jnp.int32)))) for block in blocks]
         return np.concatenate(images)[:examples], {name: x[rows] for name, x in everything.items()}

@@ -1,4 +1,4 @@
-"""Synthetic multitask images: one object a picture, four independent labelings, rendered on the accelerator.
+"""Synthetic multitask images: one object per picture, four independent labelings, rendered on the accelerator.
 
 A picture shows one object on a plain background. Four **factors** label it: color, shape, size and style (how the
 object is drawn). Everything else about it is a **nuisance**, drawn at random: position, rotation, background,
@@ -128,7 +128,7 @@ def _object_color(keys: dict, color: Int[Array, ""]) -> Float[Array, "3"]:
 @partial(jax.jit, static_argnames="image_size")
 def render_batch(keys: Key[Array, "b"], factors: Factors, image_size: int) -> Float[Array, "b s s 3"]:
     """`render` for a batch of keys and factors."""
-    return jax.vmap(lambda key, one: render(key, one, image_size))(keys, dict(factors))
+    return jax.vmap(lambda key, labels: render(key, labels, image_size))(keys, dict(factors))
 
 
 def to_uint8(images: Float[Array, "*b h w c"]) -> UInt8[Array, "*b h w c"]:

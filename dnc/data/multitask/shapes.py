@@ -1,7 +1,7 @@
 """Outlines of the multitask shapes: polygons of equal area, and their signed distance.
 
 Every shape is a polygon, so that one signed-distance formula draws all of them and a new shape is a new row of
-vertices. Areas are equal (that of the unit circle): otherwise the size of an object would tell its shape.
+vertices. Areas are equal (that of the unit circle): otherwise an object's size would reveal its shape.
 """
 
 import jax
@@ -57,8 +57,8 @@ OUTLINES = {
 def signed_distance(points: Float[Array, "*b 2"], vertices: Float[Array, "v 2"]) -> Float[Array, "*b"]:
     """Signed Euclidean distance from points to a simple polygon: negative inside, in the units of the points.
 
-    The distance is the least over edges of the distance to the segment; the sign flips at each edge that a ray
-    from the point crosses (even-odd rule). Repeated vertices are allowed.
+    The distance is the minimum over edges of the distance to the segment; the sign flips at each edge that a ray from
+    the point crosses (even-odd rule). Repeated vertices are allowed.
     """
     x, y = points[..., 0], points[..., 1]
 

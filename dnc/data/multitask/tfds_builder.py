@@ -8,7 +8,6 @@ factors drawn uniformly and independently; "test" is the full factorial of the f
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterator
 from typing import Any, cast
@@ -20,11 +19,11 @@ import numpy as np
 import tensorflow_datasets.public_api as tfds
 from PIL import Image
 
-from dnc.data.multitask.dataset import MultitaskImages
+from dnc.data.multitask.dataset import BLOCK, MultitaskImages
 from dnc.data.multitask.render import FACTORS, render_batch, to_uint8
+from dnc.data.views.augment import example_keys
 
-_BLOCK = math.prod(len(names) for names in FACTORS.values())  # as `held_out` renders them: one compilation
-_NUISANCES = 2**31 + 1  # random stream of the train split: apart from indices and held-out sets, all up to 2**31
+_NUISANCES = 2**31 + 1  # random stream of the train split; indices and held-out sets use those up to 2**31
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -45,7 +44,7 @@ class MultitaskShapesConfig(tfds.core.BuilderConfig):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} = {getattr(self, field)}: give 1 or more")
         self.name = f"{self.image_size}px_{self.train_examples}_train_{self.test_renders}_test_seed_{self.seed}"
-        self.description = "Pixels a side, train examples, test renders of each combination of factors, and seed."
+        self.description = "Pixels per side, train examples, test renders of each combination of factors, and seed."
 
     @property
     def images(self) -> MultitaskImages:
@@ -58,14 +57,14 @@ class MultitaskShapesConfig(tfds.core.BuilderConfig):
 
 
 class MultitaskShapes(tfds.core.GeneratorBasedBuilder):
-    """One object a picture, labeled by color, shape, size and style; everything else about it is random."""
+    """One object per picture, labeled by color, shape, size and style; everything else about it is random."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = (MultitaskShapesConfig(),)
 
     @property
     def settings(self) -> MultitaskShapesConfig:
-        """`builder_config` by its own type."""
+        """`builder_config`, with its type."""
         return cast(MultitaskShapesConfig, self.builder_config)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -103,16 +102,16 @@ class MultitaskShapes(tfds.core.GeneratorBasedBuilder):
 def train_blocks(config: MultitaskShapesConfig) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """The train split in order: blocks of uint8 pictures [b, s, s, 3] and their factors.
 
-    The factors of example i are those of `MultitaskImages.factors`; its nuisances come from (seed, i) alone, so that
-    a smaller data set is the beginning of a larger one.
+    The factors of example i are those of `MultitaskImages.factors`; its nuisances depend on seed and i only, so that a
+    smaller data set is the beginning of a larger one.
     """
     root = jax.random.fold_in(jax.random.key(config.seed), _NUISANCES)
-    for start in range(0, config.train_examples, _BLOCK):
-        index = jnp.arange(start, start + _BLOCK, dtype=jnp.int32)  # whole blocks: one compilation
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(root, index)
+    for start in range(0, config.train_examples, BLOCK):
+        index = jnp.arange(start, start + BLOCK, dtype=jnp.int32)  # whole blocks: one compilation
+        keys = example_keys(root, index)
         factors = config.images.factors(index)
         pictures = to_uint8(render_batch(keys, factors, config.image_size))
-        kept = min(_BLOCK, config.train_examples - start)
+        kept = min(BLOCK, config.train_examples - start)
         yield np.asarray(pictures)[:kept], {name: np.asarray(values)[:kept] for name, values in factors.items()}
 
 

@@ -6,14 +6,14 @@ import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
 from dnc.data.sources.balanced import held_out_rows
+from dnc.data.sources.base import ImageSource
 from dnc.types import Float, UInt8
 
 
 @dataclasses.dataclass(frozen=True)
-class ArrayImages:
+class ArrayImages(ImageSource):
     """Images with one label per labeling ("task"): `class_names[task][labels[task][i]]` names image i.
 
     Raises ValueError unless images are uint8 [n, h, w, 3], both mappings have the same tasks, and every
@@ -21,7 +21,7 @@ class ArrayImages:
     class_names[task], and there are n captions, if any.
     """
 
-    # Annotated without shapes: these arrays come from outside, and the checks below say more when they are wrong.
+    # Annotated without shapes: these arrays come from outside, and the checks below explain better what is wrong.
     images: np.ndarray
     labels: Mapping[str, np.ndarray]
     class_names: Mapping[str, Sequence[str]]
@@ -30,7 +30,7 @@ class ArrayImages:
     def __post_init__(self):
         _check_images(self.images)
         if self.captions is not None and len(self.captions) != len(self.images):
-            raise ValueError(f"{len(self.captions)} captions for {len(self.images)} images: give one for each")
+            raise ValueError(f"{len(self.captions)} captions for {len(self.images)} images: give one per image")
         if set(self.labels) != set(self.class_names):
             raise ValueError(
                 f"labels has the tasks {sorted(self.labels)} but class_names has {sorted(self.class_names)}: "
@@ -49,13 +49,6 @@ class ArrayImages:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         return self.images[index]
 
-    def picture(self, index: int, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
-        del at_least  # nothing to decode
-        return Image.fromarray(self.images[index]), self.shape
-
-    def name(self, index: int) -> str:
-        return f"image {index}"
-
 
 def load_digits(resolution: int = 32, test_per_class: int = 60) -> dict[str, ArrayImages]:
     """scikit-learn's 1,797 handwritten digits as {"train": ..., "test": ...}, one task named "digit".
@@ -65,9 +58,9 @@ def load_digits(resolution: int = 32, test_per_class: int = 60) -> dict[str, Arr
     repeated over the three channels.
 
     Split: fixed, without a random generator. Of each digit's images in the package's order, `test_per_class`
-    evenly spaced ones are the test split (balanced, and from the same writers); the rest is train.
+    evenly spaced images are the test split (balanced, and from the same writers); the rest is train.
     """
-    from sklearn import datasets  # half a second that only this set should cost
+    from sklearn import datasets  # takes half a second, which only this set should cost
 
     if resolution < 8:
         raise ValueError(f"resolution = {resolution} would shrink the 8 x 8 digits and alias: give 8 or more")
@@ -90,10 +83,10 @@ def load_npz(path: str | os.PathLike[str], *, labeled: bool = True) -> ArrayImag
 
     Arrays of the file: `images` uint8, [n, h, w, 3] or gray [n, h, w] (repeated over three channels);
     `labels` [n] for a single task, which is then named "class", or `labels_NAME` [n] for each of several;
-    optionally `class_names` or `class_names_NAME`, arrays of strings [k]. Without names, a class is called by its
-    number and k is the largest label + 1. labeled: whether to take the labels; if not, they may be missing.
+    optionally `class_names` or `class_names_NAME`, arrays of strings [k]. Without names, classes are called by their
+    numbers, and k is the largest label + 1. labeled: whether to take the labels; if not, they may be missing.
 
-    Raises FileNotFoundError, or ValueError with the path and what to change.
+    Raises FileNotFoundError, or ValueError which names the path and what to change.
     """
     arrays = _read_npz(path)
     if "images" not in arrays:
@@ -107,8 +100,8 @@ def load_npz(path: str | os.PathLike[str], *, labeled: bool = True) -> ArrayImag
             f"{path} has no array 'labels' or 'labels_NAME', only {sorted(arrays)}: add one per task, or leave labels "
             "out (dnc embed --nolabels)"
         )
-    named = _by_task(arrays, "class_names") if labeled else {}
-    class_names = {task: [str(name) for name in names] for task, names in named.items()}
+    named_tasks = _by_task(arrays, "class_names") if labeled else {}
+    class_names = {task: [str(name) for name in names] for task, names in named_tasks.items()}
     for task in labels.keys() - class_names.keys():
         class_names[task] = _numbered_names(task, labels[task])
     try:
@@ -127,7 +120,7 @@ def _read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not a readable .npz file of plain arrays ({error}): write it with "
-            "numpy.savez(path, images=..., labels=...); pickled (object) arrays are refused"
+            "numpy.savez(path, images=..., labels=...); pickled (object) arrays are not accepted"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Which rows of a labeled set to take: deterministic choices, as even over the classes as their sizes allow.
 
-A class here is a combination of the labels of all tasks; without tasks all rows are of one class. Within each, the rows
-chosen are evenly spaced in the set's order.
+A class here is a combination of the labels of all tasks; without tasks all rows are of one class. Within each, the
+chosen rows are evenly spaced in the set's order.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from dnc.types import Bool, Int
 
 
 def balanced_rows(labels: Mapping[str, np.ndarray], n: int, count: int) -> Int[np.ndarray, "rows"]:
-    """`count` of n rows, in increasing order: as many of each class, or all of it where it is smaller.
+    """`count` of n rows, in increasing order: equally many per class, or all of a class that has fewer.
 
-    What does not divide goes to classes in a fixed scattered order, so that no class of any one task is favored.
+    The remainder goes to classes in a fixed scattered order, so that no class of any one task is favored.
     Raises ValueError unless 1 <= count <= n.
     """
     if not 1 <= count <= n:
-        raise ValueError(f"{count} of {n} images were asked for: give a number from 1 to {n}")
+        raise ValueError(f"cannot take {count} of {n} images: give a number from 1 to {n}")
     by_class = _by_class(labels, n)
     sizes = np.array([len(rows) for rows in by_class])
     scattered = np.random.default_rng(0).permutation(len(by_class))
@@ -26,13 +26,13 @@ def balanced_rows(labels: Mapping[str, np.ndarray], n: int, count: int) -> Int[n
     rank_of = np.concatenate([np.arange(size) for size in sizes])
     first = np.lexsort((scattered[class_of], rank_of))[:count]  # the first of every class, then the second, ...
     quotas = np.bincount(class_of[first], minlength=len(by_class))
-    return np.sort(np.concatenate([_evenly_spaced(*one) for one in zip(by_class, quotas.tolist(), strict=True)]))
+    return np.sort(np.concatenate([_evenly_spaced(*pair) for pair in zip(by_class, quotas.tolist(), strict=True)]))
 
 
 def held_out_rows(labels: Mapping[str, np.ndarray], n: int, test_per_class: int) -> Bool[np.ndarray, "n"]:
-    """Whether each of n rows is of the test split, which has `test_per_class` of each class.
+    """Whether each of n rows is in the test split, which has `test_per_class` images of each class.
 
-    Raises ValueError where a class would be without test or without training rows.
+    Raises ValueError where a class would have no test or no training rows.
     """
     by_class = _by_class(labels, n)
     smallest = min(len(rows) for rows in by_class)

@@ -1,7 +1,12 @@
-"""Image sets as a config names them: each function gives the training and the held-out images.
+"""Image sets as a config names them: each function returns the training and the held-out images, two `ImageSource`s.
 
 config.data = dict(name="tfds", dataset="imagenette", test="validation", image_size=160, augmentation=dict())
 config.data = dict(name="folder", train="photos/train", test="photos/val", image_size=128, augmentation=dict())
+config.data = dict(name="my_package.my_module:stripes", train=500, augmentation=dict())    # a function of your own
+
+`name` is a key of SOURCES or such a path. The other entries are the function's arguments, by name, except for
+those that prepare the images (image_size, held_out_examples, augmentation, ...), which go to `ImageTraining`. Both
+sources must have the same labelings and classes, or the training images none. `ImageSource` has an example.
 """
 
 import pathlib
@@ -24,7 +29,7 @@ def digits(resolution: int = 32, test_per_class: int = 60) -> Splits:
 
 
 def npz(train: str, test: str | None = None, test_per_class: int | None = None) -> Splits:
-    """Arrays in files (see `load_npz`): one for each split, or one whose classes are split."""
+    """Arrays in files (see `load_npz`): one file per split, or one from which `test_per_class` images are held out."""
     return _split_or_other(load_npz(train), None if test is None else load_npz(test), test_per_class)
 
 
@@ -39,11 +44,12 @@ def folder(
     captions: str | None = None,
     test_per_class: int | None = None,
 ) -> Splits:
-    """Image files (see `FolderImages`) in two folders, or of two tables; or one set whose classes are split.
+    """Image files (see `FolderImages`) in two folders, or of two tables; or one set that is split.
 
-    train_tasks: labelings of the training images, where not those of the held-out ones; () trains without labels.
+    train_tasks: labelings of the training images, by default those of the held-out ones; () trains without labels.
     captions: the training table's column of captions. Held-out images need none; where their table has that column too,
-      name its labelings in tasks.
+      list its labelings in tasks.
+    test_per_class: how many images of each class to hold out, where there is no test set.
     """
     chosen = tasks if train_tasks is None else train_tasks
     images = FolderImages(train, train_table, path_column=path_column, tasks=chosen, captions=captions)
@@ -68,17 +74,17 @@ def tfds(
     """Two splits of a prepared TFDS data set; see `TfdsImages`.
 
     train_tasks: as in `folder`.
-    in_memory: decode everything once, at the start; by default where all have one size and a split fits in 1 GiB.
+    in_memory: decode everything once, at the start; by default where all images have one size and fit in 1 GiB.
     """
     sources = (
         TfdsImages(dataset, train, data_dir, tasks if train_tasks is None else train_tasks),
         TfdsImages(dataset, test, data_dir, tasks),
     )
-    first, second = (source.in_memory() if _held(source, in_memory) else source for source in sources)
-    return first, second
+    train_images, test_images = (source.in_memory() if _fits(source, in_memory) else source for source in sources)
+    return train_images, test_images
 
 
-def _held(source: TfdsImages, in_memory: bool | None) -> bool:
+def _fits(source: TfdsImages, in_memory: bool | None) -> bool:
     if in_memory is not None:
         return in_memory
     return source.shape is not None and len(source) * source.shape[0] * source.shape[1] * 3 <= IN_MEMORY_BYTES
@@ -90,31 +96,31 @@ def _split_or_other(images: ImageSource, other: ImageSource | None, test_per_cla
     if other is None and test_per_class is not None:
         return split(images, test_per_class)
     raise ValueError(
-        "data: give held-out images (test or test_table), or how many of each class to hold out of the "
-        "training images (test_per_class): one of the two"
+        "data: give held-out images (test or test_table), or how many training images to hold out per class "
+        "(test_per_class): one of the two"
     )
 
 
 def open_images(name: str, root: str | None = None, labeled: bool = True) -> ImageSource:
     """One set of images, as a command names it.
 
-    name: a folder of image files (one folder a class, or none), a CSV or Parquet table of files below `root` (by
+    name: a folder of image files (one folder per class, or none), a CSV or Parquet table of files below `root` (by
       default the table's own folder), an .npz file, or tfds:NAME:SPLIT, a prepared TFDS data set.
-    labeled: whether to take labels, where there are some; an .npz file must have some.
+    labeled: whether to take labels, if there are any; an .npz file must then have some.
 
-    Raises FileNotFoundError or ValueError, which says what to change.
+    Raises FileNotFoundError or ValueError.
     """
     tasks = None if labeled else ()
     path = pathlib.Path(name)
     if name.startswith("tfds:"):
-        dataset, _, chosen = name.removeprefix("tfds:").partition(":")
-        if not chosen:
-            raise ValueError(f"images={name!r}: name the split too, as in tfds:{dataset or 'cifar10'}:test")
-        return TfdsImages(dataset, chosen, tasks=tasks)
+        dataset, _, split_name = name.removeprefix("tfds:").partition(":")
+        if not split_name:
+            raise ValueError(f"images={name!r}: add the split, as in tfds:{dataset or 'cifar10'}:test")
+        return TfdsImages(dataset, split_name, tasks=tasks)
     if path.is_dir():
         return FolderImages(path, tasks=tasks)
     if not path.exists():
-        raise FileNotFoundError(f"images={name!r} is neither a folder nor a file, nor does it begin with tfds:")
+        raise FileNotFoundError(f"images={name!r} is not a folder or a file, and does not begin with tfds:")
     if path.suffix == ".npz":
         return load_npz(path, labeled=labeled)
     return FolderImages(path.parent if root is None else root, path, tasks=tasks)

@@ -1,6 +1,6 @@
 """Image files of any mode as upright 8-bit RGB, and the two ways in which a picture becomes a square of pixels.
 
-What a file's mode means here: transparency is laid over white (most such pictures were drawn for light pages);
+What a file's mode means here: transparency is composited over white (most such pictures were drawn for light pages);
 16-bit gray is scaled to 8 bits, round(255 v / 65535), where Pillow alone would clip it; of an animation the first
 frame is taken; the orientation that a camera wrote into EXIF is applied.
 """
@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 
 from dnc.types import UInt8
 
-Image.init()  # all formats at once: Pillow would load them at first use, which threads may meet half done
-# Those that Pillow decodes by itself: none that starts another program, as EPS starts Ghostscript.
+Image.init()  # all formats now: Pillow would load them at first use, and threads may see them half loaded
+# Those that Pillow decodes itself, without starting another program as it does for EPS (Ghostscript).
 FORMATS = tuple(x for x in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF") if x in Image.OPEN)
 SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-MAX_PIXELS = 80_000_000  # more than cameras take; below the count from which Pillow warns
-GAP = 2.0  # what is much larger is first reduced cheaply, to not less than this times the size asked for
+MAX_PIXELS = 80_000_000  # more than cameras take, fewer than make Pillow warn
+GAP = 2.0  # much larger images are first reduced cheaply, to no less than this times the size asked for
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -29,11 +29,11 @@ class BrokenImageError(OSError):
 def decode(file: pathlib.Path | bytes, name: str, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
     """An image file, or its bytes, as an upright RGB picture, and its height and width in the file.
 
-    at_least: pixels a side that suffice. A much larger JPEG then comes out reduced by 2, 4 or 8, but never below twice
-    this size: most of its decoding is saved.
+    at_least: pixels per side that suffice. A much larger JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, but never
+    below twice this size, which saves most of the work.
 
-    Raises BrokenImageError with the name and the reason for whatever cannot be read: truncated, empty, no image, of a
-    format or mode without an agreed meaning in 8 bits, or of more than 80 million pixels.
+    Raises BrokenImageError with the name and the reason for whatever cannot be read: truncated, empty, not an image, of
+    a format or mode without a standard meaning in 8 bits, or of more than 80 million pixels.
     """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
@@ -63,8 +63,8 @@ def stretched(picture: Image.Image, side: int) -> UInt8[np.ndarray, "s s 3"]:
 def center_crop(picture: Image.Image, side: int) -> UInt8[np.ndarray, "s s 3"]:
     """The central square, resized (bicubic, anti-aliased); untouched when the picture is side x side already.
 
-    Of a picture whose shorter side is longer than `side`, 7/8 of that side are kept: ImageNet's convention (the shorter
-    side to 256, then the center 224 x 224), in one resampling. A smaller picture is enlarged with all of that side.
+    Where the shorter side is longer than `side`, 7/8 of it are kept: ImageNet's convention (the shorter side to 256,
+    then the center 224 x 224), in one resampling. Of a smaller picture all of the shorter side is kept, and enlarged.
     """
     if picture.size != (side, side):
         shorter = min(picture.size)
@@ -78,7 +78,7 @@ def center_crop(picture: Image.Image, side: int) -> UInt8[np.ndarray, "s s 3"]:
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata say nothing of the pixels
+    except Exception:  # damaged metadata do not mean damaged pixels
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -87,10 +87,10 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError("32-bit integers have no agreed white: convert it to 8 or 16 bits")
+            raise ValueError("32-bit integers have no standard white level: convert the file to 8 or 16 bits")
         image = Image.fromarray(np.round(levels * (255 / 65535)).astype(np.uint8))
     if image.mode == "F":
-        raise ValueError("floating-point levels have no agreed white: convert it to 8 or 16 bits")
+        raise ValueError("floating-point levels have no standard white level: convert the file to 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

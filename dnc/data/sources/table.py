@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow
 import pyarrow.parquet
 
-from dnc.errors import hint
+from dnc import errors
 
 PATH_COLUMNS = ("path", "filename", "file_name", "file", "image")
 
@@ -22,11 +22,11 @@ def read_table(
     tasks: Sequence[str] | None,
     captions: str | None = None,
 ) -> tuple[list[str], Columns, list[str] | None]:
-    """The paths, for each task the class of each image, as text ("7" is another class than "07"), and the captions.
+    """The paths, for each task the class of each image, as text ("7" and "07" are different classes), and the captions.
 
     Raises FileNotFoundError for a table that does not exist, and ValueError, which names the table, the column and the
     first row, for an unknown column, a missing label or caption, a column of fractions, and a file that is listed
-    twice or not there.
+    twice or missing.
     """
     name = ", ".join(map(str, tables))
     columns = _joined([_read(path) for path in tables], name)
@@ -42,7 +42,7 @@ def read_table(
     for column, values in read.items():
         if missing := values.count(""):
             raise ValueError(
-                f"table {name}: {missing} rows have nothing in column {column!r}, the first is row "
+                f"table {name}: {missing} rows have no value in column {column!r}, the first is row "
                 f"{values.index('') + 1}: fill them in, remove them, or name the columns to use in tasks"
             )
     _check_paths(name, paths, root)
@@ -63,15 +63,15 @@ def _read_csv(path: pathlib.Path) -> Columns:
         header, *rows = csv.reader(file, strict=True)
     ragged = [number for number, row in enumerate(rows, start=1) if row and len(row) != len(header)]
     if ragged:
-        raise ValueError(f"row {ragged[0]} has not the {len(header)} fields of the header")
-    return {column: [row[at].strip() for row in rows if row] for at, column in enumerate(header)}
+        raise ValueError(f"row {ragged[0]} does not have the {len(header)} fields of the header")
+    return {column: [row[place].strip() for row in rows if row] for place, column in enumerate(header)}
 
 
 def _read_parquet(path: pathlib.Path) -> Columns:
     table = pyarrow.parquet.read_table(path)
     for field in table.schema:
         if pyarrow.types.is_floating(field.type):
-            raise ValueError(f"column {field.name!r} holds fractions: labels are text or integers")
+            raise ValueError(f"column {field.name!r} holds fractions: labels must be text or integers")
     return {
         name: ["" if value is None else str(value) for value in table[name].to_pylist()] for name in table.column_names
     }
@@ -83,34 +83,32 @@ def _joined(parts: Sequence[Columns], name: str) -> Columns:
     return {column: [value for part in parts for value in part[column]] for column in parts[0]}
 
 
-def _path_column(name: str, columns: Mapping[str, list[str]], given: str | None) -> str:
-    if given is not None:
-        return _require(name, given, columns, "path_column")
-    found = [column for column in PATH_COLUMNS if column in columns]
-    if len(found) != 1:
-        which = f"several that may hold the paths ({', '.join(found)})" if found else "none called like a path"
+def _path_column(name: str, columns: Mapping[str, list[str]], path_column: str | None) -> str:
+    if path_column is not None:
+        return _require(name, path_column, columns, "path_column")
+    candidates = [column for column in PATH_COLUMNS if column in columns]
+    if len(candidates) != 1:
+        which = f"several that may hold the paths ({', '.join(candidates)})" if candidates else "none named like a path"
         raise ValueError(
             f"table {name} has the columns {', '.join(columns)}, {which}: call it "
             f"{' or '.join(PATH_COLUMNS[:2])}, or name it in path_column"
         )
-    return found[0]
+    return candidates[0]
 
 
 def _require(name: str, column: str, columns: Mapping[str, list[str]], argument: str) -> str:
     if column not in columns:
-        raise ValueError(f"table {name} has no column {column!r} ({argument}): {hint(column, columns)}")
+        raise errors.unknown(f"table {name}: the column {argument}", column, columns)
     return column
 
 
 def _check_paths(name: str, paths: Sequence[str], root: pathlib.Path) -> None:
-    twice = [path for path, count in Counter(paths).items() if count > 1]
-    if twice:
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise ValueError(
             f"table {name} lists {len(twice)} files more than once, the first is {twice[0]!r} in row "
-            f"{paths.index(twice[0]) + 1}: keep one row for each file, with a column for each labeling"
+            f"{paths.index(twice[0]) + 1}: keep one row per file, with one column per labeling"
         )
-    absent = [path for path in paths if not (root / path).is_file()]
-    if absent:
+    if absent := [path for path in paths if not (root / path).is_file()]:
         raise ValueError(
             f"table {name}: {len(absent)} of {len(paths)} files are not below root={root}, the first is {absent[0]!r}: "
             "give the folder that the paths start from"

@@ -6,7 +6,7 @@
     TfdsImages("stl10", "unlabeled")                # no tasks
 
 The data set must have been prepared in the ArrayRecord format, once, on any machine that has TensorFlow and can reach
-its files; the error of a missing one says how. Those of `packaged` and `tfds_builder` are prepared without.
+its files; the error for a missing one gives the command. Those of `packaged` and `tfds_builder` need no TensorFlow.
 """
 
 import hashlib
@@ -22,32 +22,31 @@ import tensorflow_datasets.public_api as tfds
 from absl import logging
 from PIL import Image
 
+from dnc import errors, files
 from dnc.data.sources.arrays import ArrayImages
+from dnc.data.sources.base import ImageSource
 from dnc.data.sources.decode import decode
 from dnc.data.sources.packages import data_dir as dnc_data_dir
-from dnc.errors import hint
 from dnc.types import UInt8
 
-_BLOCK = 1024  # records read at once: several times faster than one by one
-_UNLABELED = -1  # TFDS's label of what has none
+_BLOCK = 1024  # records per read: several times faster than single records
+_UNLABELED = -1  # TFDS's label of an unlabeled image
 
 
-class TfdsImages:
+class TfdsImages(ImageSource):
     """A split of a prepared data set. Every ClassLabel feature is a task, unless no image of the split has that label.
 
-    dataset: name, or name/config, as TFDS knows it.
+    dataset: name, or name/config, as in TFDS.
     split: such as "train", or "train[:90%]".
-    data_dir: where it was prepared; $DNC_DATA/tfds if it is there, else TFDS's own default.
+    data_dir: where it was prepared; by default $DNC_DATA/tfds if it is there, else TFDS's own default.
     tasks: the labelings to use, all by default; () for none.
 
     Labels are read with the images at first use (all of the split's bytes) and kept as a file in $DNC_DATA/labels.
 
-    Raises FileNotFoundError where the data set is unknown, or not prepared: with the command that prepares it; OSError
+    Raises FileNotFoundError where the data set is unknown or not prepared, with the command that prepares it; OSError
     where TFDS needs TensorFlow even to describe it; ValueError for another format than ArrayRecord, a split or task
-    that it lacks, or not exactly one image an example.
+    that it lacks, or other than exactly one image per example.
     """
-
-    captions = None
 
     def __init__(
         self,
@@ -58,22 +57,23 @@ class TfdsImages:
     ):
         builder = _prepared(dataset, _where(dataset, data_dir))
         if split.split("[")[0] not in builder.info.splits:
-            raise ValueError(f"split={split!r}: {dataset} has {', '.join(builder.info.splits)}")
+            raise errors.unknown(f"{dataset}: split", split, builder.info.splits)
         features = dict(cast(Mapping[str, Any], builder.info.features))
         images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
         if len(images) != 1 or features[images[0]].np_dtype != np.uint8:
-            raise ValueError(f"{dataset} has the features {features}: one image of 8-bit levels is needed")
+            raise ValueError(f"{dataset} has the features {features}: exactly one image of 8-bit levels is needed")
         self._image = images[0]
         self._names = {name: x.names for name, x in sorted(features.items()) if isinstance(x, tfds.features.ClassLabel)}
         if tasks is not None:
-            if unknown := sorted(set(tasks) - self._names.keys()):
-                raise ValueError(f"tasks has {', '.join(unknown)}: {dataset} has {', '.join(self._names) or 'none'}")
+            for task in tasks:
+                if task not in self._names:
+                    raise errors.unknown(f"{dataset}: task", task, self._names)
             self._names = {task: self._names[task] for task in tasks}
         self._records = _random_access(builder, split, decoders={self._image: tfds.decode.SkipDecoding()})
         self._title = f"{dataset}, {split}"
         self._identity = f"{builder.data_path} {split} {len(self._records)}"
         height, width, _ = features[self._image].shape
-        self.shape: tuple[int, int] | None = None if None in (height, width) else (height, width)
+        self.shape = None if None in (height, width) else (height, width)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -91,12 +91,8 @@ class TfdsImages:
     def class_names(self) -> dict[str, list[str]]:
         return {task: self._names[task] for task in self.labels}
 
-    @property
-    def labels(self) -> dict[str, np.ndarray]:
-        return self._labels
-
     @cached_property
-    def _labels(self) -> dict[str, np.ndarray]:
+    def labels(self) -> dict[str, np.ndarray]:
         if not self._names:
             return {}
         file = dnc_data_dir() / "labels" / f"{hashlib.sha256(self._identity.encode()).hexdigest()[:32]}.npz"
@@ -107,14 +103,14 @@ class TfdsImages:
         for task, values in columns.items():
             if 0 < (missing := np.sum(values == _UNLABELED)) < len(values):
                 raise ValueError(
-                    f"{self._title}: {missing} of {len(values)} images lack the label {task!r}: choose tasks"
+                    f"{self._title}: {missing} of {len(values)} images lack the label {task!r}: choose tasks without it"
                 )
         return {task: values for task, values in columns.items() if np.any(values != _UNLABELED)}
 
     def in_memory(self) -> ArrayImages:
         """All images decoded, for sets of one size that fit: CIFAR-10 takes 184 MB."""
         if self.shape is None:
-            raise ValueError(f"{self._title}: images of several sizes are decoded one by one: give in_memory=False")
+            raise ValueError(f"{self._title}: images of several sizes do not fit one array: give in_memory=False")
         images = np.empty((len(self), *self.shape, 3), np.uint8)
         for index, example in self._examples():
             images[index] = np.asarray(decode(example[self._image], self.name(index))[0])
@@ -128,7 +124,7 @@ class TfdsImages:
         return columns
 
     def _examples(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """All of them in order, read in blocks."""
+        """All examples in order, read in blocks."""
         for start in range(0, len(self), _BLOCK):
             logging.log_every_n_seconds(logging.INFO, "%s: %d of %d read", 30, self._title, start, len(self))
             yield from enumerate(self._records.__getitems__(range(start, min(start + _BLOCK, len(self)))), start)
@@ -152,14 +148,14 @@ def _prepared(dataset: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         known = tfds.list_builders(with_community_datasets=False)
         raise FileNotFoundError(
             f"dataset={dataset!r} is not known to TFDS ({str(error).splitlines()[0]}), nor prepared in "
-            f"data_dir={data_dir}: {hint(dataset.split('/')[0], known)}"
+            f"data_dir={data_dir}: {errors.hint(dataset.split('/')[0], known)}"
         ) from error
     if not builder.info.splits:
         folder = f" --data_dir={data_dir}" if data_dir else ""
         raise FileNotFoundError(
             f"dataset={dataset!r} is not prepared in {builder.data_path}: run `tfds build {dataset} "
             f"--file_format=array_record{folder}` where TensorFlow is installed (pip install tensorflow); reading it "
-            "then needs none"
+            "does not need TensorFlow"
         )
     return builder
 
@@ -175,7 +171,7 @@ def _random_access(builder: Any, split: str, decoders: Any) -> Any:
 
 
 def _kept_labels(file: pathlib.Path, tasks: Sequence[str], n: int) -> dict[str, np.ndarray] | None:
-    """The labels in the file; None where it is missing, damaged, or of other tasks or another number of images."""
+    """The labels in the file; None where it is missing or damaged, or has other tasks or another number of images."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             columns = {task: arrays[task] for task in tasks}
@@ -185,11 +181,8 @@ def _kept_labels(file: pathlib.Path, tasks: Sequence[str], n: int) -> dict[str, 
 
 
 def _keep_labels(file: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Written whole or not at all; where nothing can be written, labels are read again next time."""
+    """Where nothing can be written, labels are read again next time."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{os.getpid()}.{file.name}")
-        np.savez(scratch, **cast(Any, columns))
-        scratch.replace(file)
+        files.write_npz(file, columns)
     except OSError as error:
-        logging.warning("labels are not kept in %s: %s", file, error)
+        logging.warning("could not store labels in %s: %s", file, error)

@@ -1,6 +1,6 @@
 """Views of images, made on the accelerator: every view is a pure function of a key and one image in [0, 1].
 
-`Augmentation` is the distribution of one view, `Views` says which views are made of every image. The transforms are in
+`Augmentation` is the distribution of one view, `Views` the set of views made of every image. The transforms are in
 `transforms`, the published methods' views in `recipes`.
 """
 
@@ -12,6 +12,7 @@ from typing import NotRequired, TypedDict
 import jax
 import jax.numpy as jnp
 
+from dnc import errors
 from dnc.data.views import transforms
 from dnc.types import Array, Float, Int, Key
 
@@ -21,11 +22,16 @@ def standardize_pixels(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w
     return (images - 0.5) / 0.25
 
 
+def example_keys(key: Key[Array, ""], index: Int[Array, "b"]) -> Key[Array, "b"]:
+    """A key for each example, which depends on `key` and the example's index only, not on the rest of the batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
     """The distribution of one view: crop, flip, color jitter, grayscale, blur and solarize, in this order.
 
-    flip, jitter_probability, gray, blur and solarize are probabilities; one of 0 drops the transform from the program.
+    flip, jitter_probability, gray, blur and solarize are probabilities; at 0 the transform is not compiled at all.
     size: of the square view, in pixels; None keeps the image's. The rest is as in `transforms`. Defaults are SimCLR's
     for small images (Chen et al. 2020, appendix B.9), at full strength.
     """
@@ -51,7 +57,8 @@ class Augmentation:
             self._check(name, len(limits) == 2 and 0.0 < limits[0] <= limits[1], "give (low, high), 0 < low <= high")
         fits = len(self.jitter) == 4 and min(self.jitter) >= 0.0 and self.jitter[3] <= 0.5
         self._check("jitter", fits, "give (brightness, contrast, saturation, hue), none negative, hue at most 0.5")
-        self._check("crop_method", self.crop_method in transforms.METHODS, f"choose one of {transforms.METHODS}")
+        if self.crop_method not in transforms.METHODS:
+            raise errors.unknown("augmentation.crop_method", self.crop_method, transforms.METHODS)
         self._check("size", self.size is None or self.size >= 1, "give a number of pixels or None")
         kernel = self.blur_kernel
         self._check("blur_kernel", kernel is None or (kernel >= 1 and kernel % 2 == 1), "give an odd number or None")
@@ -94,7 +101,7 @@ _DEFAULT = Augmentation()
 
 
 class ViewBatch(TypedDict):
-    """The views of a batch of images, in [0, 1]; local ones where there are any."""
+    """The views of a batch of images, in [0, 1], and local views if there are any."""
 
     views: Float[Array, "v b H W 3"]
     local_views: NotRequired[Float[Array, "l b s s 3"]]
@@ -102,9 +109,9 @@ class ViewBatch(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Which views are made of every image, one augmentation each, all drawn independently; two equal ones by default.
+    """The views made of every image, one augmentation each, drawn independently; by default two equal ones.
 
-    Multi-crop (Caron et al. 2020) adds `local_views`, small crops at a small size. The views of a kind share a size.
+    Multi-crop (Caron et al. 2020) adds `local_views`, small crops at a small size. All views of a kind share one size.
     """
 
     global_views: tuple[Augmentation, ...] = (_DEFAULT, _DEFAULT)
@@ -114,35 +121,35 @@ class Views:
         if not self.global_views:
             raise ValueError("global_views=(): give at least one augmentation.")
         for name in ("global_views", "local_views"):
-            if len(sizes := {one.size for one in getattr(self, name)}) > 1:
-                raise ValueError(f"{name} have sizes {sizes}: views of a kind are one array, give them one size.")
+            if len(sizes := {view.size for view in getattr(self, name)}) > 1:
+                raise ValueError(f"{name} have sizes {sizes}: give all of them one size, as they share an array.")
 
     def __call__(
         self, keys: Key[Array, "b"], images: Float[Array, "b h w 3"], originals: Int[Array, "b 2"] | None = None
     ) -> ViewBatch:
-        """All views of images in [0, 1]; those of an image depend on its own key alone.
+        """All views of images in [0, 1]; those of an image depend on its own key only.
 
         originals: the images' sizes before they were stretched, see `transforms.random_resized_crop`.
         """
         count = len(self.global_views)
         keys = jax.vmap(lambda key: jax.random.split(key, count + len(self.local_views)), out_axes=1)(keys)
-        shown: ViewBatch = {"views": _show(self.global_views, keys[:count], images, originals)}
+        views: ViewBatch = {"views": _apply(self.global_views, keys[:count], images, originals)}
         if self.local_views:
-            shown["local_views"] = _show(self.local_views, keys[count:], images, originals)
-        return shown
+            views["local_views"] = _apply(self.local_views, keys[count:], images, originals)
+        return views
 
 
-def _show(
+def _apply(
     augmentations: Sequence[Augmentation],
     keys: Key[Array, "v b"],
     images: Float[Array, "b h w 3"],
     originals: Int[Array, "b 2"] | None,
 ) -> Float[Array, "v b H W 3"]:
-    """One view after the other: the batch stays on its devices, and neighbors that are equal share a program."""
+    """One view after another: the batch stays on its devices, and equal neighbors share one compiled program."""
     views, start = [], 0
     for augmentation, equal in itertools.groupby(augmentations):
         stop = start + len(list(equal))
-        show = jax.vmap(augmentation)
-        views.append(jax.lax.map(lambda keys, show=show: show(keys, images, originals), keys[start:stop]))
+        apply = jax.vmap(augmentation)
+        views.append(jax.lax.map(lambda keys, apply=apply: apply(keys, images, originals), keys[start:stop]))
         start = stop
     return jnp.concatenate(views)

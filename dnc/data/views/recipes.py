@@ -1,15 +1,15 @@
 """The published methods' augmentations by name, and views from a config's entries.
 
-From the methods' own code. Where they blur with Pillow, whose Gaussian has no last tap, 17 taps reach four deviations
-of the widest. CIFAR's are those of solo-learn (da Costa et al. 2022), at the images' own size.
+From the methods' own code. Where they blur with Pillow, whose Gaussian has no fixed number of taps, 17 taps reach
+four deviations of the widest. CIFAR's are those of solo-learn (da Costa et al. 2022), at the images' own size.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dnc import errors
 from dnc.data.views.augment import Augmentation, Views
-from dnc.errors import hint
 
 _PILLOW_BLUR = 17
 
@@ -40,35 +40,35 @@ RECIPES: dict[str, Views] = {
     "dino": Views((_DINO, dataclasses.replace(_DINO, blur=0.1, solarize=0.2)), (_DINO_LOCAL,) * 8),
 }
 
-_OF_GLOBAL_VIEWS = ("crop_scale", "size")  # what tells global views from local ones
+_GLOBAL_ONLY = ("crop_scale", "size")  # what distinguishes global views from local ones
 
 
 def choose_views(recipe: str | None = None, local: Mapping[str, Any] | None = None, **fields: Any) -> Views:
-    """The views of a recipe with some fields of their augmentations changed, or two equal views of these fields.
+    """The views of a recipe with some fields of their augmentations changed, or two equal views with these fields.
 
-    fields: of `Augmentation`, for every view; but crop_scale and size, for the global views.
-    local: fields for the local views alone, and `count`, how many there are.
-    None stands for what the recipe has, or `Augmentation` by default.
+    fields: of `Augmentation`, for every view; crop_scale and size apply to the global views only.
+    local: fields for the local views only, and `count`, how many there are.
+    None stands for what the recipe has, or by default `Augmentation`.
 
-    Raises ValueError at a recipe or field that does not exist.
+    Raises ValueError for a recipe or field that does not exist.
     """
     if recipe is not None and recipe not in RECIPES:
-        raise ValueError(f"augmentation.recipe={recipe!r} is not known: {hint(recipe, RECIPES)}")
+        raise errors.unknown("augmentation.recipe", recipe, RECIPES)
     names = [field.name for field in dataclasses.fields(Augmentation)]
-    for prefix, given, known in (("", fields, names), ("local.", local or {}, [*names, "count"])):
-        for name in given:
+    for section, options, known in (("", fields, names), (".local", local or {}, [*names, "count"])):
+        for name in options:
             if name not in known:
-                raise ValueError(f"augmentation.{prefix}{name} is no field of an augmentation: {hint(name, known)}")
+                raise errors.unknown(f"augmentation{section}: the field", name, known)
     fields = {name: value for name, value in fields.items() if value is not None}
     local = {name: value for name, value in (local or {}).items() if value is not None} or None
     base = RECIPES[recipe] if recipe else Views()
     global_views = tuple(dataclasses.replace(view, **fields) for view in base.global_views)
     if local is None and not base.local_views:
         return Views(global_views)
-    everywhere = {name: value for name, value in fields.items() if name not in _OF_GLOBAL_VIEWS}
-    own = dict(local or {})
-    count = own.pop("count", len(base.local_views))
-    if count < 1 and own:
-        raise ValueError(f"augmentation.local.count={count}: say how many local views there are.")
+    shared = {name: value for name, value in fields.items() if name not in _GLOBAL_ONLY}
+    local_fields = dict(local or {})
+    count = local_fields.pop("count", len(base.local_views))
+    if count < 1 and local_fields:
+        raise ValueError(f"augmentation.local.count={count}: give the number of local views, 1 or more.")
     start = base.local_views[0] if base.local_views else global_views[0]
-    return Views(global_views, (dataclasses.replace(start, **{**everywhere, **own}),) * count)
+    return Views(global_views, (dataclasses.replace(start, **{**shared, **local_fields}),) * count)

@@ -1,7 +1,7 @@
 """Image transforms on the accelerator: pure functions of one image in [0, 1], of planes [3, h, w].
 
-Parameters carry torchvision's meaning, so that published recipes can be copied. Planes, because vector units are filled
-by rows of pixels and not by three channels.
+Parameters have torchvision's meaning, so that published recipes can be copied. Planes, because rows of pixels fill
+vector units and three channels do not.
 """
 
 import math
@@ -16,7 +16,7 @@ Scalar = Float[Array, ""]
 
 METHODS = ("bilinear", "bicubic")
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow and torchvision
-_ATTEMPTS = 10  # torchvision's, at a crop that fits
+_ATTEMPTS = 10  # at a crop that fits, as in torchvision
 
 
 def luma(image: Image) -> Float[Array, "h w"]:
@@ -93,7 +93,7 @@ def random_resized_crop(
     original: Int[Array, "2"] | None = None,
     method: str = "bilinear",
 ) -> Float[Array, "3 H W"]:
-    """The box that `random_box` draws, resized to [size, size], or to the image's size where none is given.
+    """The box that `random_box` draws, resized to [size, size], or by default to the image's size.
 
     original: (height, width) of the image before it was stretched onto the canvas that `image` is. The box is drawn in
     the original's geometry and read from the canvas, so that the crop has the aspect it would have had.
@@ -138,7 +138,7 @@ def adjust_colors(
     turn: Scalar | None = None,
     place: Int[Array, ""] | None = None,
 ) -> Image:
-    """Brightness (0), contrast (1) and saturation (2) by their factors in the given order, hue after `place` of them.
+    """Brightness (0), contrast (1) and saturation (2) by their factors in the order `order`, hue after `place` of them.
 
     Each of the three is clip(f x + (1 - f) other) with other = 0, the mean luma, the luma: one blend, whatever its
     kind. Under vmap a switch between transforms computes all of them, at each of four positions; this is one turn of
@@ -160,7 +160,7 @@ def _blend(image: Image, kind: Int[Array, ""], factor: Scalar) -> Image:
     gray = luma(image)
     other = jnp.where(kind == 0, 0.0, jnp.where(kind == 1, jnp.mean(gray), gray))
     blended = jnp.clip(factor * image + ((1.0 - factor) * other)[None], 0.0, 1.0)
-    return jax.lax.optimization_barrier(blended)  # fused, each later blend would compute all earlier ones again
+    return jax.lax.optimization_barrier(blended)  # if fused, each blend would recompute all earlier ones
 
 
 def shift_hue(image: Image, turn: Scalar) -> Image:
@@ -174,7 +174,7 @@ def shift_hue(image: Image, turn: Scalar) -> Image:
     least = jnp.minimum(jnp.minimum(red, green), blue)
     chroma = value - least
     unit = 1.0 / jnp.where(chroma > 0, chroma, 1.0)
-    # Compared with each other and not with the largest, which XLA may round differently where it computes it again.
+    # Compared with each other, not with the maximum, which XLA may round differently when it recomputes it.
     red_leads, green_leads = (red >= green) & (red >= blue), green >= blue
     hue = jnp.where(
         red_leads,
@@ -201,6 +201,6 @@ def gaussian_blur(image: Image, sigma: Scalar, kernel: int | None = None) -> Ima
     for axis in (1, 2):
         size = image.shape[axis]
         padding = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
-        padded = jax.lax.optimization_barrier(jnp.pad(image, padding, mode="reflect"))  # else made again for every tap
+        padded = jax.lax.optimization_barrier(jnp.pad(image, padding, mode="reflect"))  # else recomputed for every tap
         image = sum(taps[t] * jax.lax.slice_in_dim(padded, t, t + size, axis=axis) for t in range(2 * radius + 1))  # pyright: ignore[reportAssignmentType]
     return image

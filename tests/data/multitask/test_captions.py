@@ -67,7 +67,7 @@ def test_wordings_are_drawn_evenly_and_anew_by_every_key():
 
 def test_captions_leave_views_and_labels_as_they_are(key, monkeypatch):
     def noise(keys, factors, image_size):  # in place of a picture: it shows which keys were drawn
-        return jax.vmap(lambda one: jax.random.uniform(one, (image_size, image_size, 3)))(keys)
+        return jax.vmap(lambda key: jax.random.uniform(key, (image_size, image_size, 3)))(keys)
 
     monkeypatch.setattr(multitask, "render_batch", noise)
     index = {"index": jnp.arange(4, dtype=jnp.int32)}

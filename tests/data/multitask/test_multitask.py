@@ -172,5 +172,5 @@ def test_held_out_pictures_are_the_factorial_and_not_the_training_pictures():
 
 
 def test_unknown_views_are_refused():
-    with pytest.raises(ValueError, match="views='both': choose 'render' or 'augment'"):
+    with pytest.raises(ValueError, match=r"views='both' is not known: choose one of \['augment', 'render'\]"):
         MultitaskImages(views="both")

@@ -84,7 +84,7 @@ def test_a_folder_that_is_not_clear_is_refused(folder, change, message):
 
 def test_one_class_alone_is_refused_with_the_way_out(tmp_path):
     write(tmp_path / "images/a.png", 0)
-    with pytest.raises(ValueError, match=r"one class folder 'images'.*give .*images, or tasks"):
+    with pytest.raises(ValueError, match=r"only the class folder 'images'.*give .*images, or tasks"):
         FolderImages(tmp_path)
     with pytest.raises(ValueError, match="holds no images"):
         FolderImages(tmp_path.parent.joinpath("none").mkdir() or tmp_path.parent / "none")
@@ -142,12 +142,12 @@ def test_a_table_gives_several_labelings(pictures, suffix):
     [
         ({"path": ["a.png", "a.png", "c.png"]}, {}, "lists 1 files more than once, the first is 'a.png' in row 1"),
         ({"path": ["a.png", "b.png", "c.png"]}, {}, r"1 of 3 files are not below root=.*, the first is 'b\.png'"),
-        ({"path": ["a.png", None, "c.png"]}, {}, "1 rows have nothing in column 'path', the first is row 2"),
-        ({"color": ["red", "blue", None]}, {}, "1 rows have nothing in column 'color', the first is row 3"),
-        ({"color": ["red", "red", "red"]}, {}, "the one class 'red'"),
+        ({"path": ["a.png", None, "c.png"]}, {}, "1 rows have no value in column 'path', the first is row 2"),
+        ({"color": ["red", "blue", None]}, {}, "1 rows have no value in column 'color', the first is row 3"),
+        ({"color": ["red", "red", "red"]}, {}, "only the class 'red'"),
         ({"file": ["a", "b", "c"]}, {}, r"several that may hold the paths \(path, file\)"),
-        ({}, {"path_column": "pth"}, r"no column 'pth' \(path_column\).*did you mean 'path'"),
-        ({}, {"tasks": ["color"]}, r"no column 'color' \(tasks\): did you mean 'color'"),
+        ({}, {"path_column": "pth"}, r"table\.\w+: the column path_column='pth' is not known: did you mean 'path'"),
+        ({}, {"tasks": ["colr"]}, r"the column tasks='colr' is not known: did you mean 'color'"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -163,8 +163,8 @@ def test_a_table_that_does_not_fit_is_refused_with_the_row(pictures, suffix, cha
     [
         ("table.csv", b"", "is not readable"),
         ("table.csv", b"path,color\n", "has no rows"),
-        ("table.csv", b"path,color\na.png,red\nc.png\n", "row 2 has not the 2 fields"),
-        ("table.csv", b"picture,color\na.png,red\n", "none called like a path"),
+        ("table.csv", b"path,color\na.png,red\nc.png\n", "row 2 does not have the 2 fields"),
+        ("table.csv", b"picture,color\na.png,red\n", "none named like a path"),
         ("table.csv", b"path,color\n\xff,red\n", "is not readable"),
         ("table.parquet", b"not parquet", "is not readable as .parquet"),
     ],
@@ -187,7 +187,7 @@ def test_fractions_are_no_labels(pictures):
 def mini(tmp_path) -> pathlib.Path:
     """The layout of mini-ImageNet: one folder of images, and tables that split the classes."""
     for split_name, classes in {"train": ["n01", "n02"], "val": ["n03"], "test": ["n04", "n05"]}.items():
-        rows = [(f"{one}{i:08d}.jpg", one) for one in classes for i in range(4)]
+        rows = [(f"{name}{i:08d}.jpg", name) for name in classes for i in range(4)]
         for path, _ in rows:
             write(tmp_path / "images" / path, 0, (84, 84))
         write_table(tmp_path / f"{split_name}.csv", {"filename": [r[0] for r in rows], "label": [r[1] for r in rows]})
@@ -227,9 +227,9 @@ def test_a_column_of_captions_is_no_labeling(pictures, suffix):
 @pytest.mark.parametrize(
     ("captions", "column", "message"),
     [
-        (["a", "", "c"], "text", "1 rows have nothing in column 'text', the first is row 2"),
-        (["a", "b", "   "], "text", "1 rows have nothing in column 'text', the first is row 3"),
-        (["a", "b", "c"], "txt", r"no column 'txt' \(captions\): did you mean 'text'"),
+        (["a", "", "c"], "text", "1 rows have no value in column 'text', the first is row 2"),
+        (["a", "b", "   "], "text", "1 rows have no value in column 'text', the first is row 3"),
+        (["a", "b", "c"], "txt", r"the column captions='txt' is not known: did you mean 'text'"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -126,8 +126,8 @@ def test_every_class_has_a_superclass_in_the_order_of_the_labels():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test_lables.json": b"[0, 1]"}, "test has not 1 images of each of 10 classes"),
-        ({"test_lables.json": json.dumps([0] * 10).encode()}, "test has not 1 images of each"),
+        ({"test_lables.json": b"[0, 1]"}, r"test does not have 1 images per class \(10\)"),
+        ({"test_lables.json": json.dumps([0] * 10).encode()}, "test does not have 1 images per class"),
         ({"test_batch.png": cifar_files()["data_batch_1.png"][:50]}, "image"),
     ],
 )

@@ -1,10 +1,18 @@
+import inspect
+import re
+import textwrap
+
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn import datasets
 
+from dnc.data.images import ImageTraining
 from dnc.data.sources import arrays as sources
 from dnc.data.sources import by_name
+from dnc.data.sources.base import ImageSource
+from dnc.data.views.recipes import choose_views
 
 
 def arrays(n: int = 6) -> dict[str, np.ndarray]:
@@ -155,3 +163,15 @@ def test_there_is_a_caption_for_each_image_or_none():
     assert sources.ArrayImages(images, labels, names, ["x", "y", "z"]).captions == ["x", "y", "z"]
     with pytest.raises(ValueError, match="2 captions for 3 images"):
         sources.ArrayImages(images, labels, names, ["x", "y"])
+
+
+def test_the_documented_source_of_ones_own_trains(key):
+    """The example of `ImageSource`, as it stands there: four members, and defaults for the rest."""
+    blocks = re.findall(r"((?:^ {4}.*\n|\n)+)", inspect.getdoc(ImageSource) + "\n", re.MULTILINE)
+    scope = {"np": np, "ImageSource": ImageSource}
+    exec("".join(map(textwrap.dedent, blocks)), scope)
+    data = ImageTraining(*scope["stripes"](train=8, test=4), choose_views(), held_out_examples=2)
+    views = data.make_views(jax.tree.map(lambda x: np.stack([x]), data.source()[3]), key)
+    assert views["views"].shape == (2, 1, 32, 32, 3)
+    assert {task: labels.tolist() for task, labels in data.held_out()[1].items()} == {"direction": [0, 1]}
+    assert (data.test.captions, data.test.name(1), data.side) == (None, "image 1", 32)

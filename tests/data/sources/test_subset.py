@@ -47,7 +47,7 @@ def test_without_labels_rows_are_evenly_spaced():
 
 @pytest.mark.parametrize("count", [0, 11])
 def test_more_rows_than_there_are_is_refused(count):
-    with pytest.raises(ValueError, match=f"{count} of 10 images"):
+    with pytest.raises(ValueError, match=f"cannot take {count} of 10 images"):
         balanced_rows({}, 10, count)
 
 

@@ -31,9 +31,9 @@ TABLE = {
 DINO_LOCAL = [((0.05, 0.4), "bicubic", 96, 0.5, WEAK, 0.8, 0.2, 0.5, (0.1, 2.0), 0.0)] * 8
 
 
-def row(one: Augmentation) -> tuple:
-    crop = (one.crop_scale, one.crop_method, one.size, one.flip)
-    return (*crop, one.jitter, one.jitter_probability, one.gray, one.blur, one.blur_sigma, one.solarize)
+def row(view: Augmentation) -> tuple:
+    crop = (view.crop_scale, view.crop_method, view.size, view.flip)
+    return (*crop, view.jitter, view.jitter_probability, view.gray, view.blur, view.blur_sigma, view.solarize)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -95,10 +95,13 @@ def test_fields_without_a_recipe_are_two_equal_views():
     [
         (dict(recipe="simclr_cifer"), r"augmentation\.recipe='simclr_cifer' is not known: did you mean 'simclr_cifar'"),
         (dict(recipe="zzz"), r"choose one of \['dino', 'mae', 'simclr', 'simclr_cifar', 'vicreg', 'vicreg_cifar'\]"),
-        (dict(recipe="mae", solarize=0.1), r"augmentation\.solarize is no field .* did you mean .solarize."),
-        (dict(local=dict(crop_scal=(0.1, 0.2))), r"augmentation\.local\.crop_scal is no field .* 'crop_scale'"),
+        (dict(recipe="mae", solarze=0.1), r"augmentation: the field='solarze' is not known: did you mean 'solarize'"),
+        (
+            dict(local=dict(crop_scal=(0.1, 0.2))),
+            r"augmentation\.local: the field='crop_scal' is not known: .* 'crop_scale'",
+        ),
         (dict(recipe="simclr", flip=2.0), r"augmentation\.flip=2\.0: give a probability"),
-        (dict(recipe="simclr", local=dict(size=16)), r"augmentation\.local\.count=0: say how many"),
+        (dict(recipe="simclr", local=dict(size=16)), r"augmentation\.local\.count=0: give the number of local views"),
     ],
 )
 def test_what_does_not_exist_is_named_with_its_neighbors(options, message):

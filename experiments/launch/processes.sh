@@ -3,8 +3,8 @@
 #
 #   PROCESSES=2 DEVICES=2 experiments/launch/processes.sh --config=configs/quickstart.py --workdir=runs/two
 #
-# DEVICES is the number of virtual CPU devices of each process. The output is that of process 0; the others' goes to
-# process_N.log beside it when LOGS names a folder. Ends with the first exit code that is not 0, and ends the others.
+# DEVICES is the number of virtual CPU devices per process. The output is that of process 0; the others write to
+# process_N.log in the folder LOGS, if set. Exits with the first nonzero exit code, after stopping the other processes.
 set -uo pipefail
 PROCESSES=${PROCESSES:-2}
 export JAX_NUM_PROCESSES=$PROCESSES

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Train on every worker of a Cloud TPU pod slice with one command; run it again to go on after a preemption.
+# Train on every worker of a Cloud TPU pod slice with one command; run it again to resume after a preemption.
 #
 #   TPU=my-slice ZONE=us-west4-a experiments/launch/tpu_pod.sh \
 #     --config=configs/simclr_multitask.py --workdir=gs://my-bucket/simclr --config.train.batch_size=4096
 #
-# Needs gcloud, logged in, and a bucket that the slice may write to. REPOSITORY and BRANCH choose what is cloned.
+# Needs gcloud, logged in, and a bucket that the slice can write to. REPOSITORY and BRANCH choose what is cloned.
 set -euo pipefail
 : "${TPU:?name of the TPU slice}" "${ZONE:?its zone}"
 REPOSITORY=${REPOSITORY:-$(git remote get-url origin)}

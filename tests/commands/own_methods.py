@@ -65,4 +65,5 @@ def get_config():
         weights=dict(name="own_methods:WeightNorm", order=1),
     )
     config.train.update(batch_size=8, duration=dict(steps=2))
+    config.schedule.warmup.steps = 1
     return config.lock()

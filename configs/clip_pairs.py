@@ -58,9 +58,9 @@ def get_config() -> ConfigDict:
         name="vit_base",
         image_size=224,
         patch_size=16,
-        width=768,
-        depth=12,
-        heads=12,
+        width=placeholder(int),  # this, depth and heads: by default those that the name stands for
+        depth=placeholder(int),
+        heads=placeholder(int),
         mlp_ratio=4.0,
         pool="cls",
         class_token=True,

@@ -131,8 +131,11 @@ def make_reading(config: Config) -> ReadOptions:
 
 
 def make_encoder(config: Config) -> Callable[..., Encoder]:
-    """config.name chooses the model, the other entries are its parameters. Create it with the result's (rngs=rngs)."""
-    options = plain(config)
+    """config.name chooses the model, the other entries are its parameters; None stands for the default.
+
+    The result creates it: encoder(rngs=rngs).
+    """
+    options = {key: value for key, value in plain(config).items() if value is not None}
     sizes = PRESETS.get(options["name"], {})
     dtype = jnp.dtype(options.get("dtype", "float32"))
     return chosen("model", sizes | options | {"dtype": dtype}, MODELS, given_later=("rngs",))

@@ -171,7 +171,7 @@ def test_the_documented_source_of_ones_own_trains(key):
     scope = {"np": np, "ImageSource": ImageSource}
     exec("".join(map(textwrap.dedent, blocks)), scope)
     data = ImageTraining(*scope["stripes"](train=8, test=4), choose_views(), held_out_examples=2)
-    views = data.make_views(jax.tree.map(lambda x: np.stack([x]), data.source()[3]), key)
+    views = jax.jit(data.make_views)(jax.tree.map(lambda x: np.stack([x]), data.source()[3]), key)
     assert views["views"].shape == (2, 1, 32, 32, 3)
     assert {task: labels.tolist() for task, labels in data.held_out()[1].items()} == {"direction": [0, 1]}
     assert (data.test.captions, data.test.name(1), data.side) == (None, "image 1", 32)

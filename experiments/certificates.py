@@ -19,7 +19,6 @@ python -m experiments.certificates --output=experiments/results/certificates "ra
   EfficientNet-Lite0=efficientnet.npz
 """
 
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,7 @@ from dnc.certificates import available, two_class
 from dnc.features.files import read_features
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.report import load, shots, style
+from experiments import common
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _REPEATS = flags.DEFINE_integer("repeats", 50, "Draws of support samples.", lower_bound=1)
@@ -64,13 +64,8 @@ def main(argv: Sequence[str]) -> None:
         result = dnc.analyze(file.features, file.labels, class_names=file.class_names, normalize=True)
         for task, one in result.tasks.items():
             record[name if len(result.tasks) == 1 else f"{name}, {task}"] = plain(_measure(one))
-    folder = pathlib.Path(_OUTPUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "certificates.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / "certificates.md").write_text(table := "\n".join(_tables(record)) + "\n")
     picture = _figure({name: load.parse_task(one) for name, one in record.items()})
-    (folder / "certificates.svg").write_text(picture.svg)
-    print(table)
+    common.save(_OUTPUT.value, "certificates", record, _tables(record), picture.svg)
 
 
 def _measure(task: TaskAnalysis) -> dict[str, Any]:

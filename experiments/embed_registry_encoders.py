@@ -22,10 +22,12 @@ import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
+from dnc import files
 from dnc.data.sources import packaged
 from dnc.data.sources.packages import package
 from dnc.models.pretrained.load import load_pretrained
 from dnc.models.pretrained.preprocessing import Preprocessing, from_config
+from experiments import common
 
 SIZE = dict(height=128, width=128)
 BATCH = 50
@@ -135,9 +137,7 @@ _SAMPLES = flags.DEFINE_integer("samples", 5000, "Images in all, as many of each
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     output = pathlib.Path(str(_OUTPUT.value))
     if output.suffix != ".npz":
         raise app.UsageError(f"--output={output}: give a name that ends in .npz")
@@ -147,12 +147,9 @@ def main(argv: Sequence[str]) -> None:
     except OSError as error:
         sys.exit(f"error: {error}")
     features = embed(data.images, encoder)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = output.with_name(f".{output.name}.{os.getpid()}.npz")
-    np.savez(scratch, features=features, labels=data.labels, class_names=np.asarray(data.class_names))
-    scratch.replace(output)
+    files.write_npz(output, dict(features=features, labels=data.labels, class_names=np.asarray(data.class_names)))
     print(f"{output}: {features.shape[0]} features of dimension {features.shape[1]}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

@@ -7,56 +7,49 @@ The run must have measured two or more labelings of which each coarser one group
 granularity.json, granularity.md and the collapse curves.
 """
 
-import json
 import pathlib
-from collections.abc import Sequence
 
+import numpy as np
 from absl import app, flags
 
-from dnc.report import load, over_time, style
+from dnc import files
+from dnc.report import over_time, style
+from dnc.report.run import load
+from experiments import common
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    run = load.load(str(_WORKDIR.value))
+def main() -> None:
+    run = load(str(_WORKDIR.value))
     if len(run.last.tasks) < 2:
         raise app.UsageError(f"{run.name} measured one labeling, {next(iter(run.last.tasks))}: granularity needs two")
-    tasks = sorted(run.last.tasks, key=lambda task: -len(run.last.tasks[task].classes))
     unit, times = run.times()
-    record = {unit: times.tolist(), "tasks": {}}
-    lines = ["| labeling | classes | directional CDNV | CDNV | error at the most shots |", "|---|---|---|---|---|"]
-    for task in tasks:
-        last = run.last.tasks[task]
+    record, rows = {unit: times, "tasks": {}}, []
+    for task, last in sorted(run.last.tasks.items(), key=lambda item: -item[1].num_classes):
         directional, classical = (run.series(task, f"mean_{name}") for name in ("directional_cdnv", "cdnv"))
+        before, after = run.first.tasks[task].error.mean, last.error.mean
         record["tasks"][task] = {
-            "classes": len(last.classes),
-            "directional_cdnv": directional.tolist(),
-            "cdnv": classical.tolist(),
-            "shots": last.shots.tolist(),
-            "error": last.error.tolist(),
-            "error_before": run.first.tasks[task].error.tolist(),
+            "classes": last.num_classes,
+            "directional_cdnv": directional,
+            "cdnv": classical,
+            "shots": last.shots.astype(float),
+            "error": after,
+            "error_before": before,
         }
-        lines.append(
-            f"| {task} | {len(last.classes)} | {_fall(directional)} | {_fall(classical)} | "
-            f"{run.first.tasks[task].error[-1]:.3f} -> {last.error[-1]:.3f}, m = {last.shots[-1]:g} |"
-        )
-    folder = pathlib.Path(str(_OUTPUT.value))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "granularity.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / "granularity.md").write_text(table := "\n".join(lines) + "\n")
+        error = f"{before[-1]:.3f} -> {after[-1]:.3f}, m = {last.shots[-1]}"
+        rows.append([task, str(last.num_classes), _fall(directional), _fall(classical), error])
+    head = ["labeling", "classes", "directional CDNV", "CDNV", "error at the most shots"]
+    common.save(_OUTPUT.value, "granularity", record, common.table(head, rows))
     with style.theme():
         for picture in over_time.collapse(run):
-            (folder / f"{picture.name}.svg").write_text(picture.svg)
-    print(table)
+            files.write_text(pathlib.Path(_OUTPUT.value) / f"{picture.name}.svg", picture.svg)
 
 
-def _fall(values) -> str:
+def _fall(values: np.ndarray) -> str:
     return f"{values[0]:.3g} -> {values[-1]:.3g}, {values[0] / values[-1]:.1f}x"
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

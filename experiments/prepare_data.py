@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 from absl import app, logging
 
+from dnc import errors
 from dnc.data.sources import packaged
 
 
 def main(argv: Sequence[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TFDS tells of every file
+    logging.set_verbosity(logging.ERROR)  # TFDS reports every file
     names = argv[1:] or list(packaged.CONFIGS)
     if unknown := sorted(set(names) - packaged.CONFIGS.keys()):
-        raise app.UsageError(f"unknown: {', '.join(unknown)}; choose of {', '.join(packaged.CONFIGS)}")
+        raise app.UsageError(str(errors.unknown("image set", unknown[0], packaged.CONFIGS)))
     for name in names:
         try:
             builder = packaged.prepare(name)

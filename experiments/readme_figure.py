@@ -3,11 +3,11 @@
 python -m experiments.readme_figure --report=runs/quickstart/report --output=docs/figures/quickstart.png
 """
 
-from collections.abc import Sequence
-
-from absl import app, flags
+from absl import flags
 from etils import epath
 from PIL import Image
+
+from experiments import common
 
 _REPORT = flags.DEFINE_string("report", None, "A report's folder.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The PNG to write.", required=True)
@@ -16,9 +16,7 @@ PANELS = ("collapse_directional_cdnv", "collapse_cdnv", "shots_color_two_class")
 WIDTH = 1500
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     figures = epath.Path(str(_REPORT.value)) / "figures"
     panels = [Image.open(figures / f"{name}.png").convert("RGB") for name in PANELS]
     height = min(panel.height for panel in panels)
@@ -32,4 +30,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

@@ -14,7 +14,6 @@ before training, and of raw pixels. Writes DATASET.json, DATASET.md and the runs
 pixels takes longest: minutes.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,13 +24,16 @@ from absl import app, flags, logging
 from etils import epath
 
 import dnc
-from dnc import distributed
+from dnc import distributed, files
 from dnc.certificates import two_class
 from dnc.features.embedding import features_of
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.probes import probe_accuracies
-from dnc.report import load, over_time, shots, style
+from dnc.record import plain
+from dnc.report import over_time, shots, style
+from dnc.report.run import load
 from dnc.training.run_encoder import checkpoint_encoder, load_run
+from experiments import common
 
 _DATASET = flags.DEFINE_string("dataset", None, "Ending of the runs' names.", required=True)
 _RUNS = flags.DEFINE_string("runs", None, "Folder of the runs.", required=True)
@@ -47,13 +49,10 @@ BOUNDS = ("luthra2025", "luthra2026", "exact_cantelli", "exact_joint", "exact_co
 Features = Callable[[np.ndarray], np.ndarray]
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
-    folder = pathlib.Path(str(_OUTPUT.value))
     runs = {name: pathlib.Path(str(_RUNS.value)) / f"{name}_{_DATASET.value}" for name in METHODS}
-    runs = {name: path for name, path in runs.items() if (path / "report" / "index.html").exists()}
+    runs = {name: path for name, path in runs.items() if common.is_complete(path)}
     if "simclr" not in runs:
         raise app.UsageError(f"--runs={_RUNS.value} has no complete run simclr_{_DATASET.value}: train it first")
     images = _images(runs["simclr"])
@@ -64,10 +63,7 @@ def main(argv: Sequence[str]) -> None:
         "collapse": {name: _collapse(path) for name, path in runs.items()},
         "encoders": {name: _measure(features, images) for name, features in encoders.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{_DATASET.value}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / f"{_DATASET.value}.md").write_text(table := _table(record))
-    print(table)
+    common.save(_OUTPUT.value, str(_DATASET.value), record, _tables(record))
     for path in runs.values():
         _figures(path, pathlib.Path(str(_FIGURES.value)))
 
@@ -93,11 +89,11 @@ def _encoder(run: pathlib.Path, step: int | None = None) -> Features:
 
 def _collapse(path: pathlib.Path) -> dict[str, Any]:
     """CDNV and directional CDNV over training, held-out and trained on."""
-    run = load.load(path)
+    run = load(path)
     unit, times = run.times()
-    series = {"test": run.series, "train": run.seen_series}
-    return {unit: times.tolist()} | {
-        f"{measure}_{split}": of(str(_TASK.value), f"mean_{measure}").tolist()
+    series = {"test": run.series, "train": run.trained_on_series}
+    return {unit: times} | {
+        f"{measure}_{split}": of(str(_TASK.value), f"mean_{measure}")
         for measure in ("cdnv", "directional_cdnv")
         for split, of in series.items()
     }
@@ -106,57 +102,53 @@ def _collapse(path: pathlib.Path) -> dict[str, Any]:
 def _measure(features: Features, images: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     (train, train_labels), (test, test_labels) = ((features(x), y) for x, y in images.values())
     classes = int(train_labels.max()) + 1
-    found: dict[str, Any] = dict(probe_accuracies(jax.random.key(0), train, train_labels, test, test_labels, classes))
+    accuracies = probe_accuracies(jax.random.key(0), train, train_labels, test, test_labels, classes)
     task = dnc.analyze(test, test_labels, shots=SHOTS, repeats=50).task
     error = task.few_shot_error()
-    found |= {"shots": SHOTS, "error": np.asarray(error.mean).tolist()}
-    found["two_class_error"] = np.asarray(mean_over_pairs(error.per_pair)).tolist()
-    found["cdnv"], found["directional_cdnv"] = (float(mean_over_pairs(x)) for x in (task.cdnv, task.directional_cdnv))
+    numbers: dict[str, Any] = {**accuracies, "shots": SHOTS, "error": error.mean}
+    numbers["two_class_error"] = mean_over_pairs(error.per_pair)
+    numbers |= {"cdnv": mean_over_pairs(task.cdnv), "directional_cdnv": mean_over_pairs(task.directional_cdnv)}
     for name in BOUNDS if test.shape[1] <= 1024 else BOUNDS[:3]:
         bound = task.certificate(name)
-        found[name] = np.asarray(bound.bound).tolist()
-        found[f"two_class_{name}"] = np.asarray(mean_over_pairs(two_class(bound))).tolist()
-    return found
+        numbers |= {name: bound.bound, f"two_class_{name}": mean_over_pairs(two_class(bound))}
+    return plain(numbers)
 
 
-def _table(record: Mapping[str, Any]) -> str:
-    lines = ["| run | directional CDNV, test (train) | CDNV, test (train) |", "|---|---|---|"]
+def _tables(record: Mapping[str, Any]) -> list[str]:
+    rows = []
     for name, curve in record["collapse"].items():
-        cells = []
-        for measure in ("directional_cdnv", "cdnv"):
-            test, train = curve[f"{measure}_test"], curve[f"{measure}_train"]
-            cells.append(
-                f"{test[0]:.3g} -> {test[-1]:.3g}, {test[0] / test[-1]:.1f}x "
-                f"({train[0]:.3g} -> {train[-1]:.3g}, {train[0] / train[-1]:.1f}x)"
-            )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "| encoder | 20-NN | linear | " + " | ".join(f"error, m = {m}" for m in SHOTS[::3]) + " |"]
-    lines += ["|" + "---|" * (3 + len(SHOTS[::3]))]
-    for name, one in record["encoders"].items():
-        errors = " | ".join(f"{value:.3f}" for value in one["error"][::3])
-        lines.append(f"| {name} | {one['knn20_test']:.3f} | {one['offline_linear_test']:.3f} | {errors} |")
+        falls = {key: f"{x[0]:.3g} -> {x[-1]:.3g}, {x[0] / x[-1]:.1f}x" for key, x in curve.items() if "cdnv" in key}
+        cells = (f"{falls[f'{key}_test']} ({falls[f'{key}_train']})" for key in ("directional_cdnv", "cdnv"))
+        rows.append([name, *cells])
+    lines = common.table(["run", "directional CDNV, test (train)", "CDNV, test (train)"], rows)
+    encoders = record["encoders"]
+    rows = (
+        [name, *(f"{x:.3f}" for x in (numbers["knn20_test"], numbers["offline_linear_test"], *numbers["error"][::3]))]
+        for name, numbers in encoders.items()
+    )
+    lines += ["", *common.table(["encoder", "20-NN", "linear", *(f"error, m = {m}" for m in SHOTS[::3])], rows)]
     for prefix, title in (("", "all classes"), ("two_class_", "two classes")):
         names = [name for name in BOUNDS if not (prefix and name == "exact_joint")]
-        lines += ["", f"| {title}, m = 10 / 100 | error | " + " | ".join(f"`{name}`" for name in names) + " |"]
-        lines += ["|" + "---|" * (2 + len(names))]
-        for name, one in record["encoders"].items():
-            cells = [
-                " / ".join(f"{one[key][SHOTS.index(m)]:.3g}" for m in (10, 100)) if key in one else ""
-                for key in (f"{prefix}error", *(f"{prefix}{bound}" for bound in names))
-            ]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows = (
+            [name, *(_at_10_and_100(numbers.get(f"{prefix}{key}")) for key in ("error", *names))]
+            for name, numbers in encoders.items()
+        )
+        lines += ["", *common.table([f"{title}, m = 10 / 100", "error", *(f"`{name}`" for name in names)], rows)]
+    return lines
+
+
+def _at_10_and_100(values: Sequence[float] | None) -> str:
+    return "" if values is None else " / ".join(f"{values[SHOTS.index(m)]:.3g}" for m in (10, 100))
 
 
 def _figures(path: pathlib.Path, folder: pathlib.Path) -> None:
-    run, task = load.load(path), str(_TASK.value)
-    folder.mkdir(parents=True, exist_ok=True)
+    run, task = load(path), str(_TASK.value)
     with style.theme():
         variance = [picture for picture in over_time.variance(run) if picture.name.endswith(f"_{task}")]
         pictures = [*over_time.collapse(run), *variance, *shots.shots(run)[task]]
     for picture in pictures:
-        (folder / f"{path.name}_{picture.name}.svg").write_text(picture.svg)
+        files.write_text(folder / f"{path.name}_{picture.name}.svg", picture.svg)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

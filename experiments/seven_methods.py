@@ -9,7 +9,7 @@ own config but for size and duration: methods that train a ResNet there share on
 the others a ViT, with the class token and positions each method needs. Minutes are spent in steps: how many is set
 once, from the pace of a few steps of each method measured on this machine, and kept in WORKDIR/plan.json; measuring and
 saving come on top. Complete runs are not trained again, interrupted ones go on. --steps=30 instead gives every method
-as many steps, to try them out.
+the same number of steps, to try them out.
 
 All numbers come from the runs' measurements of held-out images. Writes seven_methods.json, .md and .svg.
 """
@@ -23,19 +23,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
-from etils import epath
+from absl import app, flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from ml_collections import ConfigDict
 
-from dnc import distributed
+from dnc import distributed, errors, files
 from dnc.data.multitask.render import FACTORS
 from dnc.data.pipeline import batches
-from dnc.report import load, style
-from dnc.training import loop
+from dnc.record import TaskRecord
+from dnc.report import style
+from dnc.report.run import load
 from dnc.training.build import build
-from dnc.training.writers import write_json
+from experiments import common
 
 METHODS = {
     "simclr": "SimCLR",
@@ -48,11 +48,11 @@ METHODS = {
     "directional": "directional loss",
     "supervised": "supervised on shape",
 }
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of one run a method.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of one run per method.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _METHODS = flags.DEFINE_list("methods", list(METHODS), "Which to train and report.")
 _MINUTES = flags.DEFINE_float("minutes", 30, "Of training, for each method.", lower_bound=0.01)
-_STEPS = flags.DEFINE_integer("steps", None, "Steps of each method, whatever they take.", lower_bound=2)
+_STEPS = flags.DEFINE_integer("steps", None, "Steps of each method, however long they take.", lower_bound=2)
 
 RESNET_WIDTH = 16
 VIT = dict(width=96, depth=4, heads=3)
@@ -60,9 +60,7 @@ HALF_AS_WIDE = ("decoder_width", "predictor_width")  # as the ViT
 SHOT = 10
 BOUNDS = ("luthra2026", "exact_cantelli")
 LEAST_FALL = 8.0  # of directional CDNV, to speak of directional collapse
-CEILING = (
-    0.25  # of it at the end: below, Cantelli puts the two-class error with exact centers, v / (v + 1/4), under 1/2
-)
+CEILING = 0.25  # of it at the end, see RULE
 PACED = 5  # steps
 GEOMETRY_NOTE = (
     f"From step 0 to the last. Errors and certificates at {SHOT} shots: all classes / mean over two-class subtasks. "
@@ -76,35 +74,26 @@ RULE = (
 )
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
-    workdir = epath.Path(str(_WORKDIR.value))
-    methods = [name for name in METHODS if name in (_METHODS.value or ())]
-    unknown = set(_METHODS.value or ()) - set(methods)
-    if unknown or not methods:
-        raise app.UsageError(f"--methods: {sorted(unknown)} not known, choose from {','.join(METHODS)}")
+def main() -> None:
+    workdir = pathlib.Path(str(_WORKDIR.value))
+    for name in _METHODS.value or [""]:
+        if name not in METHODS:
+            raise app.UsageError(str(errors.unknown("--methods", name, METHODS)))
+    methods = [name for name in METHODS if name in _METHODS.value]
     example: Any = _config(methods[0], steps=2)
     distributed.initialize(batch_size=example.train.batch_size)
     steps = _steps(methods, workdir)
     record = {}
     for name in methods:
-        if not (workdir / name / "report" / "index.html").exists():
-            loop.train_and_evaluate(_config(name, steps[name]), workdir / name)
-        record[name] = measured(pathlib.Path(workdir / name))
-    folder = pathlib.Path(str(_OUTPUT.value))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "seven_methods.json").write_text(json.dumps({"runs": record}, indent=1) + "\n")
-    (folder / "seven_methods.md").write_text(text := "\n".join(tables(record)) + "\n")
-    (folder / "seven_methods.svg").write_text(figure(record).svg)
-    print(text)
+        common.trained(_config(name, steps[name]), workdir / name)
+        record[name] = measured(workdir / name)
+    common.save(_OUTPUT.value, "seven_methods", {"runs": record}, tables(record), figure(record).svg)
 
 
 def _config(name: str, steps: int) -> ConfigDict:
     """The method's config with the common sizes, pictures and duration."""
     config: Any = importlib.import_module(f"configs.{name}_multitask").get_config()
-    if config.model.get("name") == "vit":
+    if config.model.name == "vit":
         config.model.update(VIT)
         config.objective.update({width: VIT["width"] // 2 for width in HALF_AS_WIDE if width in config.objective})
     else:
@@ -115,12 +104,12 @@ def _config(name: str, steps: int) -> ConfigDict:
     return config
 
 
-def _steps(methods: Sequence[str], workdir: epath.Path) -> dict[str, int]:
+def _steps(methods: Sequence[str], workdir: pathlib.Path) -> dict[str, int]:
     """How many fit into the minutes; what was planned before stays, so that a run that goes on keeps its config."""
     if _STEPS.value:
         return dict.fromkeys(methods, _STEPS.value)
     path, minutes = workdir / "plan.json", float(_MINUTES.value or 0)
-    plan = json.loads(path.read_text()) if path.exists() else {"minutes": minutes, "seconds_per_step": {}, "steps": {}}
+    plan = files.read_json(path) if path.exists() else {"minutes": minutes, "seconds_per_step": {}, "steps": {}}
     if plan["minutes"] != minutes:
         raise app.UsageError(f"--minutes={minutes:g}: {path} was made for {plan['minutes']:g}; give another --workdir")
     for name in methods:
@@ -128,8 +117,8 @@ def _steps(methods: Sequence[str], workdir: epath.Path) -> dict[str, int]:
             seconds = _seconds_per_step(_config(name, steps=1000))
             plan["seconds_per_step"][name] = seconds
             plan["steps"][name] = max(2, round(60 * minutes / seconds))
-            write_json(path, plan)
-            print(f"{name}: {seconds:.3f} s a step, {plan['steps'][name]} steps in {minutes:g} min", flush=True)
+            files.write_json(path, plan)
+            print(f"{name}: {seconds:.3f} s per step, {plan['steps'][name]} steps in {minutes:g} min", flush=True)
     return plan["steps"]
 
 
@@ -151,27 +140,26 @@ def _seconds_per_step(config: Any) -> float:
 
 def measured(workdir: pathlib.Path) -> dict[str, Any]:
     """A complete run's numbers: what was spent, and every factor's geometry and errors at the start and the end."""
-    run = load.load(workdir)
-    config = json.loads((workdir / "config.json").read_text())
-    batch_size = config["train"]["batch_size"]
+    training = load(workdir)
+    first, last, config = training.first, training.last, training.config
     return {
         "encoder": config["model"],
-        "steps": run.last.step,
-        "examples": (run.last.step or 0) * batch_size,
+        "steps": last.step,
+        "examples": (last.step or 0) * config["train"]["batch_size"],
         "minutes": training_minutes(workdir / "timing.jsonl"),
         "parameters of the loss": config["objective"],
         "factors": {
             factor: {
-                "cdnv": [one.tasks[factor].mean_cdnv for one in (run.first, run.last)],
-                "directional_cdnv": [one.tasks[factor].mean_directional_cdnv for one in (run.first, run.last)],
-                "ten_shots": _errors(run.last.tasks[factor]),
-                "interference": run.last.interference[factor],
+                "cdnv": [record.tasks[factor].mean_cdnv for record in (first, last)],
+                "directional_cdnv": [record.tasks[factor].mean_directional_cdnv for record in (first, last)],
+                "ten_shots": _errors(last.tasks[factor]),
+                "interference": last.interference[factor],
             }
             for factor in FACTORS
         },
         "cosines": {
-            f"{first}, {second}": {"median": one.cosine["median"], "bound": one.bound["median"]}
-            for (first, second), one in run.last.axes.items()
+            ", ".join(pair): {"median": axes.cosine["median"], "bound": axes.bound["median"]}
+            for pair, axes in last.axes.items()
         },
     }
 
@@ -185,25 +173,25 @@ def training_minutes(timing: pathlib.Path) -> float:
     return minutes
 
 
-def _errors(task: load.Task) -> dict[str, dict[str, float]]:
+def _errors(task: TaskRecord) -> dict[str, dict[str, Any]]:
     """At ten shots, over all classes and as the mean over two-class subtasks."""
-    at = int(np.flatnonzero(task.shots == SHOT)[0])
-    found = {"error": {"classes": float(task.error[at]), "two_class": float(task.error_two_class[at])}}
+    at = task.shots.tolist().index(SHOT)
+    errors = {"error": {"classes": task.error.mean[at], "two_class": task.error.two_class[at]}}
     for name in BOUNDS:
-        bound = task.certificates[name]
-        found[name] = {"classes": float(bound.bound[at]), "two_class": float(bound.two_class[at])}
-    return found
+        certificate = task.certificates[name]
+        errors[name] = {"classes": certificate.bound[at], "two_class": certificate.two_class[at]}
+    return errors
 
 
-def _fall(one: Mapping[str, Any], measure: str) -> float:
-    start, end = one[measure]
+def _fall(factor: Mapping[str, Any], measure: str) -> float:
+    start, end = factor[measure]
     return start / end
 
 
-def collapses(one: Mapping[str, Any]) -> bool:
+def collapses(factor: Mapping[str, Any]) -> bool:
     """Directional CDNV falls by `LEAST_FALL` or more, by more than CDNV, and ends below `CEILING`."""
-    fall = _fall(one, "directional_cdnv")
-    return fall >= LEAST_FALL and fall > _fall(one, "cdnv") and one["directional_cdnv"][1] < CEILING
+    fall = _fall(factor, "directional_cdnv")
+    return fall >= LEAST_FALL and fall > _fall(factor, "cdnv") and factor["directional_cdnv"][1] < CEILING
 
 
 def tables(record: Mapping[str, Any]) -> list[str]:
@@ -211,11 +199,11 @@ def tables(record: Mapping[str, Any]) -> list[str]:
 
 
 def _spent(record: Mapping[str, Any]) -> list[str]:
-    lines = ["| method | encoder | steps | examples seen | minutes of training |", "|---|---|---|---|---|"]
-    for name, run in record.items():
-        encoder = _encoder(run["encoder"])
-        lines.append(f"| {METHODS[name]} | {encoder} | {run['steps']:,} | {run['examples']:,} | {run['minutes']:.1f} |")
-    return lines
+    rows = (
+        [METHODS[name], _encoder(run["encoder"]), f"{run['steps']:,}", f"{run['examples']:,}", f"{run['minutes']:.1f}"]
+        for name, run in record.items()
+    )
+    return common.table(["method", "encoder", "steps", "examples seen", "minutes of training"], rows)
 
 
 def _encoder(model: Mapping[str, Any]) -> str:
@@ -225,50 +213,46 @@ def _encoder(model: Mapping[str, Any]) -> str:
 
 
 def _geometry(record: Mapping[str, Any]) -> list[str]:
-    columns = ["method", "factor", "directional CDNV", "CDNV", f"{SHOT}-shot error"]
-    columns += [*(f"`{bound}`" for bound in BOUNDS), "interference"]
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    for name, run in record.items():
-        for factor, one in run["factors"].items():
-            cells = [METHODS[name], factor]
-            for measure in ("directional_cdnv", "cdnv"):
-                cells.append("{:.3g} -> {:.3g}".format(*one[measure]))
-            for values in one["ten_shots"].values():
-                cells.append(f"{values['classes']:.3f} / {values['two_class']:.3f}")
-            cells.append(f"{sum(one['interference'].values()):.3f}")
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", GEOMETRY_NOTE]
-    return lines
+    head = ["method", "factor", "directional CDNV", "CDNV", f"{SHOT}-shot error"]
+    head += [*(f"`{bound}`" for bound in BOUNDS), "interference"]
+    rows = (
+        [
+            METHODS[name],
+            factor,
+            *("{:.3g} -> {:.3g}".format(*numbers[measure]) for measure in ("directional_cdnv", "cdnv")),
+            *(f"{value['classes']:.3f} / {value['two_class']:.3f}" for value in numbers["ten_shots"].values()),
+            f"{sum(numbers['interference'].values()):.3f}",
+        ]
+        for name, run in record.items()
+        for factor, numbers in run["factors"].items()
+    )
+    return [*common.table(head, rows), "", GEOMETRY_NOTE]
 
 
 def _cosines(record: Mapping[str, Any]) -> list[str]:
-    pairs = list(next(iter(record.values()))["cosines"])
-    lines = [f"| median abs(cos) of axes (bound) | {' | '.join(pairs)} |", "|" + "---|" * (len(pairs) + 1)]
-    for name, run in record.items():
-        cells = (f"{run['cosines'][pair]['median']:.3f} ({run['cosines'][pair]['bound']:.2f})" for pair in pairs)
-        lines.append(f"| {METHODS[name]} | {' | '.join(cells)} |")
-    return lines
+    rows = (
+        [METHODS[name], *(f"{pair['median']:.3f} ({pair['bound']:.2f})" for pair in run["cosines"].values())]
+        for name, run in record.items()
+    )
+    return common.table(["median abs(cos) of axes (bound)", *next(iter(record.values()))["cosines"]], rows)
 
 
 def _statements(record: Mapping[str, Any]) -> list[str]:
     lines = [RULE, ""]
     for name, run in record.items():
-        factors = run["factors"]
-        told = {
-            factor: f"{factor} ({_fall(one, 'directional_cdnv'):.3g}x to {one['directional_cdnv'][1]:.3g}, "
-            f"CDNV {_fall(one, 'cdnv'):.3g}x)"
-            for factor, one in factors.items()
-        }
-        yes = [told[factor] for factor, one in factors.items() if collapses(one)]
-        no = [told[factor] for factor, one in factors.items() if not collapses(one)]
-        parts = [f"collapses directionally in {', '.join(yes)}"] if yes else []
-        parts += [f"does not collapse directionally in {', '.join(no)}"] if no else []
+        factors: dict[bool, list[str]] = {True: [], False: []}
+        for factor, numbers in run["factors"].items():
+            fall, classical = (_fall(numbers, measure) for measure in ("directional_cdnv", "cdnv"))
+            text = f"{factor} ({fall:.3g}x to {numbers['directional_cdnv'][1]:.3g}, CDNV {classical:.3g}x)"
+            factors[collapses(numbers)].append(text)
+        verbs = {True: "collapses", False: "does not collapse"}
+        parts = [f"{verbs[does]} directionally in {', '.join(those)}" for does, those in factors.items() if those]
         lines.append(f"- {METHODS[name]} {'; '.join(parts)}.")
     return lines
 
 
 def figure(record: Mapping[str, Any]) -> style.Picture:
-    """A panel a factor, a row a method: from the hollow mark at step 0 to the full one at the end."""
+    """A panel for each factor, a row for each method: from the hollow mark at step 0 to the full one at the end."""
     rows = {name: -index for index, name in enumerate(record)}
     measures = (("directional_cdnv", "directional CDNV", style.BLUE, 0.14), ("cdnv", "CDNV", style.VERMILLION, -0.14))
     with style.theme():
@@ -295,4 +279,4 @@ def figure(record: Mapping[str, Any]) -> style.Picture:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

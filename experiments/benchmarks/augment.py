@@ -1,4 +1,4 @@
-"""Views a second of SimCLR's recipe: the jitted program on this machine's device against torchvision's transforms.
+"""Views per second of SimCLR's recipe: the jitted program on this machine's device against torchvision's transforms.
 
 python -m experiments.benchmarks.augment --torch_python=PATH --output=experiments/results/benchmarks    # 2 minutes
 
@@ -7,27 +7,25 @@ Both make two standardized views of the same photographs, cut to 32 and 224 pixe
 memory, they in a DataLoader with 2 workers, from Pillow images and from tensors. Rounds alternate; medians count.
 """
 
-import json
-import os
 import pathlib
-import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from dnc.data.views.augment import standardize_pixels
 from dnc.data.views.recipes import choose_views
+from experiments import common
 from experiments.benchmarks.photographs import photographs
 from experiments.benchmarks.timing import asked
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for augment.json and augment.md.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _TORCH_PYTHON = flags.DEFINE_string("torch_python", None, "A Python interpreter with torch and torchvision.")
 
 BATCH, ROUNDS = 128, 3
@@ -35,21 +33,22 @@ KERNELS = {32: 3, 224: 23}  # SimCLR's blur, a tenth of the image made odd
 VIEWS = {32: 4_096, 224: 512}  # of a round
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, jax {jax.__version__}"
-    record: dict[str, Any] = {"machine": machine, "date": time.strftime("%Y-%m-%d")}
+def main() -> None:
+    record: dict[str, Any] = common.machine(jax=jax.__version__)
     record["views_per_second"] = {str(size): compare(size) for size in KERNELS}
-    folder = pathlib.Path(_OUTPUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "augment.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / "augment.md").write_text(table := _table(record))
-    print(table)
+    note = f"SimCLR's recipe, two views of every image, {BATCH} images a batch."
+    rows = (
+        [size, name, f"{rate:,.0f}", f"{rates['dnc'] / rate:.2f}"]
+        for size, rates in record["views_per_second"].items()
+        for name, rate in rates.items()
+    )
+    lines = [f"{record['machine']}, {record['date']}; {note}", ""]
+    lines += common.table(["pixels", "program", "views a second", "time, in dnc's"], rows)
+    common.save(_OUTPUT.value, "augment", record, lines)
 
 
 def compare(size: int) -> dict[str, float]:
-    """Views a second of every program, each the median of rounds in which all run in turn."""
+    """Views per second of every program, each the median of rounds in which all run in turn."""
     images = photographs(size)
     with ExitStack() as stack:
         programs = {"dnc": ours(images)}
@@ -63,7 +62,7 @@ def compare(size: int) -> dict[str, float]:
                 f"torchvision, {backend}": lambda backend=backend: ask(backend) for backend in ("pil", "tensor")
             }
         rates = [{name: program() for name, program in programs.items()} for _ in range(ROUNDS)]
-    return {name: float(np.median([one[name] for one in rates])) for name in programs}
+    return {name: float(np.median([per_round[name] for per_round in rates])) for name in programs}
 
 
 def ours(images: np.ndarray) -> Callable[[], float]:
@@ -88,18 +87,5 @@ def ours(images: np.ndarray) -> Callable[[], float]:
     return rate
 
 
-def _table(record: dict[str, Any]) -> str:
-    lines = [
-        f"{record['machine']}, {record['date']}; SimCLR's recipe, two views of every image, {BATCH} images a batch.",
-        "",
-        "| pixels | program | views a second | time, in dnc's |",
-        "|---|---|---|---|",
-    ]
-    for size, rates in record["views_per_second"].items():
-        for name, rate in rates.items():
-            lines.append(f"| {size} | {name} | {rate:,.0f} | {rates['dnc'] / rate:.2f} |")
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

@@ -3,7 +3,7 @@
 python experiments/benchmarks/augment_torchvision.py images.npy kernel views < rounds
 
 SimCLR's recipe of transforms v2 in a DataLoader with 2 workers of one thread each. Every line read asks for a round on
-one of the backends, "pil" or "tensor", and is answered by views a second.
+one of the backends, "pil" or "tensor", and is answered by views per second.
 """
 
 import sys

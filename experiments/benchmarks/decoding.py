@@ -9,19 +9,15 @@ and converts to RGB, then resizes, anti-aliased). PATH is a Python with torch an
 starts threads and processes, counts as well; the best of all passes of each is reported.
 """
 
-import json
-import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -29,8 +25,9 @@ from dnc.data.images import ImageTraining
 from dnc.data.pipeline import ReadOptions, batches
 from dnc.data.sources.folder import FolderImages
 from dnc.data.views.augment import Views
+from experiments import common
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for decoding.json.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _TORCH = flags.DEFINE_string("torch_python", None, "A Python interpreter with torch and Pillow.", required=True)
 _IMAGES = flags.DEFINE_integer("images", 10_000, "JPEG files.", lower_bound=256)
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Passes of each, in turn.", lower_bound=1)
@@ -41,6 +38,7 @@ LOADER = """
 import pathlib, sys, time
 import numpy, torch
 from PIL import Image
+from experiments import common
 
 class Photos(torch.utils.data.Dataset):
     def __init__(self, root):
@@ -66,23 +64,13 @@ for _ in range(rounds):
 """
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_photos(pathlib.Path(folder), _IMAGES.value)
         rates = measure(folder, _TORCH.value, _ROUNDS.value)
     ours, theirs = max(rates["dnc"]), max(rates["torch"])
-    record = {
-        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
-        "date": time.strftime("%Y-%m-%d"),
-        "images": _IMAGES.value,
-        "images_per_second": rates,
-        "ratio": ours / theirs,
-    }
-    output = pathlib.Path(_OUTPUT.value)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "decoding.json").write_text(json.dumps(record, indent=1) + "\n")
+    record = common.machine() | {"images": _IMAGES.value, "images_per_second": rates, "ratio": ours / theirs}
+    common.save(_OUTPUT.value, "decoding", record)
     print(
         f"dnc {ours:.0f} images/s, DataLoader with {WORKERS} workers {theirs:.0f} images/s: {ours / theirs:.2f} times"
     )
@@ -99,7 +87,7 @@ def write_photos(folder: pathlib.Path, count: int) -> None:
 
 
 def measure(folder: str, python: str, rounds: int) -> dict[str, list[float]]:
-    """Images a second in every pass of each."""
+    """Images per second in every pass of each."""
     constants = f"CANVAS, BATCH, WORKERS = {CANVAS}, {BATCH}, {WORKERS}\n"
     command = [python, "-c", constants + LOADER, folder, str(rounds)]
     rates: dict[str, list[float]] = {"dnc": [], "torch": []}
@@ -130,4 +118,4 @@ def ours(folder: str) -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

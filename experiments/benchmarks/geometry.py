@@ -10,28 +10,26 @@ float16 features of ImageNet's size are written to a memory-mapped file, streame
 
 import functools
 import json
-import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 
 from dnc.certificates import certificate
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.stream import ArrayBatches, stream_pair_geometry
+from experiments import common
 from experiments.benchmarks.timing import alternating
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for geometry.json, geometry.md and geometry.svg.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _IMAGENET = flags.DEFINE_string(
     "imagenet", None, "Folder for 2 GB of made features; measures the streamed geometry too."
 )
@@ -42,24 +40,16 @@ IMAGENET = (1_281_167, 1000, 768)
 SHOTS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     if _STAGE.value:
         _streamed(pathlib.Path(str(_IMAGENET.value)), _STAGE.value)
         return
-    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, jax {jax.__version__}"
-    record: dict[str, Any] = {"machine": machine, "date": time.strftime("%Y-%m-%d")}
-    record["ratios"] = _ratios()
-    record["scaling"] = _scaling()
+    record: dict[str, Any] = common.machine(jax=jax.__version__)
+    record |= {"ratios": _ratios(), "scaling": _scaling()}
     if _IMAGENET.value:
         record["imagenet"] = _imagenet(pathlib.Path(_IMAGENET.value))
-    folder = pathlib.Path(_OUTPUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "geometry.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / "geometry.md").write_text(table := _table(record))
-    _figure(record["scaling"], folder / "geometry.svg")
-    print(table)
+    common.save(_OUTPUT.value, "geometry", record, _tables(record))
+    _figure(record["scaling"], pathlib.Path(_OUTPUT.value) / "geometry.svg")
 
 
 def features_of(n: int, k: int, d: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
@@ -148,13 +138,13 @@ def _imagenet(folder: pathlib.Path) -> dict[str, Any]:
         np.save(folder / "labels.npy", labels)
     results: dict[str, list[dict[str, float]]] = {"product": [], "geometry": []}
     for _ in range(2):
-        for stage, found in results.items():
+        for stage, passes in results.items():
             command = [sys.executable, "-m", "experiments.benchmarks.geometry", f"--output={folder}"]
             done = subprocess.run(
                 [*command, f"--imagenet={folder}", f"--stage={stage}"], check=True, capture_output=True, text=True
             )
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-    best = {stage: min(found, key=lambda one: one["seconds"]) for stage, found in results.items()}
+            passes.append(json.loads(done.stdout.splitlines()[-1]))
+    best = {stage: min(passes, key=lambda timed: timed["seconds"]) for stage, passes in results.items()}
     return {**best, "ratio": best["geometry"]["seconds"] / best["product"]["seconds"]}
 
 
@@ -182,41 +172,37 @@ def _streamed(folder: pathlib.Path, stage: str) -> None:
     print(json.dumps({"seconds": seconds, "peak_gib": peak}))
 
 
-def _table(record: dict[str, Any]) -> str:
+def _tables(record: dict[str, Any]) -> list[str]:
     ratios = record["ratios"]
-    lines = [
-        f"{record['machine']}, {record['date']}; n = {N:,}, k = {K}, d = {D}, float32.",
-        "",
-        "| program | time, in bare products X Mᵀ |",
-        "|---|---|",
-        f"| bare product ({ratios['product_seconds'] * 1e3:.0f} ms) | 1 |",
-        f'| `pair_geometry`, `overlap="none"` | {ratios["pair_geometry"]:.2f} |',
-        f"| `exact_cantelli`, all pairs, {len(SHOTS)} shot sizes | {ratios['exact_certificates']:.2f} |",
-        f"| loop over class pairs (directional CDNV alone) | {ratios['pair_loop']:.1f} |",
-        "",
-        "Slopes of log time against log size: "
-        + ", ".join(f"{name} {one['slope'][0]:.2f}" for name, one in record["scaling"].items())
-        + ".",
+    rows = [
+        [f"bare product ({ratios['product_seconds'] * 1e3:.0f} ms)", "1"],
+        ['`pair_geometry`, `overlap="none"`', f"{ratios['pair_geometry']:.2f}"],
+        [f"`exact_cantelli`, all pairs, {len(SHOTS)} shot sizes", f"{ratios['exact_certificates']:.2f}"],
+        ["loop over class pairs (directional CDNV alone)", f"{ratios['pair_loop']:.1f}"],
     ]
+    lines = [f"{record['machine']}, {record['date']}; n = {N:,}, k = {K}, d = {D}, float32.", ""]
+    lines += common.table(["program", "time, in bare products X Mᵀ"], rows)
+    slopes = ", ".join(f"{name} {sweep['slope'][0]:.2f}" for name, sweep in record["scaling"].items())
+    lines += ["", f"Slopes of log time against log size: {slopes}."]
     if "imagenet" in record:
-        one = record["imagenet"]
+        bare, geometry, ratio = (record["imagenet"][key] for key in ("product", "geometry", "ratio"))
         n, k, d = IMAGENET
         lines += [
             "",
             f"Streamed from a float16 memory map, n = {n:,}, k = {k}, d = {d}: bare product "
-            f"{one['product']['seconds']:.1f} s, geometry {one['geometry']['seconds']:.1f} s, {one['ratio']:.2f} times "
-            f"as long; peak memory {one['geometry']['peak_gib']:.1f} GiB.",
+            f"{bare['seconds']:.1f} s, geometry {geometry['seconds']:.1f} s, {ratio:.2f} times "
+            f"as long; peak memory {geometry['peak_gib']:.1f} GiB.",
         ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _figure(scaling: dict[str, dict[str, list[float]]], path: pathlib.Path) -> None:
     figure = Figure(figsize=(9, 2.8))
-    for index, (name, one) in enumerate(scaling.items()):
+    for index, (name, sweep) in enumerate(scaling.items()):
         axes = figure.add_subplot(1, 3, index + 1)
-        axes.loglog(one["sizes"], one["seconds"], "o-", color="#0072B2")
+        axes.loglog(sweep["sizes"], sweep["seconds"], "o-", color="#0072B2")
         axes.set_xlabel(name)
-        axes.set_title(f"slope {one['slope'][0]:.2f}", fontsize=9)
+        axes.set_title(f"slope {sweep['slope'][0]:.2f}", fontsize=9)
         axes.set_ylabel("seconds" if index == 0 else "")
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
@@ -224,4 +210,4 @@ def _figure(scaling: dict[str, dict[str, list[float]]], path: pathlib.Path) -> N
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

@@ -16,27 +16,27 @@ def alternating(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> list
     for function in functions:
         jax.block_until_ready(function())
     seconds = np.zeros((rounds, len(functions)))
-    for one in seconds:
+    for row in seconds:
         for index, function in enumerate(functions):
             started = time.perf_counter()
             jax.block_until_ready(function())
-            one[index] = time.perf_counter() - started
+            row[index] = time.perf_counter() - started
     return np.median(seconds, axis=0).tolist()
 
 
 @contextmanager
 def asked(python: str, script: Any, *arguments: Any) -> Iterator[Callable[[str], float]]:
-    """A script in a process of another interpreter: each line that it is told is answered by a number."""
+    """A script in a process of another interpreter: each line sent to it is answered by a number."""
     command = [python, *map(str, (script, *arguments))]
     theirs = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=theirs, text=True) as process:
-        told, answered = process.stdin, process.stdout
-        assert told is not None
-        assert answered is not None
+        questions, answers = process.stdin, process.stdout
+        assert questions is not None
+        assert answers is not None
 
         def ask(line: str) -> float:
-            print(line, file=told, flush=True)
-            answer = answered.readline()
+            print(line, file=questions, flush=True)
+            answer = answers.readline()
             if not answer:
                 raise RuntimeError(f"{python} {script} ended, see its error above")
             return float(answer)

@@ -8,19 +8,15 @@ on CPU (channels last).
 """
 
 import dataclasses
-import json
 import math
-import pathlib
-import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 import torch
-from absl import app, flags
+from absl import flags
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from torch import nn
@@ -31,10 +27,11 @@ from dnc.models import Encoder, ResNet, ViT
 from dnc.objectives import OBJECTIVES
 from dnc.training.state import TrainState
 from dnc.training.step import make_step
+from experiments import common
 from experiments.benchmarks.timing import alternating
 from experiments.benchmarks.torch_networks import ResNet18, nt_xent
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for training.json and training.md.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _ONLY = flags.DEFINE_list("only", None, "Cases to run; all by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Steps of each, in turn; the median counts.", lower_bound=1)
 
@@ -77,10 +74,10 @@ CASES = {
 }
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    chosen = {name: case for name, case in CASES.items() if not _ONLY.value or any(o in name for o in _ONLY.value)}
+def main() -> None:
+    chosen = {
+        name: case for name, case in CASES.items() if not _ONLY.value or any(part in name for part in _ONLY.value)
+    }
     torch.set_num_threads(distributed.available_cores())
     distributed.initialize(batch_size=math.gcd(*(case.examples for case in chosen.values())))
     rows = {}
@@ -91,21 +88,17 @@ def main(argv: Sequence[str]) -> None:
             raise AssertionError(f"{name}: {jax_size} parameters in JAX, {torch_size} in PyTorch")
         seconds = alternating([jax_step, torch_step], _ROUNDS.value)
         rows[name] = {"parameters": jax_size, "examples": case.examples, "jax": seconds[0], "torch": seconds[1]}
-        print(_row(name, rows[name]), flush=True)
-    versions = f"jax {jax.__version__}, PyTorch {torch.__version__}"
-    machine = f"{torch.get_num_threads()} cores, {platform.processor() or platform.machine()}, {versions}"
-    record = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "cases": rows}
-    folder = pathlib.Path(_OUTPUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    head = [f"{machine}, {record['date']}; float32, median of {_ROUNDS.value}.", ""]
-    head += ["| network | examples/s in JAX | in PyTorch | JAX : PyTorch |", "|---|---|---|---|"]
-    (folder / "training.md").write_text("\n".join([*head, *(_row(*item) for item in rows.items())]) + "\n")
+        print(*_row(name, rows[name]), flush=True)
+    record = common.machine(jax=jax.__version__, PyTorch=torch.__version__) | {"cases": rows}
+    lines = [f"{record['machine']}, {record['date']}; float32, median of {_ROUNDS.value}.", ""]
+    head = ["network", "examples/s in JAX", "in PyTorch", "JAX : PyTorch"]
+    lines += common.table(head, (_row(name, row) for name, row in rows.items()))
+    common.save(_OUTPUT.value, "training", record, lines)
 
 
-def _row(name: str, row: dict[str, Any]) -> str:
+def _row(name: str, row: dict[str, Any]) -> list[str]:
     rates = row["examples"] / row["jax"], row["examples"] / row["torch"]
-    return f"| {name} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} |"
+    return [name, f"{rates[0]:.1f}", f"{rates[1]:.1f}", f"{rates[0] / rates[1]:.2f}"]
 
 
 def jax_side(case: Case, views: np.ndarray) -> tuple[Callable[[], Any], int]:
@@ -147,4 +140,4 @@ def torch_side(case: Case, views: np.ndarray) -> tuple[Callable[[], None], int]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

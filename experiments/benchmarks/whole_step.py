@@ -11,20 +11,17 @@ channels-last format; stable-pretraining with its trainer for JAX and the views 
 Rounds alternate; medians count.
 """
 
-import json
-import os
 import pathlib
-import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import nnx
 
 from configs import simclr_cifar10
@@ -36,10 +33,11 @@ from dnc.data.views.recipes import choose_views
 from dnc.training.build import make_encoder, make_objective, make_optimizer, root_key
 from dnc.training.state import TrainState
 from dnc.training.step import make_step
+from experiments import common
 from experiments.benchmarks.photographs import photographs
 from experiments.benchmarks.timing import asked
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for whole_step.json and whole_step.md.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _OTHERS = {
     "lightly": flags.DEFINE_string("lightly_python", None, "A Python with torch, torchvision and lightly."),
     "stable_pretraining": flags.DEFINE_string("stable_pretraining_python", None, "One with stable-pretraining[jax]."),
@@ -48,9 +46,7 @@ _OTHERS = {
 SIZE, BATCH, STEPS, ROUNDS = 32, 64, 5, 3
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     distributed.initialize(batch_size=BATCH)
     images = np.tile(photographs(SIZE), (8, 1, 1, 1))
     with ExitStack() as stack:
@@ -65,21 +61,16 @@ def main(argv: Sequence[str]) -> None:
         for program in programs.values():
             program()  # compiles, and starts workers
         rates = [{name: program() for name, program in programs.items()} for _ in range(ROUNDS)]
-    medians = {name: float(np.median([one[name] for one in rates])) for name in programs}
-    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, jax {jax.__version__}"
-    record: dict[str, Any] = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "examples_per_second": medians}
-    output = pathlib.Path(str(_OUTPUT.value))
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "whole_step.json").write_text(json.dumps(record, indent=1) + "\n")
-    lines = [f"{machine}, {record['date']}; ResNet-18, {SIZE} px, {BATCH} examples a step.", ""]
-    lines += ["| program | examples a second | dnc : program |", "|---|---|---|"]
-    lines += [f"| {name} | {rate:.1f} | {medians['dnc'] / rate:.2f} |" for name, rate in medians.items()]
-    (output / "whole_step.md").write_text(table := "\n".join(lines) + "\n")
-    print(table)
+    medians = {name: float(np.median([per_round[name] for per_round in rates])) for name in programs}
+    record: dict[str, Any] = common.machine(jax=jax.__version__) | {"examples_per_second": medians}
+    lines = [f"{record['machine']}, {record['date']}; ResNet-18, {SIZE} px, {BATCH} examples a step.", ""]
+    rows = ([name, f"{rate:.1f}", f"{medians['dnc'] / rate:.2f}"] for name, rate in medians.items())
+    lines += common.table(["program", "examples a second", "dnc : program"], rows)
+    common.save(_OUTPUT.value, "whole_step", record, lines)
 
 
 def ours(images: np.ndarray) -> Callable[[], float]:
-    """Examples a second of the loop of `dnc train`, without its logging."""
+    """Examples per second of the loop of `dnc train`, without its logging."""
     config: Any = simclr_cifar10.get_config()
     config.model.dtype = "float32"
     config.objective.widths = (512, 128)
@@ -107,4 +98,4 @@ def ours(images: np.ndarray) -> Callable[[], float]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

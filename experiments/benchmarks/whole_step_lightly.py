@@ -2,7 +2,7 @@
 
 python experiments/benchmarks/whole_step_lightly.py images.npy batch steps < rounds
 
-Every line read asks for a round and is answered by examples a second.
+Every line read asks for a round and is answered by examples per second.
 """
 
 import os

@@ -2,8 +2,9 @@
 
 python experiments/benchmarks/whole_step_stable_pretraining.py images.npy batch steps < rounds
 
-Every line read asks for a round and is answered by examples a second. Its two views are made inside the step, as ours;
-they change brightness and contrast, and neither saturation, hue nor sharpness. Its trainer waits for each step's loss.
+Every line read asks for a round and is answered by examples per second. Its two views are made inside the step, as
+ours; they change brightness and contrast, and neither saturation, hue nor sharpness. Its trainer waits for each
+step's loss.
 """
 
 import os

@@ -8,7 +8,6 @@ writes fits.json and fits.md.
 """
 
 import importlib
-import json
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -16,14 +15,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.sharding import Mesh
 from PIL import Image
 
 from dnc.training import ahead_of_time
 from dnc.training.build import build
+from experiments import common
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder of fits.json and fits.md.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _SLICE = flags.DEFINE_string("slice", "v5e:16x16", "TPUs to compile for.")
 
 IMAGENET = ("simclr_imagenet", "vicreg_imagenet", "mae_imagenet", "dino_imagenet", "ijepa_imagenet")
@@ -31,34 +31,28 @@ PAIRS = ("clip_pairs", "siglip_pairs")
 IMAGES, SIDE, CANVAS = 8192, 224, 256
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     mesh, chip = ahead_of_time.topology_mesh(_SLICE.value), ahead_of_time.chip_of(_SLICE.value)
-    folder = pathlib.Path(str(_OUTPUT.value))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "fits.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    rows: list[dict[str, Any]] = common.saved(_OUTPUT.value, "fits", [])
     for name in IMAGENET + PAIRS:
         if any(row["config"] == name and row["slice"] == _SLICE.value for row in rows):
             continue
         program, batch_size = _compiled(name, mesh)
-        rows.append(
-            {
-                "config": name,
-                "slice": _SLICE.value,
-                "batch_size": batch_size,
-                "memory_gb": program.memory / 1e9,
-                "chip_gb": chip.memory / 1e9,
-                "gflop": program.flops / 1e9,
-                "collectives_mb": {kind: size / 1e6 for kind, (_, size) in program.collectives.items()},
-                "estimate_ms": 1e3 * program.seconds(chip),
-            }
-        )
-        path.write_text(json.dumps(rows, indent=1) + "\n")
-        print(rows[-1], flush=True)
-    (folder / "fits.md").write_text(_table(rows))
+        row = {
+            "config": name,
+            "slice": _SLICE.value,
+            "batch_size": batch_size,
+            "memory_gb": program.memory / 1e9,
+            "chip_gb": chip.memory / 1e9,
+            "gflop": program.flops / 1e9,
+            "collectives_mb": {kind: size / 1e6 for kind, (_, size) in program.collectives.items()},
+            "estimate_ms": 1e3 * program.seconds(chip),
+        }
+        rows.append(row)
+        common.save(_OUTPUT.value, "fits", rows)
+        print(row, flush=True)
+    common.save(_OUTPUT.value, "fits", rows, _table(rows))
 
 
 def _compiled(name: str, mesh: Mesh) -> tuple[ahead_of_time.Program, int]:
@@ -78,7 +72,7 @@ def _images(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _pairs(folder: pathlib.Path, count: int) -> dict[str, Any]:
-    """So many pairs of a black image and a caption, files that are links to one, and two classes to measure on."""
+    """`count` pairs of a black image (all links to one file) and a caption, and two classes to measure on."""
     Image.new("RGB", (1, 1)).save(black := folder / "black.png")
     files = {"train": [f"{i}.png" for i in range(count)]}
     files |= {f"test/{name}": [f"{i}.png" for i in range(8)] for name in ("one", "other")}
@@ -96,17 +90,23 @@ def _pairs(folder: pathlib.Path, count: int) -> dict[str, Any]:
     )
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    head = "| config | slice | batch | HBM a chip, GB | of GB | GFLOP a chip | collectives, MB | estimate, ms |"
-    lines = [head, "|" + "---|" * 8]
-    for row in rows:
-        kinds = ", ".join(f"{kind} {size:,.1f}" for kind, size in row["collectives_mb"].items())
-        numbers = [f"{row['batch_size']:,}", f"{row['memory_gb']:.2f}", f"{row['chip_gb']:.0f}", f"{row['gflop']:,.1f}"]
-        lines.append(
-            f"| `{row['config']}` | {row['slice']} | {' | '.join(numbers)} | {kinds} | {row['estimate_ms']:,.1f} |"
-        )
-    return "\n".join([*lines, "", "The compiled training step, per chip; the estimate is a roofline.", ""])
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    cells = (
+        [
+            f"`{row['config']}`",
+            row["slice"],
+            f"{row['batch_size']:,}",
+            f"{row['memory_gb']:.2f}",
+            f"{row['chip_gb']:.0f}",
+            f"{row['gflop']:,.1f}",
+            ", ".join(f"{kind} {size:,.1f}" for kind, size in row["collectives_mb"].items()),
+            f"{row['estimate_ms']:,.1f}",
+        ]
+        for row in rows
+    )
+    head = ["config", "slice", "batch", "HBM a chip, GB", "of GB", "GFLOP a chip", "collectives, MB", "estimate, ms"]
+    return [*common.table(head, cells), "", "The compiled training step, per chip; the estimate is a roofline."]
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

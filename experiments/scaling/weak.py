@@ -7,18 +7,17 @@ ImageNet-21k sized features. Every program is compiled for every slice; memory, 
 compiled program's, times are rooflines. Continues where it stopped; writes scaling.json, scaling.md and scaling.svg.
 
 The newer generation is v5p: libtpu 0.0.42.1 crashes on the SimCLR step for v6e:8x8 (a compiler pass recurses until it
-overflows, three times of three).
+overflows, in three of three attempts).
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
@@ -28,6 +27,7 @@ from dnc.data.sources.arrays import ArrayImages
 from dnc.data.views.augment import Augmentation, Views
 from dnc.training import ahead_of_time
 from dnc.training.build import Training, build
+from experiments import common
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 
@@ -72,14 +72,9 @@ PROGRAMS: dict[str, Callable[[Mesh], ahead_of_time.Program]] = {
 } | {name: lambda mesh, size=size: geometry(size, mesh) for name, size in GEOMETRIES.items()}
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> None:
     jax.config.update("jax_platforms", "cpu")
-    folder = pathlib.Path(_OUTPUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "scaling.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    rows: list[dict[str, Any]] = common.saved(_OUTPUT.value, "scaling", [])
     for topology in SLICES:
         mesh = ahead_of_time.topology_mesh(topology)
         for name, compile_for in PROGRAMS.items():
@@ -87,10 +82,10 @@ def main(argv: Sequence[str]) -> None:
                 continue
             row = {"slice": topology, "program": name, **_measured(compile_for, mesh, topology)}
             rows.append(row)
-            path.write_text(json.dumps(rows, indent=1) + "\n")
+            common.save(_OUTPUT.value, "scaling", rows)
             print(row, flush=True)
-    (folder / "scaling.md").write_text(_table(rows))
-    _figure(rows, folder / "scaling.svg")
+    common.save(_OUTPUT.value, "scaling", rows, _table(rows))
+    _figure(rows, pathlib.Path(_OUTPUT.value) / "scaling.svg")
 
 
 def _measured(compile_for: Callable[[Mesh], ahead_of_time.Program], mesh: Mesh, topology: str) -> dict[str, Any]:
@@ -112,22 +107,23 @@ def _measured(compile_for: Callable[[Mesh], ahead_of_time.Program], mesh: Mesh, 
     }
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    head = "| program | slice | HBM GB | temporaries GB | GFLOP | accessed GB | collectives | sent MB | estimate ms |"
-    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    head = ["program", "slice", "HBM GB", "temporaries GB", "GFLOP", "accessed GB", "collectives", "sent MB"]
+    cells = []
     for row in sorted(rows, key=lambda row: (row["program"], row["slice"].split(":")[0], row["chips"])):
-        start = f"| {row['program']} | {row['slice']} "
+        cells.append([row["program"], row["slice"]])
         if "refused" in row:
-            lines.append(f"{start}| does not fit: {row['refused']} | | | | | | |")
+            cells[-1] += [f"does not fit: {row['refused']}", *[""] * 6]
             continue
-        kinds = ", ".join(f"{one['count']} {kind} ({one['mb']:,.1f} MB)" for kind, one in row["collectives"].items())
-        numbers = [f"{row[key]:,.2f}" for key in ("memory_gb", "temporaries_gb", "gflop", "accessed_gb")]
-        lines.append(f"{start}| {' | '.join(numbers)} | {kinds} | {row['sent_mb']:,.1f} | {row['estimate_ms']:,.2f} |")
-    lines.append(
-        "\nPer chip. HBM, operations and collectives: the compiled program's; of geometry, which\n"
-        "loops over blocks, operations and bytes are the leading terms. Estimate: roofline, not measured.\n"
-    )
-    return "\n".join(lines)
+        kinds = (f"{moved['count']} {kind} ({moved['mb']:,.1f} MB)" for kind, moved in row["collectives"].items())
+        cells[-1] += (f"{row[key]:,.2f}" for key in ("memory_gb", "temporaries_gb", "gflop", "accessed_gb"))
+        cells[-1] += [", ".join(kinds), f"{row['sent_mb']:,.1f}", f"{row['estimate_ms']:,.2f}"]
+    return [
+        *common.table([*head, "estimate ms"], cells),
+        "",
+        "Per chip. HBM, operations and collectives: the compiled program's; of geometry, which",
+        "loops over blocks, operations and bytes are the leading terms. Estimate: roofline, not measured.",
+    ]
 
 
 def _figure(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
@@ -151,4 +147,4 @@ def _figure(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.main(main)

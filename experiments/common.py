@@ -1,0 +1,72 @@
+"""What experiments share: flags alone as arguments, the files of their results, runs that are trained once."""
+
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from absl import app, logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from dnc import distributed, files
+from dnc.record import plain
+from dnc.report import run
+from dnc.report.run import Run
+from dnc.training import loop
+
+
+def main(experiment: Callable[[], None]) -> None:
+    """Run `experiment` after reading the flags; other arguments are an error."""
+
+    def checked(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+        experiment()
+
+    app.run(checked)
+
+
+def save(folder: str, name: str, record: Any, lines: Sequence[str] | None = None, svg: str | None = None) -> None:
+    """Write NAME.json, and NAME.md and NAME.svg where they are given; print the Markdown. nan becomes null in JSON."""
+    path = epath.Path(folder) / name
+    files.write_json(path.with_suffix(".json"), plain(record))
+    if svg is not None:
+        files.write_text(path.with_suffix(".svg"), svg)
+    if lines is not None:
+        files.write_text(path.with_suffix(".md"), text := "\n".join(lines) + "\n")
+        print(text)
+
+
+def saved(folder: str, name: str, default: Any) -> Any:
+    """What an earlier `save` wrote into NAME.json, else `default`."""
+    path = epath.Path(folder) / f"{name}.json"
+    return files.read_json(path) if path.exists() else default
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def machine(**versions: str) -> dict[str, str]:
+    """Where and when numbers were measured, and with which versions of which libraries."""
+    libraries = [f"{name} {version}" for name, version in versions.items()]
+    cores = f"{distributed.available_cores()} cores"
+    return {
+        "machine": ", ".join([cores, platform.processor() or platform.machine(), *libraries]),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def is_complete(workdir: epath.PathLike) -> bool:
+    return (epath.Path(workdir) / "report" / "index.html").exists()
+
+
+def trained(config: ConfigDict, workdir: epath.PathLike) -> Run:
+    """The run in `workdir`, trained first unless it is complete; an interrupted one continues."""
+    if not is_complete(workdir):
+        logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
+        loop.train_and_evaluate(config, workdir)
+    return run.load(pathlib.Path(workdir))

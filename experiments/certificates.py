@@ -19,6 +19,7 @@ python -m experiments.certificates --output=experiments/results/certificates "ra
   EfficientNet-Lite0=efficientnet.npz
 """
 
+import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -29,12 +30,12 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 import dnc
-from dnc.analysis.analyze import plain
-from dnc.analysis.task import TaskAnalysis
+from dnc.analysis.task import TaskAnalysis, certificate_record, error_record
 from dnc.certificates import available, two_class
 from dnc.features.files import read_features
 from dnc.geometry.pairs import mean_over_pairs
-from dnc.report import load, shots, style
+from dnc.record import ErrorRecord, TaskRecord
+from dnc.report import shots, style
 from experiments import common
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
@@ -55,45 +56,53 @@ REDUNDANT = ("two_class", "exact_joint")  # for two classes it is exact_cantelli
 
 
 def main(argv: Sequence[str]) -> None:
-    if len(argv) < 2 or not all("=" in one for one in argv[1:]):
+    if len(argv) < 2 or not all("=" in argument for argument in argv[1:]):
         raise app.UsageError("name feature files as NAME=features.npz")
-    record = {}
+    records: dict[str, TaskRecord] = {}
+    first: dict[str, dict[str, Any]] = {}
     for argument in argv[1:]:
         name, path = argument.split("=", 1)
         file = read_features(pathlib.Path(path))
         result = dnc.analyze(file.features, file.labels, class_names=file.class_names, normalize=True)
-        for task, one in result.tasks.items():
-            record[name if len(result.tasks) == 1 else f"{name}, {task}"] = plain(_measure(one))
-    picture = _figure({name: load.parse_task(one) for name, one in record.items()})
-    common.save(_OUTPUT.value, "certificates", record, _tables(record), picture.svg)
+        for labeling, task in result.tasks.items():
+            title = name if len(result.tasks) == 1 else f"{name}, {labeling}"
+            records[title] = _measure(task)
+            first[title] = {
+                key: _informative_from(task, key)
+                for key, curve in records[title].certificates.items()
+                if curve.is_certificate
+            }
+    results = {title: _entry(record) | {"first": first[title]} for title, record in records.items()}
+    common.save(_OUTPUT.value, "certificates", results, _tables(results), _figure(records).svg)
 
 
-def _measure(task: TaskAnalysis) -> dict[str, Any]:
-    """As a task's entry of an analysis file, with `first`: from how many shots each certificate is below a limit."""
+def _measure(task: TaskAnalysis) -> TaskRecord:
+    """The task at SHOTS, also where there are too few samples to measure an error."""
     task.certificate("exact_conditional", (1,))  # measures the queries, also where that takes long
     measured = tuple(m for m in SHOTS if m < task.counts.min())
-    error = task.few_shot_error(measured, repeats=_REPEATS.value)
-    errors = {"mean": error.mean, "std": error.std, "two_class": mean_over_pairs(error.per_pair)}
-    missing = [math.nan] * (len(SHOTS) - len(measured))
+    error = error_record(task.few_shot_error(measured, repeats=_REPEATS.value))
     names = [name for name in SHOWN if name in available(task.geometry) or name == "exact_conditional"]
-    curves = {name: task.certificate(name, SHOTS) for name in names}
-    return {
-        "classes": task.classes,
-        "summary": {"cdnv": mean_over_pairs(task.cdnv), "directional_cdnv": mean_over_pairs(task.directional_cdnv)},
-        "shots": SHOTS,
-        "repeats": _REPEATS.value,
-        "error": {name: [*np.asarray(values), *missing] for name, values in errors.items()},
-        "certificates": {
-            name: {
-                "bound": curve.bound,
-                "two_class": mean_over_pairs(two_class(curve)),
-                "is_certificate": curve.is_certificate,
-                "valid": curve.valid,
-            }
-            for name, curve in curves.items()
-        },
-        "first": {name: _informative_from(task, name) for name, curve in curves.items() if curve.is_certificate},
-    }
+    return dataclasses.replace(
+        task.record(),
+        shots=np.asarray(SHOTS),
+        repeats=_REPEATS.value,
+        error=ErrorRecord(*(_padded(getattr(error, field.name)) for field in dataclasses.fields(error))),
+        certificates={name: certificate_record(task.certificate(name, SHOTS)) for name in names},
+    )
+
+
+def _padded(values: np.ndarray) -> np.ndarray:
+    """With nan for the shots that were not measured."""
+    return np.pad(values, [(0, len(SHOTS) - len(values))] + [(0, 0)] * (values.ndim - 1), constant_values=math.nan)
+
+
+def _entry(record: TaskRecord) -> dict[str, Any]:
+    """What the results hold of a task: curves over shots, without pairs and classes."""
+    task = record.to_json()
+    curves = {key: {**curve} for key, curve in task["certificates"].items()}
+    for curve in (task["error"], *curves.values()):
+        curve.pop("per_class")
+    return {key: task[key] for key in ("classes", "summary", "shots", "repeats", "error")} | {"certificates": curves}
 
 
 def _informative_from(task: TaskAnalysis, name: str) -> dict[str, int | None]:
@@ -138,7 +147,7 @@ def _tables(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _figure(tasks: Mapping[str, load.Task]) -> style.Picture:
+def _figure(tasks: Mapping[str, TaskRecord]) -> style.Picture:
     """A row a labeling: all classes on the left, two-class subtasks on the right."""
     width, height = shots.PANEL
     with style.theme():

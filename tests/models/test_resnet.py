@@ -8,17 +8,9 @@ from flax import nnx
 
 from dnc.models import resnet
 from dnc.models.resnet import STEMS, BasicBlock, Bottleneck, ConvNorm, ResNet
+from tests.samples import parameters, rngs
 
 IMAGES = jax.random.normal(jax.random.key(3), (4, 16, 16, 3))
-
-
-def rngs():
-    """Compiling threefry for each shape takes seconds on a CPU; the hardware generator's key does not."""
-    return nnx.Rngs(params=jax.random.key(0, impl="rbg"))
-
-
-def parameters(module):
-    return {".".join(map(str, path)): p for path, p in nnx.to_flat_state(nnx.state(module, nnx.Param))}
 
 
 def abstract(*args, **settings):

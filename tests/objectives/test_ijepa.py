@@ -157,21 +157,3 @@ def test_a_collapsed_teacher_shows_in_the_metrics():
     _, metrics = loss_of(network, batch, jax.random.key(0))
     assert metrics["feature_std"] > 1e-2
     assert metrics["target_std"] > 1e-2
-
-
-def test_parts_of_a_batch_may_not_follow_the_teacher_each():
-    assert not IJEPA().separable
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"targets": 0}, "targets=0"),
-        ({"target_scale": (0.2, 0.1)}, "target_scale"),
-        ({"context_scale": (0.9, 1.1)}, "context_scale"),
-        ({"momentum": (0.9, 2.0)}, "momentum"),
-    ],
-)
-def test_settings_are_checked(settings, message):
-    with pytest.raises(ValueError, match=message):
-        IJEPA(**settings)

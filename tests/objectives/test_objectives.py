@@ -14,6 +14,7 @@ from dnc.models.resnet import ConvNorm
 from dnc.objectives import OBJECTIVES, Network, Objective, OnlineProbe, Supervised
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import warmup_cosine
+from tests.samples import rngs
 
 TEXT = {"features": 8, "text_width": 8, "text_depth": 1, "text_heads": 2, "context_length": 6}
 SETTINGS = {
@@ -53,9 +54,8 @@ def encoder_of(name, dtype, rngs):
 
 
 def network_of(name, dtype=jnp.float32):
-    rngs = nnx.Rngs(params=jax.random.key(0, impl="rbg"))  # compiles faster on CPU than threefry
     objective = OBJECTIVES[name](**SETTINGS[name])
-    return objective, objective.network(encoder_of(name, dtype, rngs), rngs=rngs)
+    return objective, objective.network(encoder_of(name, dtype, init := rngs()), rngs=init)
 
 
 def batch_of(size):
@@ -148,6 +148,38 @@ def test_abstract_batches_are_checked_before_any_work(name):
     objective.check(batch)
     if name != "mae":
         OnlineProbe(objective, {"color": 4}).check(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("simclr", {"temperature": 0.0}, "temperature=0"),
+        ("directional", {"bound": "markov"}, "bound='markov' is not known"),
+        ("directional", {"epsilon": 0.0}, "epsilon=0"),
+        ("clip", {"scale": 101.0}, "scale=101"),
+        ("siglip", {"scale": 0.0}, "scale=0"),
+        ("supervised", {"num_classes": 1}, "num_classes=1"),
+        ("supervised", {"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ("mae", {"mask_ratio": 1.0}, "mask_ratio=1"),
+        ("ijepa", {"targets": 0}, "targets=0"),
+        ("ijepa", {"target_scale": (0.2, 0.1)}, "target_scale"),
+        ("ijepa", {"context_scale": (0.9, 1.1)}, "context_scale"),
+        ("ijepa", {"momentum": (0.9, 2.0)}, "momentum"),
+        ("dino", {"centering": "median"}, "centering='median' is not known: choose one of"),
+        ("dino", {"student_temperature": 0.0}, "temperatures are positive"),
+        ("dino", {"freeze_last_layer": 1.5}, "freeze_last_layer=1.5"),
+        ("dino", {"mask_ratio": (0.5, 0.1)}, "mask_ratio="),
+        ("dino", {"momentum": (0.9, 2.0)}, "momentum="),
+    ],
+)
+def test_hyperparameters_are_checked(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        OBJECTIVES[name](**SETTINGS[name] | settings)
+
+
+def test_parts_of_a_batch_may_not_follow_a_teacher_each():
+    separable = {name: OBJECTIVES[name](**SETTINGS[name]).separable for name in ENCODERS}
+    assert separable == {"mae": True, "dino": False, "ijepa": False}
 
 
 def test_supervised_needs_its_task_among_the_labels():

@@ -8,7 +8,6 @@ from etils import epath
 from flax import nnx
 
 from dnc import distributed
-from dnc.models import resnet
 from dnc.objectives import OnlineProbe, SimCLR
 from dnc.training import loop
 from dnc.training.build import build
@@ -16,13 +15,8 @@ from dnc.training.checkpoint import Checkpoints
 from tests.training import tiny
 from tests.training.runs import metrics, one_device, saved_state
 
+pytestmark = pytest.mark.usefixtures("shallow")
 TASKS = ("color", "shape", "size", "style")
-
-
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """Two stages of one block: all that matters of a ResNet."""
-    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, (1, 1)))
 
 
 def config_of(probe):
@@ -89,8 +83,3 @@ def test_layouts_split_its_weights_like_any_other(monkeypatch):
     graphdef, state = training.abstract(mesh)
     kernel = nnx.merge(graphdef, state.params, state.rest).classifiers.weights["color"]
     assert "fsdp" in kernel.get_value().sharding.spec
-
-
-def test_unknown_entries_are_refused():
-    with pytest.raises(ValueError, match=r"config\.probe sets 'task'"):
-        build(config_of(dict(online=True, task="color")))

@@ -13,7 +13,7 @@ from dnc.objectives import DINO
 from dnc.objectives.base import side_by_side
 from dnc.objectives.dino import Center
 from dnc.objectives.self_distillation import random_masks
-from tests.objectives.test_objectives import TINY_VIT, batch_of
+from tests.objectives.test_objectives import TINY_VIT, batch_of, functional_gradient
 from tests.objectives.test_self_distillation import log_softmax, sinkhorn_by_the_book
 from tests.samples import rngs
 
@@ -45,15 +45,8 @@ def multi_crop(progress=0.5):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def functional(objective, graphdef, params, rest, batch):
-    """((loss, (metrics, rest afterwards)), gradients of the parameters)."""
-
-    def loss(params):
-        network = nnx.merge(graphdef, params, rest, copy=True)
-        value, metrics = objective.loss(network, batch, jax.random.key(3))
-        return value, (metrics, nnx.split(network, nnx.Param, ...)[2])
-
-    return jax.value_and_grad(loss, has_aux=True)(params)
+def functional(objective, graphdef, *arrays):
+    return functional_gradient(objective, graphdef, key=3)(*arrays)
 
 
 def run(objective, network, batch):

@@ -14,30 +14,10 @@ from dnc.objectives.clip import MAX_SCALE, clipped_scale
 from dnc.objectives.image_text import matching_metrics
 from dnc.training.optimizers import weights_only
 from tests.objectives.test_objectives import batch_of, network_of
-from tests.objectives.test_pairwise import LOSSES, embeddings
 
 clip_loss, siglip_loss = jax.jit(clip.clip_loss), jax.jit(siglip.siglip_loss)
 LOG_SCALE, BIAS = jnp.log(12.0), jnp.array(-2.5)
 NAMES = ["clip", "siglip"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_matches_pytorch(name):
-    torch = pytest.importorskip("torch")
-    values = embeddings(b=9)
-    ours = jax.value_and_grad(LOSSES[name], argnums=(0, 1))(*values)
-    x, y = (torch.tensor(np.asarray(value), requires_grad=True) for value in values)
-    cosine = torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(y).T
-    if name == "clip":
-        own = torch.arange(9)
-        loss = (
-            torch.nn.functional.cross_entropy(12 * cosine, own) + torch.nn.functional.cross_entropy(12 * cosine.T, own)
-        ) / 2
-    else:
-        loss = -torch.nn.functional.logsigmoid((2 * torch.eye(9) - 1) * (12 * cosine - 2.5)).sum() / 9
-    loss.backward()
-    theirs = (loss.item(), (x.grad.numpy(), y.grad.numpy()))
-    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-6), ours, theirs)
 
 
 @pytest.mark.parametrize("b", [2, 7])

@@ -3,14 +3,13 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dnc.training.ahead_of_time import collectives
-from tests.objectives.test_objectives import batch_of, network_of
+from tests.objectives.test_objectives import batch_of, functional_gradient, network_of
 from tests.objectives.test_pairwise import LOSSES, embeddings
 
 WHOLE = ["simclr", "vicreg", "directional", "clip", "siglip"]  # of those on patches, test_layouts compares the values
@@ -37,14 +36,8 @@ def compiled(name):
     objective, network = network_of(name)
     graphdef, params, rest = nnx.split(network, nnx.Param, ...)
     batch = batch_of(16)
-
-    def loss(params, rest, views, tokens):
-        network = nnx.merge(graphdef, params, rest, copy=True)
-        given = {**batch, "views": views, "labels": {"color": jnp.zeros(16, jnp.int32)}, "tokens": tokens}
-        value, metrics = objective.loss(network, given, jax.random.key(0))
-        return value, (metrics, nnx.split(network, nnx.Param, ...)[2])
-
-    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    gradient = functional_gradient(objective, graphdef)
+    step = jax.jit(lambda params, rest, views, tokens: gradient(params, rest, batch | dict(views=views, tokens=tokens)))
     views, tokens = batch["views"], batch["tokens"]
     sharded = jax.device_put(views, sharding(None, "data")), jax.device_put(tokens, sharding("data"))
     everywhere = jax.device_put((params, rest), sharding())

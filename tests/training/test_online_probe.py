@@ -1,7 +1,6 @@
 """A run with an online probe: what it logs and saves, and that the run is otherwise the same."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -11,7 +10,6 @@ from dnc import distributed
 from dnc.objectives import OnlineProbe, SimCLR
 from dnc.training import loop
 from dnc.training.build import build
-from dnc.training.checkpoint import Checkpoints
 from tests.training import tiny
 from tests.training.runs import metrics, one_device, saved_state
 
@@ -54,20 +52,6 @@ def test_a_run_has_its_numbers_beside_those_of_a_run_without_it(tmp_path):
         assert all(0 <= line[f"online_test_accuracy_{task}"] <= 1 for line in tests)
         assert np.any(probed.classifiers.weights[task][...] != 0)  # restored from the checkpoint
     assert probed.optimizer.step[...] == 6
-
-
-def test_checkpoints_hold_the_classifiers_and_their_optimizer(tmp_path):
-    training, mesh = build(config_of(dict(online=True))), one_device()
-    state = jax.tree.map(lambda x: x + jnp.ones((), x.dtype), training.init(mesh))
-    checkpoints = Checkpoints(epath.Path(tmp_path) / "checkpoints")
-    checkpoints.save(1, state, {})
-    restored = checkpoints.restore(training.abstract(mesh)[1], 1).state
-    checkpoints.close()
-    for actual, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
-        np.testing.assert_array_equal(actual, expected)
-    network = nnx.merge(training.abstract(mesh)[0], restored.params, restored.rest)
-    np.testing.assert_array_equal(network.classifiers.weights["color"][...], 1)
-    assert network.optimizer.step[...] == 1
 
 
 @pytest.mark.parametrize("probe", [None, dict(online=False)])

@@ -188,10 +188,3 @@ def test_a_broken_file_is_named_once_by_any_number_of_threads(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert sorted(line.split(": ", 1)[1] for line in lines) == [f"file {i}: bad" for i in range(5)]
     assert len(ledger) == 5
-
-
-def test_broken_files_can_stop_the_work():
-    with pytest.raises(BrokenImageError, match="file 1"):
-        BrokenFiles("raise").add("file 1", BrokenImageError("file 1: bad"))
-    with pytest.raises(ValueError, match="broken='ignore'"):
-        BrokenFiles("ignore")

@@ -62,11 +62,6 @@ def test_shuffled_batches_hold_every_example_once(builder):
     np.testing.assert_array_equal(np.unique(shuffled, axis=0), np.unique(stored, axis=0))
 
 
-def test_class_names_are_stored(builder):
-    for factor, names in multitask.FACTORS.items():
-        assert tuple(builder.info.features[factor].names) == tuple(names)
-
-
 def test_images_are_stored_as_png_in_array_record_files(builder):
     (path,) = builder.info.splits["train"].filepaths
     assert "array_record" in path.name

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage, stats
+from sklearn.datasets import load_sample_image
 
 from dnc.data.views import transforms
 
@@ -21,15 +22,11 @@ PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BIC
 @pytest.fixture(scope="module", params=["china.jpg", "flower.jpg"])
 def photograph(request) -> Image.Image:
     """427 x 640 pixels."""
-    from sklearn.datasets import load_sample_image
-
     return Image.fromarray(load_sample_image(request.param))
 
 
 @pytest.fixture(scope="module")
 def small() -> Image.Image:
-    from sklearn.datasets import load_sample_image
-
     return Image.fromarray(load_sample_image("china.jpg")).resize((65, 48), Image.Resampling.BILINEAR)
 
 

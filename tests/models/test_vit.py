@@ -97,9 +97,8 @@ def test_normalizing_the_pooled_feature_leaves_tokens_alone():
 
 def layer_norm(x, norm, epsilon=1e-6):
     centered = x - x.mean(-1, keepdims=True)
-    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * np.asarray(
-        norm.scale[...]
-    ) + np.asarray(norm.bias[...])
+    standardized = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon)
+    return standardized * np.asarray(norm.scale[...]) + np.asarray(norm.bias[...])
 
 
 @pytest.mark.parametrize("position", ["learned", "sincos2d"])

@@ -21,7 +21,7 @@ def refused(command: str, *flags: str) -> str:
     ("flag", "message"),
     [
         ("--config.train.bach_size=8", 'error: --config has no entry bach_size.*"batch_size"'),
-        ("--config.data.augmentation.size=8", "error: --config has no entry size: .* write a new entry into the file"),
+        ("--config.data.augmentation.zoom=8", "error: --config has no entry zoom: .* write a new entry into the file"),
         ("--config.train.batch_size=100000", "error: .*larger than"),
         ("surplus", "unexpected arguments: .*surplus"),
     ],

@@ -1,7 +1,11 @@
-"""Synthetic labeled features for tests: skewed, anisotropic and unbalanced, because symmetry hides mistakes."""
+"""What many tests build on, and how trees are compared.
+
+Synthetic labeled features are skewed, anisotropic and unbalanced, because symmetry hides mistakes.
+"""
 
 import jax
 import numpy as np
+from flax import nnx
 
 
 def clusters(seed=0, n=500, k=4, d=16, offset=0.0, scale=1.0, balanced=False):
@@ -39,6 +43,17 @@ def assert_leaves_close(actual, expected, rtol):
     for (path, leaf), wanted in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         scale = np.nanmax(np.abs(np.asarray(wanted, np.float64)))
         np.testing.assert_allclose(leaf, wanted, rtol=rtol, atol=rtol * scale, err_msg=jax.tree_util.keystr(path))
+
+
+def rngs() -> nnx.Rngs:
+    """Compiling threefry for each shape takes seconds on a CPU; the hardware generator's key does not."""
+    return nnx.Rngs(params=jax.random.key(0, impl="rbg"))
+
+
+def parameters(tree: nnx.Module | nnx.State) -> dict[str, jax.Array]:
+    """Of a network, or what belongs to its parameters, by dotted path."""
+    state = tree if isinstance(tree, nnx.State) else nnx.state(tree, nnx.Param)
+    return {".".join(map(str, path)): p[...] for path, p in nnx.to_flat_state(state)}
 
 
 def off_diagonal(matrix):

@@ -350,18 +350,10 @@ def test_captions_become_the_tokens_of_their_images(tmp_path, key):
     (tmp_path / "train" / paths[1]).write_bytes(b"broken")
     rows = [f"{path},the picture {number}" for number, path in enumerate(paths)]
     (tmp_path / "table.csv").write_text("\n".join(["path,text", *rows]))
-    config = dict(
-        name="folder",
-        train=str(tmp_path / "train"),
-        train_table=str(tmp_path / "table.csv"),
-        test=str(tmp_path / "test"),
-        captions="text",
-        train_tasks=(),
-        image_size=8,
-        context_length=16,
-        augmentation=dict(),
-    )
-    data = make_data(ConfigDict(config))
+    files = {"train": "train", "test": "test", "train_table": "table.csv"}
+    where = {entry: str(tmp_path / name) for entry, name in files.items()}
+    options = {"captions": "text", "train_tasks": (), "image_size": 8, "context_length": 16}
+    data = make_data(data_config(name="folder", **where, **options))
     tokens = [decode(data.source()[number]["tokens"]) for number in range(3)]
     assert tokens == ["the picture 0", "the picture 2", "the picture 2"]
     _, batch = next(batches(data.source(), 4, seed=0))

@@ -7,17 +7,9 @@ import pytest
 from flax import nnx
 
 from dnc.models.heads import Projector, PrototypeHead
+from tests.samples import parameters, rngs
 
 X = jax.random.normal(jax.random.key(0), (6, 5))
-
-
-def rngs():
-    """Compiling threefry for each shape takes seconds on a CPU; the hardware generator's key does not."""
-    return nnx.Rngs(params=jax.random.key(0, impl="rbg"))
-
-
-def names(head):
-    return {".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(head, nnx.Param))}
 
 
 def test_plain_projector_by_hand():
@@ -38,27 +30,15 @@ def test_normalized_projector_by_hand():
 
 def test_only_layers_without_normalization_have_a_bias():
     plain, normalized = Projector(5, (4, 3), rngs=rngs()), Projector(5, (4, 3), norm=True, rngs=rngs())
-    assert names(plain) == {"layers.0.kernel", "layers.0.bias", "last.kernel", "last.bias"}
-    assert names(normalized) == {
-        "layers.0.kernel",
-        "norms.0.scale",
-        "norms.0.bias",
-        "last.kernel",
-        "last.bias",
-    }
-    assert names(Projector(5, (3,), last_bias=False, rngs=rngs())) == {"last.kernel"}
+    assert set(parameters(plain)) == {"layers.0.kernel", "layers.0.bias", "last.kernel", "last.bias"}
+    assert set(parameters(normalized)) == set(parameters(plain)) - {"layers.0.bias"} | {"norms.0.scale", "norms.0.bias"}
+    assert set(parameters(Projector(5, (3,), last_bias=False, rngs=rngs()))) == {"last.kernel"}
 
 
 def test_bfloat16_output_is_float32():
     head = Projector(5, (4, 3), norm=True, dtype=jnp.bfloat16, rngs=rngs())
     assert head(X, train=True).dtype == jnp.float32
     assert {p.dtype for p in jax.tree.leaves(nnx.state(head))} == {jnp.dtype("float32")}
-
-
-@pytest.mark.parametrize("widths", [(), (4, 0)])
-def test_widths_are_checked(widths):
-    with pytest.raises(ValueError, match="widths="):
-        Projector(5, widths, rngs=rngs())
 
 
 def test_prototype_head_is_the_torch_one():
@@ -90,6 +70,14 @@ def test_prototypes_start_as_torch_starts_a_layer_and_give_cosines():
     assert np.abs(out).max() <= 1.02
 
 
-def test_prototype_head_sizes_are_checked():
-    with pytest.raises(ValueError, match="prototypes=0"):
-        PrototypeHead(5, prototypes=0, rngs=rngs())
+@pytest.mark.parametrize(
+    ("head", "sizes", "message"),
+    [
+        (Projector, {"widths": ()}, "widths="),
+        (Projector, {"widths": (4, 0)}, "widths="),
+        (PrototypeHead, {"prototypes": 0}, "prototypes=0"),
+    ],
+)
+def test_sizes_are_checked(head, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        head(5, **sizes, rngs=rngs())

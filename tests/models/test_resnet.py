@@ -8,17 +8,9 @@ from flax import nnx
 
 from dnc.models import resnet
 from dnc.models.resnet import STEMS, BasicBlock, Bottleneck, ConvNorm, ResNet
+from tests.samples import parameters, rngs
 
 IMAGES = jax.random.normal(jax.random.key(3), (4, 16, 16, 3))
-
-
-def rngs():
-    """Compiling threefry for each shape takes seconds on a CPU; the hardware generator's key does not."""
-    return nnx.Rngs(params=jax.random.key(0, impl="rbg"))
-
-
-def parameters(module):
-    return {".".join(map(str, path)): p for path, p in nnx.to_flat_state(nnx.state(module, nnx.Param))}
 
 
 def abstract(*args, **settings):
@@ -67,35 +59,10 @@ def test_shapes_by_stem(stem, before_stages, depth, features):
     assert (out.shape, out.dtype, network.features) == ((2, features), jnp.float32, features)
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (7, 2), (1, 2)])
-def test_convolutions_pad_like_pytorch(kernel, stride):
-    layer = ConvNorm(2, 3, kernel, stride, rngs=rngs())
-    image = np.asarray(jax.random.normal(jax.random.key(1), (8, 8, 2)), np.float64)
-    weight, pad = np.asarray(layer.conv.kernel[...], np.float64), kernel // 2
-    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-    size = (8 + 2 * pad - kernel) // stride + 1
-    expected = np.zeros((size, size, 3))
-    for i in range(size):
-        for j in range(size):
-            patch = padded[i * stride : i * stride + kernel, j * stride : j * stride + kernel]
-            expected[i, j] = np.einsum("hwc,hwcf->f", patch, weight)
-    actual = layer.conv(jnp.asarray(image[None], jnp.float32))[0]
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-    # A new layer's evaluation mode divides by sqrt(1 + 1e-5) alone.
-    normalized = layer(jnp.asarray(image[None], jnp.float32), train=False)[0]
-    np.testing.assert_allclose(normalized, expected / np.sqrt(1 + 1e-5), rtol=1e-4, atol=1e-5)
-
-
 def test_convolutions_start_with_he_fan_out_variance():
     kernel = ConvNorm(64, 128, 3, rngs=rngs()).conv.kernel[...]
     np.testing.assert_allclose(np.var(kernel), 2 / (3 * 3 * 128), rtol=0.02)
     np.testing.assert_allclose(np.mean(kernel), 0.0, atol=1e-3)
-
-
-def test_bottlenecks_stride_in_the_three_by_three():
-    block = Bottleneck(16, 4, 2, zero_init_residual=False, dtype=jnp.float32, rngs=rngs())
-    assert [layer.conv.strides for layer in (block.first, block.second, block.third)] == [(1, 1), (2, 2), (1, 1)]
-    assert block.shortcut.conv.strides == (2, 2)
 
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
@@ -140,16 +107,6 @@ def test_training_normalizes_with_the_batch_and_updates_every_statistic(forward)
     for path, value in nnx.to_flat_state(after):
         changed = bool(jnp.any(value[...] != dict(nnx.to_flat_state(state))[path][...]))
         assert changed == (path[-1] in ("mean", "var")), path
-
-
-def test_running_statistics_are_a_tenth_of_the_batch_after_one_step():
-    layer = ConvNorm(3, 4, 3, rngs=rngs())
-    x = layer.conv(IMAGES)
-    y = layer(IMAGES, train=True)
-    np.testing.assert_allclose(layer.norm.mean[...], 0.1 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(layer.norm.var[...], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-4)
-    expected = (x - x.mean((0, 1, 2), keepdims=True)) / jnp.sqrt(x.var((0, 1, 2), keepdims=True) + 1e-5)
-    np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_bfloat16_computes_coarsely_but_keeps_statistics_and_features_in_float32(forward):

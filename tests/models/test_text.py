@@ -10,6 +10,7 @@ from flax import nnx
 
 from dnc.data.tokenizer import VOCABULARY, encode
 from dnc.models.text import TextTransformer
+from tests.samples import rngs
 
 WIDTH, LENGTH = 16, 12
 SIZES = dict(vocabulary=VOCABULARY, context_length=LENGTH, width=WIDTH, depth=2, heads=2, mlp_ratio=2.0)
@@ -36,7 +37,7 @@ NAMES = [  # in PyTorch, here
 
 
 def text_transformer(**settings):
-    return TextTransformer(**SIZES | settings, rngs=nnx.Rngs(params=jax.random.key(0, impl="rbg")))
+    return TextTransformer(**SIZES | settings, rngs=rngs())
 
 
 def features_and_hidden(tower):

@@ -13,21 +13,12 @@ from dnc import distributed
 from dnc.models.transformer import ACTIVATIONS, Block, BlockSettings, stochastic_depth
 from dnc.models.vit import PRESETS, ViT, patchify, sincos2d
 from dnc.training.ahead_of_time import collectives
+from tests.samples import parameters, rngs
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 12, 3)), jnp.float32)  # 2 x 3 patches of side 4
 PATCHES = 6
 SMALL = dict(image_size=8, patch_size=4, width=16, depth=1, heads=2)
 QUICKLY = {"xla_backend_optimization_level": 0}
-
-
-def rngs():
-    """Compiling threefry for each shape takes seconds on a CPU; the hardware generator's key does not."""
-    return nnx.Rngs(params=jax.random.key(0, impl="rbg"))
-
-
-def parameters(tree):
-    state = tree if isinstance(tree, nnx.State) else nnx.state(tree, nnx.Param)
-    return {".".join(map(str, path)): p[...] for path, p in nnx.to_flat_state(state)}
 
 
 def filled(module):
@@ -106,9 +97,8 @@ def test_normalizing_the_pooled_feature_leaves_tokens_alone():
 
 def layer_norm(x, norm, epsilon=1e-6):
     centered = x - x.mean(-1, keepdims=True)
-    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * np.asarray(
-        norm.scale[...]
-    ) + np.asarray(norm.bias[...])
+    standardized = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon)
+    return standardized * np.asarray(norm.scale[...]) + np.asarray(norm.bias[...])
 
 
 @pytest.mark.parametrize("position", ["learned", "sincos2d"])

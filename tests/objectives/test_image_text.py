@@ -1,4 +1,4 @@
-"""CLIP and SigLIP: PyTorch's losses, the learned scale and bias, what they look at, invariants."""
+"""CLIP and SigLIP: PyTorch's losses, the learned scale and bias, what they look at."""
 
 import math
 
@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.test_util import check_grads
 
 from dnc.data import tokenizer
 from dnc.objectives import CLIP, SigLIP, clip, siglip
@@ -18,55 +17,7 @@ from tests.objectives.test_objectives import batch_of, network_of
 
 clip_loss, siglip_loss = jax.jit(clip.clip_loss), jax.jit(siglip.siglip_loss)
 LOG_SCALE, BIAS = jnp.log(12.0), jnp.array(-2.5)
-LOSSES = {
-    "clip": lambda images, texts: clip_loss(images, texts, LOG_SCALE.astype(images.dtype)),
-    "siglip": lambda images, texts: siglip_loss(images, texts, LOG_SCALE.astype(images.dtype), BIAS),
-}
-
-
-def embeddings(b=6, p=5, seed=0):
-    images = jax.random.normal(jax.random.key(seed), (b, p))
-    return images, images + 0.7 * jax.random.normal(jax.random.key(seed + 1), (b, p))
-
-
-def reference(name, images, texts, scale=12.0, bias=-2.5):
-    """The papers' pseudocode in float64."""
-    x, y = (
-        np.asarray(z, np.float64) / np.linalg.norm(np.asarray(z, np.float64), axis=1)[:, None] for z in (images, texts)
-    )
-    b = len(x)
-    if name == "clip":
-        logits = scale * x @ y.T
-        rows = [-logits[i, i] + math.log(sum(math.exp(logits[i, j]) for j in range(b))) for i in range(b)]
-        columns = [-logits[i, i] + math.log(sum(math.exp(logits[j, i]) for j in range(b))) for i in range(b)]
-        return (sum(rows) / b + sum(columns) / b) / 2
-    logits = scale * x @ y.T + bias
-    return sum(math.log1p(math.exp(-logits[i, j] if i == j else logits[i, j])) for i in range(b) for j in range(b)) / b
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_matches_the_float64_loop(name):
-    images, texts = embeddings()
-    np.testing.assert_allclose(LOSSES[name](images, texts), reference(name, images, texts), rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_matches_pytorch(name):
-    torch = pytest.importorskip("torch")
-    values = embeddings(b=9)
-    ours = jax.value_and_grad(LOSSES[name], argnums=(0, 1))(*values)
-    x, y = (torch.tensor(np.asarray(value), requires_grad=True) for value in values)
-    cosine = torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(y).T
-    if name == "clip":
-        own = torch.arange(9)
-        loss = (
-            torch.nn.functional.cross_entropy(12 * cosine, own) + torch.nn.functional.cross_entropy(12 * cosine.T, own)
-        ) / 2
-    else:
-        loss = -torch.nn.functional.logsigmoid((2 * torch.eye(9) - 1) * (12 * cosine - 2.5)).sum() / 9
-    loss.backward()
-    theirs = (loss.item(), (x.grad.numpy(), y.grad.numpy()))
-    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-6), ours, theirs)
+NAMES = ["clip", "siglip"]
 
 
 @pytest.mark.parametrize("b", [2, 7])
@@ -75,47 +26,6 @@ def test_collapsed_embeddings_by_hand(b):
     np.testing.assert_allclose(clip_loss(same, same, LOG_SCALE), math.log(b), rtol=1e-6)
     expected = math.log1p(math.exp(-9.5)) + (b - 1) * math.log1p(math.exp(9.5))
     np.testing.assert_allclose(siglip_loss(same, same, LOG_SCALE, BIAS), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradients_match_finite_differences(name):
-    with jax.enable_x64(True):
-        values = [jnp.asarray(np.asarray(x), "float64") for x in embeddings(b=3, p=3)]
-        log_scale, bias = jnp.array(1.2, "float64"), jnp.array(-0.7, "float64")
-        if name == "clip":
-            check_grads(clip_loss, (*values, log_scale), order=1, modes=["rev"])
-        else:
-            check_grads(siglip_loss, (*values, log_scale, bias), order=1, modes=["fwd", "rev"])
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_scaling_rows_and_permuting_pairs_change_nothing_and_shuffling_captions_does(name):
-    images, texts = embeddings()
-    expected = LOSSES[name](images, texts)
-    order = np.random.default_rng(0).permutation(len(images))
-    np.testing.assert_allclose(LOSSES[name](images[order], texts[order]), expected, rtol=1e-5)
-    np.testing.assert_allclose(LOSSES[name](texts, images), expected, rtol=1e-5)  # both losses are symmetric
-    scale = jnp.exp(jnp.linspace(-8.0, 8.0, len(images)))[:, None]
-    np.testing.assert_allclose(LOSSES[name](images * scale, texts / scale), expected, rtol=1e-5)
-    assert LOSSES[name](images, jnp.roll(texts, 1, axis=0)) > expected + 0.5
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_negatives_are_the_whole_batch_not_its_halves(name):
-    images, texts = embeddings(b=8)
-    whole = LOSSES[name](images, texts)
-    halves = (LOSSES[name](images[:4], texts[:4]) + LOSSES[name](images[4:], texts[4:])) / 2
-    assert whole > halves + 0.05
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_bfloat16_and_zero_embeddings_have_finite_float32_losses(name):
-    images, texts = (x.astype(jnp.bfloat16) for x in embeddings())
-    loss = LOSSES[name](images.astype(jnp.float32), texts.astype(jnp.float32))
-    assert loss.dtype == jnp.float32
-    value, gradient = jax.value_and_grad(LOSSES[name])(jnp.zeros((6, 5)), texts.astype(jnp.float32))
-    assert np.isfinite(value)
-    assert np.all(np.isfinite(gradient))
 
 
 def test_the_scale_stops_at_a_hundred_and_comes_back():
@@ -166,15 +76,14 @@ def test_scale_and_bias_start_as_published_and_do_not_decay():
 
 
 def test_the_bias_for_the_batch_avoids_the_start_that_is_dominated_by_negatives():
-    images, texts = embeddings(b=64, p=32, seed=5)
-    texts = jax.random.normal(jax.random.key(9), texts.shape)
+    images, texts = (jax.random.normal(jax.random.key(seed), (64, 32)) for seed in (5, 9))
     zero = siglip_loss(images, texts, jnp.log(1.0), jnp.array(0.0))
     ours = siglip_loss(images, texts, jnp.log(1.0), jnp.array(-math.log(63)))
     assert ours < 1 + math.log(64) + 0.2
     assert zero > 40
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_labels_and_the_second_view_are_not_looked_at(name):
     loss, batch = loss_of(name), batch_of(4)
     expected = loss(batch)
@@ -198,13 +107,7 @@ def test_defaults_are_those_of_the_tokenizer(objective):
     assert objective().context_length == tokenizer.CONTEXT_LENGTH
 
 
-def test_what_does_not_fit_is_refused():
+def test_a_batch_without_captions_is_refused():
     objective, network = network_of("clip")
     with pytest.raises(ValueError, match=r"no captions \(tokens\): set data.captions"):
         objective.loss(network, {"views": batch_of(4)["views"], "labels": {}}, jax.random.key(0))
-    with pytest.raises(ValueError, match="at least 2 examples in the batch, not 1"):
-        clip_loss(jnp.ones((1, 3)), jnp.ones((1, 3)), LOG_SCALE)
-    with pytest.raises(ValueError, match="scale=0"):
-        SigLIP(scale=0.0)
-    with pytest.raises(ValueError, match="scale=101"):
-        CLIP(scale=101.0)

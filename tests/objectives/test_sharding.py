@@ -3,28 +3,15 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dnc.objectives.clip import clip_loss
-from dnc.objectives.directional_collapse import directional_loss
-from dnc.objectives.siglip import siglip_loss
-from dnc.objectives.simclr import decoupled_nt_xent, nt_xent
-from dnc.objectives.vicreg import vicreg_loss
 from dnc.training.ahead_of_time import collectives
-from tests.objectives.test_objectives import batch_of, network_of
+from tests.objectives.test_objectives import batch_of, functional_gradient, network_of
+from tests.objectives.test_pairwise import LOSSES, embeddings
 
-LOSSES = {
-    "nt_xent": lambda a, b: nt_xent(a, b, 0.2),
-    "decoupled_nt_xent": lambda a, b: decoupled_nt_xent(a, b, 0.2),
-    "vicreg": vicreg_loss,
-    "directional": directional_loss,
-    "clip": lambda a, b: clip_loss(a, b, jnp.log(10.0)),
-    "siglip": lambda a, b: siglip_loss(a, b, jnp.log(10.0), jnp.array(-3.0)),
-}
 WHOLE = ["simclr", "vicreg", "directional", "clip", "siglip"]  # of those on patches, test_layouts compares the values
 
 
@@ -35,8 +22,7 @@ def sharding(*axes):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_gradients_do_not_depend_on_the_number_of_devices(name):
-    keys = jax.random.split(jax.random.key(0))
-    views = [0.8 * jax.random.normal(key, (16, 6)) for key in keys]
+    views = embeddings(b=16, p=6)
     step = jax.jit(jax.value_and_grad(LOSSES[name], argnums=(0, 1)))
     expected = step(*views)
     actual = step(*(jax.device_put(view, sharding("data")) for view in views))
@@ -50,14 +36,8 @@ def compiled(name):
     objective, network = network_of(name)
     graphdef, params, rest = nnx.split(network, nnx.Param, ...)
     batch = batch_of(16)
-
-    def loss(params, rest, views, tokens):
-        network = nnx.merge(graphdef, params, rest, copy=True)
-        given = {**batch, "views": views, "labels": {"color": jnp.zeros(16, jnp.int32)}, "tokens": tokens}
-        value, metrics = objective.loss(network, given, jax.random.key(0))
-        return value, (metrics, nnx.split(network, nnx.Param, ...)[2])
-
-    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    gradient = functional_gradient(objective, graphdef)
+    step = jax.jit(lambda params, rest, views, tokens: gradient(params, rest, batch | dict(views=views, tokens=tokens)))
     views, tokens = batch["views"], batch["tokens"]
     sharded = jax.device_put(views, sharding(None, "data")), jax.device_put(tokens, sharding("data"))
     everywhere = jax.device_put((params, rest), sharding())

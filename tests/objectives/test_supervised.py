@@ -50,15 +50,6 @@ def test_gradients_match_finite_differences():
         check_grads(jax.jit(lambda x: cross_entropy(x, labels, 0.1)), (logits,), order=1)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"num_classes": 1}, "num_classes=1"), ({"num_classes": 3, "label_smoothing": 1.0}, "label_smoothing=1.0")],
-)
-def test_hyperparameters_are_checked(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Supervised(task="color", **settings)
-
-
 class Fixed(Network):
     """A network whose answer is given."""
 

@@ -12,12 +12,13 @@ from dnc.training.optimizers import make_optimizer
 from dnc.training.state import TrainState
 from dnc.training.step import make_step
 from tests.objectives.test_objectives import ENCODERS, batch_of, network_of
+from tests.samples import rngs
 
 TAUGHT = [name for name in sorted(ENCODERS) if name != "mae"]
 
 
 def student():
-    return Projector(5, (4, 3), norm=True, rngs=nnx.Rngs(params=jax.random.key(0, impl="rbg")))
+    return Projector(5, (4, 3), norm=True, rngs=rngs())
 
 
 def test_a_teacher_is_an_equal_copy_without_parameters():

@@ -1,4 +1,4 @@
-"""What a run has left in its folder, and a run that is killed on its way."""
+"""Small runs of every objective, what a run has left in its folder, and a run that is killed on its way."""
 
 import json
 import os
@@ -11,11 +11,44 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from etils import epath
+from ml_collections import ConfigDict
 
+from configs import clip_multitask, directional_multitask, siglip_multitask, supervised_multitask, vicreg_multitask
 from dnc import distributed
+from dnc.training import loop
 from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.state import TrainState
+from tests.training import tiny
+
+SMALL_TEXT = {"features": 16, "text_width": 16, "text_depth": 1}
+DINO = dict(name="dino", prototypes=32, hidden=16, bottleneck=8)
+OBJECTIVES = {
+    "simclr": tiny.get_config().objective.to_dict(),
+    "vicreg": vicreg_multitask.get_config().objective.to_dict() | {"widths": (16, 16, 16)},
+    "directional": directional_multitask.get_config().objective.to_dict() | {"widths": (16, 16, 16)},
+    "clip": clip_multitask.get_config().objective.to_dict() | SMALL_TEXT,
+    "siglip": siglip_multitask.get_config().objective.to_dict() | SMALL_TEXT,
+    "supervised": supervised_multitask.get_config().objective.to_dict(),
+    "mae": dict(name="mae", decoder_width=16, decoder_depth=1, decoder_heads=2),
+    "ijepa": dict(name="ijepa", targets=2, predictor_width=16, predictor_depth=1, predictor_heads=2),
+    "dino": DINO | dict(freeze_last_layer=0.3, ibot_weight=1.0, koleo_weight=0.1),
+    "dino, sinkhorn": DINO | dict(centering="sinkhorn"),
+}
+
+
+def config_of(name: str) -> ConfigDict:
+    """Not locked: the quickstart's with this objective, and the smallest network that it can train."""
+    config = tiny.get_config().unlock()
+    config.objective = OBJECTIVES[name]
+    name = config.objective.name
+    config.data.captions = name in ("clip", "siglip")
+    if name in ("mae", "ijepa", "dino"):
+        config.model = dict(name="vit", image_size=16, patch_size=4, width=16, depth=1, heads=2, dtype="float32")
+        config.model.mask_token = name == "dino"
+        if name == "ijepa":
+            config.model.update(class_token=False, pool="mean")
+    return config
 
 
 def one_device():
@@ -27,6 +60,16 @@ def metrics(workdir) -> list[dict]:
     path = pathlib.Path(workdir) / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def stop_after_every_step(config, workdir) -> None:
+    """A whole run, its first three steps each in a run of its own."""
+    workdir = epath.Path(workdir)
+    plan = loop.prepare(config, workdir, one_device())
+    for number in range(3):
+        assert not loop.run(plan, workdir, one_device(), stop_after=0.0)
+        assert len(metrics(workdir)) <= number + 1
+    assert loop.run(plan, workdir, one_device())
 
 
 def saved_state(workdir, config, step: int | None = None) -> TrainState:

@@ -6,10 +6,10 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dnc import distributed
 from dnc.models import ResNet, ViT
 from dnc.training.build import build, make_encoder
 from tests.training import tiny
+from tests.training.runs import one_device
 
 VIT = dict(image_size=16, patch_size=4, dtype="bfloat16")
 
@@ -31,7 +31,7 @@ def test_a_vision_transformer_is_trained_by_any_objective():
     config = tiny.get_config().unlock()
     config.model = dict(name="vit", width=16, depth=2, heads=2, **VIT)
     training = build(config)
-    graphdef, state = training.abstract(distributed.make_mesh(devices=jax.devices()[:1]))
+    graphdef, state = training.abstract(one_device())
     views = jax.ShapeDtypeStruct((2, 8, 16, 16, 3), jnp.float32)
 
     def loss(params, rest, views):

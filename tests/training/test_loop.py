@@ -1,6 +1,7 @@
 """A run from start to report: what it leaves, what it refuses, and that a killed run ends as an unbroken one does."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -19,19 +20,14 @@ from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.window import NonFiniteLossError
 from dnc.training.workdir import claimed
-from tests.training import runs, tiny
-from tests.training.runs import assert_same_bits, kill_when, metrics, saved_state
+from tests.training import tiny
+from tests.training.runs import assert_same_bits, kill_when, metrics, one_device, saved_state, stop_after_every_step
 
 
 @pytest.fixture(scope="module")
-def one_device():
-    return runs.one_device()
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, one_device):
+def finished(tmp_path_factory):
     workdir = epath.Path(tmp_path_factory.mktemp("run"))
-    return workdir, loop.train_and_evaluate(tiny.get_config(), workdir, one_device)
+    return workdir, loop.train_and_evaluate(tiny.get_config(), workdir, one_device())
 
 
 @pytest.mark.parametrize(
@@ -83,41 +79,36 @@ def test_measured_steps_keep_their_checkpoints(finished):
     assert any(np.any(a != b) for a, b in zip(first, last, strict=True))
 
 
-def test_a_finished_run_started_again_only_writes_its_report(finished, one_device):
+def test_a_finished_run_started_again_only_writes_its_report(finished):
     workdir, analysis = finished
     before = metrics(workdir)
-    again = loop.train_and_evaluate(tiny.get_config(), workdir, one_device)
+    again = loop.train_and_evaluate(tiny.get_config(), workdir, one_device())
     assert metrics(workdir) == before
     np.testing.assert_array_equal(again.tasks["color"].directional_cdnv, analysis.tasks["color"].directional_cdnv)
 
 
 @pytest.mark.slow
-def test_a_run_stopped_after_every_step_ends_as_an_unbroken_one(finished, tmp_path, one_device):
+def test_a_run_stopped_after_every_step_ends_as_an_unbroken_one(finished, tmp_path):
     workdir, _ = finished
-    stopped = epath.Path(tmp_path)
-    plan = loop.prepare(tiny.get_config(), stopped, one_device)
-    for _ in range(3):
-        assert not loop.run(plan, stopped, one_device, stop_after=0.0)
-    assert len(metrics(tmp_path)) <= 3
-    assert loop.run(plan, stopped, one_device)
+    stop_after_every_step(tiny.get_config(), tmp_path)
     assert metrics(tmp_path) == metrics(workdir)
     assert_same_bits(*(saved_state(run, tiny.get_config()) for run in (tmp_path, workdir)))
 
 
-def test_a_workdir_in_use_is_refused(finished, one_device):
+def test_a_workdir_in_use_is_refused(finished):
     workdir, _ = finished
-    plan = loop.prepare(tiny.get_config(), workdir, one_device)
+    plan = loop.prepare(tiny.get_config(), workdir, one_device())
     with claimed(workdir), pytest.raises(BlockingIOError, match="in use by another process"):
-        loop.run(plan, workdir, one_device)
+        loop.run(plan, workdir, one_device())
 
 
 @pytest.mark.slow
-def test_training_images_are_measured_beside_the_held_out_ones_and_a_trace_is_written(tmp_path, one_device):
+def test_training_images_are_measured_beside_the_held_out_ones_and_a_trace_is_written(tmp_path):
     config, workdir = tiny.get_config(), epath.Path(tmp_path)
     config.data.num_examples = 256
     config.measure.collapse.update(train_examples=120, shots=(1,))
     config.train.duration.steps = 5
-    loop.run(loop.prepare(config, workdir, one_device), workdir, one_device, profile=(2, 4))
+    loop.run(loop.prepare(config, workdir, one_device()), workdir, one_device(), profile=(2, 4))
     assert list(tmp_path.glob("profile/**/*.xplane.pb"))
     assert list(tmp_path.glob("profile/**/perfetto_trace.json.gz"))
     for name in (path.name for path in tmp_path.glob("measurements/step_*.json")):
@@ -127,12 +118,12 @@ def test_training_images_are_measured_beside_the_held_out_ones_and_a_trace_is_wr
     assert "trained on" in (workdir / "report" / "index.html").read_text()
 
 
-def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, one_device):
+def test_a_run_of_another_config_is_refused_and_the_difference_named(finished):
     workdir, _ = finished
     config = tiny.get_config()
     config.objective.temperature = 0.3
     with pytest.raises(ValueError, match=r"config.objective.temperature was 0.1 and is now 0.3"):
-        loop.train_and_evaluate(config, workdir, one_device)
+        loop.train_and_evaluate(config, workdir, one_device())
 
 
 @pytest.mark.parametrize(
@@ -147,7 +138,7 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(finished, o
         ({"class": ("a", "b")}, {"probe.online": True}, "online=True learns from labels, and the training images have"),
     ],
 )
-def test_labels_that_are_missing_are_named(class_names, changes, message, tmp_path, monkeypatch, one_device):
+def test_labels_that_are_missing_are_named(class_names, changes, message, tmp_path, monkeypatch):
     class Unlabeled(MultitaskImages):
         def source(self):
             return [{"index": np.int32(0), "labels": {}}]
@@ -163,67 +154,59 @@ def test_labels_that_are_missing_are_named(class_names, changes, message, tmp_pa
     config.update_from_flattened_dict(changes)
     monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(build(config), data=Unlabeled()))
     with pytest.raises(ValueError, match=message):
-        loop.prepare(config, epath.Path(tmp_path), one_device)
+        loop.prepare(config, epath.Path(tmp_path), one_device())
 
 
-CAPTIONED = {"name": "clip", "text_width": 8, "text_depth": 1, "text_heads": 1}
+SMALL_CLIP = {"name": "clip", "text_width": 8, "text_depth": 1, "text_heads": 1, "context_length": 32}
+UNCHANGED = {"crop_scale": (20.0, 20.0), "flip": 0.0, "jitter_probability": 0.0, "gray": 0.0}
 
 
 @pytest.mark.parametrize(
-    ("section", "changes", "message"),
+    ("changes", "message"),
     [
         (
-            "measure.collapse",
-            {"shots": (1, 1000)},
+            {"measure.collapse.shots": (1, 1000)},
             r"config.measure.collapse: shots=.*1000 shots need 1001 held-out images of every class, and .* 'color'",
         ),
-        ("objective", CAPTIONED | {"context_length": 32}, "captions have 64 tokens and the text Transformer 32"),
+        (
+            {"data.captions": True, "objective": SMALL_CLIP},
+            "captions have 64 tokens and the text Transformer 32",
+        ),
+        ({"objective.name": "supervised"}, "config.objective sets .*temperature.*, which 'supervised' does not take"),
+        ({"probe": {"online": True, "task": "color"}}, r"config\.probe sets 'task'"),
+        ({"train.accumulate": 0}, "accumulate=0: give the number of micro-batches, 1 or more"),
+        ({"train.accumulate": 2}, "accumulate=2: simclr couples"),
+        ({"train.batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
+        ({"data.views": "augment", "data.augmentation": UNCHANGED}, "same picture"),
     ],
 )
-def test_what_only_fails_later_is_refused_at_once(section, changes, message, tmp_path, one_device):
+def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(changes, message, tmp_path):
     config = tiny.get_config().unlock()
-    config.data.captions = True
-    if section == "objective":
-        config.objective = changes
-    else:
-        config.measure.collapse.update(changes)
-    with pytest.raises(ValueError, match=message):
-        loop.train_and_evaluate(config, tmp_path / "run", one_device)
+    for entry, value in changes.items():
+        *path, name = entry.split(".")
+        functools.reduce(getattr, path, config)[name] = value
+    mesh = distributed.make_mesh(devices=jax.devices()[: 8 if "devices" in message else 1])
+    with pytest.raises(ValueError, match=message) as error:
+        loop.train_and_evaluate(config, tmp_path / "run", mesh)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
-    config = tiny.get_config()
-    config.train.batch_size = 12
-    with pytest.raises(ValueError, match=r"batch_size=12 does not divide over 8 devices"):
-        loop.train_and_evaluate(config, tmp_path / "new", distributed.make_mesh(devices=jax.devices()[:8]))
-    assert not (tmp_path / "new").exists()
-
-
-def test_equal_views_are_refused(tmp_path, one_device):
-    config = tiny.get_config()
-    config.data.views = "augment"
-    with config.unlocked():
-        config.data.augmentation = dict(crop_scale=(20.0, 20.0), flip=0.0, jitter_probability=0.0, gray=0.0)
-    with pytest.raises(ValueError, match="same picture"):
-        loop.train_and_evaluate(config, tmp_path, one_device)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, one_device):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     config = tiny.get_config()
     config.schedule.peak = 1e30
     config.train.log_every = 100  # found at the next save all the same
     with pytest.raises(NonFiniteLossError, match=r"step \d+: .*last good checkpoint is of step \d+"):
-        loop.train_and_evaluate(config, tmp_path, one_device)
+        loop.train_and_evaluate(config, tmp_path, one_device())
     assert_finite(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_batch_that_is_not_finite_stops_the_run_at_its_step(tmp_path, one_device):
-    plan = loop.prepare(tiny.get_config(), epath.Path(tmp_path), one_device)
+def test_a_batch_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
+    plan = loop.prepare(tiny.get_config(), epath.Path(tmp_path), one_device())
     object.__setattr__(plan.training, "data", NotFiniteAt(plan.training.data, batch=4))
     with pytest.raises(NonFiniteLossError, match=r"step 5: .*last good checkpoint is of step 3"):
-        loop.run(plan, epath.Path(tmp_path), one_device)
+        loop.run(plan, epath.Path(tmp_path), one_device())
     assert_finite(tmp_path)
 
 

@@ -1,28 +1,20 @@
 """A run with an online probe: what it logs and saves, and that the run is otherwise the same."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
 from flax import nnx
 
 from dnc import distributed
-from dnc.models import resnet
 from dnc.objectives import OnlineProbe, SimCLR
 from dnc.training import loop
 from dnc.training.build import build
-from dnc.training.checkpoint import Checkpoints
 from tests.training import tiny
 from tests.training.runs import metrics, one_device, saved_state
 
+pytestmark = pytest.mark.usefixtures("shallow")
 TASKS = ("color", "shape", "size", "style")
-
-
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """Two stages of one block: all that matters of a ResNet."""
-    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, (1, 1)))
 
 
 def config_of(probe):
@@ -62,20 +54,6 @@ def test_a_run_has_its_numbers_beside_those_of_a_run_without_it(tmp_path):
     assert probed.optimizer.step[...] == 6
 
 
-def test_checkpoints_hold_the_classifiers_and_their_optimizer(tmp_path):
-    training, mesh = build(config_of(dict(online=True))), one_device()
-    state = jax.tree.map(lambda x: x + jnp.ones((), x.dtype), training.init(mesh))
-    checkpoints = Checkpoints(epath.Path(tmp_path) / "checkpoints")
-    checkpoints.save(1, state, {})
-    restored = checkpoints.restore(training.abstract(mesh)[1], 1).state
-    checkpoints.close()
-    for actual, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
-        np.testing.assert_array_equal(actual, expected)
-    network = nnx.merge(training.abstract(mesh)[0], restored.params, restored.rest)
-    np.testing.assert_array_equal(network.classifiers.weights["color"][...], 1)
-    assert network.optimizer.step[...] == 1
-
-
 @pytest.mark.parametrize("probe", [None, dict(online=False)])
 def test_it_is_off_by_default(probe):
     assert isinstance(build(config_of(probe)).objective, SimCLR)
@@ -89,8 +67,3 @@ def test_layouts_split_its_weights_like_any_other(monkeypatch):
     graphdef, state = training.abstract(mesh)
     kernel = nnx.merge(graphdef, state.params, state.rest).classifiers.weights["color"]
     assert "fsdp" in kernel.get_value().sharding.spec
-
-
-def test_unknown_entries_are_refused():
-    with pytest.raises(ValueError, match=r"config\.probe sets 'task'"):
-        build(config_of(dict(online=True, task="color")))

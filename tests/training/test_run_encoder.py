@@ -1,5 +1,7 @@
 """The encoder of a run, where the run's images are and where they are not."""
 
+import contextlib
+import shutil
 import subprocess
 import sys
 
@@ -8,43 +10,51 @@ import numpy as np
 import pytest
 from etils import epath
 
-from dnc import distributed
 from dnc.data.sources.arrays import ArrayImages
 from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.run_encoder import checkpoint_encoder, load_run
 from dnc.training.workdir import record_run
 from tests.training import tiny
+from tests.training.runs import one_device
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run's folder, whose step 0 is saved, beside its images."""
+    folder, rng = tmp_path_factory.mktemp("saved"), np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 16, 16, 3), np.uint8)
+    with contextlib.chdir(folder):
+        np.savez("set.npz", images=images, labels=np.arange(20) % 2)
+        config = tiny.get_config().unlock()
+        config.data = dict(name="npz", train="set.npz", test_per_class=3, augmentation=dict())
+        config.train.batch_size = 4
+        config.train.duration = dict(epochs=2)
+        config.probe = dict(online=True)
+        training = build(config)
+        workdir = epath.Path(folder) / "run"
+        workdir.mkdir()
+        record_run(workdir, training)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints.save(0, training.init(one_device()), {"pending": []})
+    checkpoints.close()
+    return folder
 
 
 @pytest.fixture
-def run(tmp_path):
-    """A run's folder, whose step 0 is saved; then its images go."""
-    rng = np.random.default_rng(0)
-    images = tmp_path / "set.npz"
-    np.savez(images, images=rng.integers(0, 256, (20, 16, 16, 3), np.uint8), labels=np.arange(20) % 2)
-    config = tiny.get_config().unlock()
-    config.data = dict(name="npz", train=str(images), test_per_class=3, augmentation=dict())
-    config.train.batch_size = 4
-    config.train.duration = dict(epochs=2)
-    config.probe = dict(online=True)
-    training = build(config)
-    workdir = epath.Path(tmp_path) / "run"
-    workdir.mkdir()
-    record_run(workdir, training)
-    mesh = distributed.make_mesh(devices=jax.devices()[:1])
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    checkpoints.save(0, training.init(mesh), {"pending": []})
-    checkpoints.close()
-    return workdir, images, mesh
+def run(saved, tmp_path, monkeypatch):
+    """A copy to change."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return epath.Path(tmp_path) / "run", tmp_path / "set.npz"
 
 
 def test_a_checkpoint_embeds_other_images_where_its_own_are_gone(run):
-    workdir, images, mesh = run
+    workdir, images = run
     source = ArrayImages(np.full((1, 24, 20, 3), 90, np.uint8), {}, {})
     features = []
     for trained_here in (True, False):
-        encoder = checkpoint_encoder(load_run(workdir, images=trained_here), workdir, mesh)
+        encoder = checkpoint_encoder(load_run(workdir, images=trained_here), workdir, one_device())
         features.append(np.asarray(encoder.encode(encoder.prepare(source, 0)[None])))
         images.unlink(missing_ok=True)
     assert features[0].shape == (1, 32)
@@ -54,7 +64,7 @@ def test_a_checkpoint_embeds_other_images_where_its_own_are_gone(run):
 
 
 def test_the_command_needs_only_the_folder(run, tmp_path):
-    workdir, images, _ = run
+    workdir, images = run
     images.unlink()
     np.savez(tmp_path / "other.npz", images=np.zeros((5, 20, 16, 3), np.uint8))
     output = tmp_path / "features.npz"
@@ -69,7 +79,7 @@ def test_the_command_needs_only_the_folder(run, tmp_path):
 
 
 def test_what_is_recorded_of_the_data_has_no_images(run):
-    workdir, *_ = run
+    workdir, _ = run
     recorded, whole = load_run(workdir, images=False), load_run(workdir)
     assert recorded.total_steps == whole.total_steps
     assert recorded.data.class_names == whole.data.class_names
@@ -82,6 +92,6 @@ def test_what_is_recorded_of_the_data_has_no_images(run):
 
 
 def test_a_folder_without_the_record_opens_its_images(run):
-    workdir, *_ = run
+    workdir, _ = run
     (workdir / "data.json").unlink()
     assert len(load_run(workdir, images=False).data.held_out()[0]) == 6

@@ -6,17 +6,13 @@ import pytest
 
 from dnc import distributed, record
 from dnc.geometry.spectrum import lidar
-from dnc.models import resnet
 from dnc.training import loop
 from dnc.training.build import build
 from dnc.training.run_encoder import VIEWS, make_view_embedder
 from tests.training import tiny
+from tests.training.runs import one_device
 
-
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """Two stages of one block: all that matters of a ResNet."""
-    monkeypatch.setitem(resnet.ARCHITECTURES, 18, (resnet.BasicBlock, (1, 1)))
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def views_of(devices, images=6):
@@ -45,7 +41,7 @@ def test_a_run_measures_lidar(tmp_path):
     config = tiny.get_config().unlock()
     config.train.duration.steps = 3
     config.measure.collapse.lidar_examples = 6
-    last = loop.train_and_evaluate(config, tmp_path / "run", distributed.make_mesh(devices=jax.devices()[:1]))
+    last = loop.train_and_evaluate(config, tmp_path / "run", one_device())
     first = record.load(tmp_path / "run" / "measurements" / "step_00000000.json")
     assert first.spectrum["lidar"] == pytest.approx(float(lidar(views_of(1))), rel=1e-4)
     assert 1 <= last.spectrum["lidar"] <= 6

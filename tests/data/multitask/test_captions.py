@@ -77,8 +77,3 @@ def test_captions_leave_views_and_labels_as_they_are(key, monkeypatch):
     assert "tokens" not in without
     np.testing.assert_array_equal(without["views"], with_captions["views"])
     jax.tree.map(np.testing.assert_array_equal, without["labels"], with_captions["labels"])
-
-
-def test_a_context_too_short_for_the_captions_is_refused():
-    with pytest.raises(ValueError, match=r"context_length=40: the longest caption, 'a picture of .*', takes"):
-        MultitaskImages(captions=True, context_length=40)

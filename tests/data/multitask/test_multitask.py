@@ -156,12 +156,6 @@ def test_second_view_keeps_each_factor_with_the_given_probability():
     np.testing.assert_allclose(shares, 1 / 6, atol=0.025)
 
 
-@pytest.mark.parametrize("keep", [0.0, 1.5])
-def test_keep_is_a_probability(keep):
-    with pytest.raises(ValueError, match="keep="):
-        MultitaskImages(keep=keep)
-
-
 def test_held_out_pictures_are_the_factorial_and_not_the_training_pictures():
     data = MultitaskImages(num_examples=64, image_size=8, held_out_renders=2)
     images, labels = data.held_out()
@@ -171,6 +165,15 @@ def test_held_out_pictures_are_the_factorial_and_not_the_training_pictures():
     assert np.any(images[:576] != images[576:])  # the second repetition draws other nuisances
 
 
-def test_unknown_views_are_refused():
-    with pytest.raises(ValueError, match=r"views='both' is not known: choose one of \['augment', 'render'\]"):
-        MultitaskImages(views="both")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"keep": 0.0}, "keep="),
+        ({"keep": 1.5}, "keep="),
+        ({"views": "both"}, r"views='both' is not known: choose one of \['augment', 'render'\]"),
+        ({"captions": True, "context_length": 40}, "context_length=40: the longest caption, 'a picture of .*', takes"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MultitaskImages(**settings)

@@ -148,6 +148,9 @@ def test_a_table_gives_several_labelings(pictures, suffix):
         ({"file": ["a", "b", "c"]}, {}, r"several that may hold the paths \(path, file\)"),
         ({}, {"path_column": "pth"}, r"table\.\w+: the column path_column='pth' is not known: did you mean 'path'"),
         ({}, {"tasks": ["colr"]}, r"the column tasks='colr' is not known: did you mean 'color'"),
+        ({"text": ["a", None, "c"]}, {"captions": "text"}, "1 rows have no value in column 'text', the first is row 2"),
+        ({"text": ["a", "b", "  "]}, {"captions": "text"}, "1 rows have no value in column 'text', the first is row 3"),
+        ({"text": ["a", "b", "c"]}, {"captions": "txt"}, "the column captions='txt' is not known: did you mean 'text'"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -222,22 +225,6 @@ def test_a_column_of_captions_is_no_labeling(pictures, suffix):
     unlabeled = FolderImages(pictures, table=table, captions="text", tasks=())
     assert (unlabeled.labels, unlabeled.captions) == ({}, images.captions)
     assert Subset(images, np.array([2, 0])).captions == ["two words", "a red thing"]
-
-
-@pytest.mark.parametrize(
-    ("captions", "column", "message"),
-    [
-        (["a", "", "c"], "text", "1 rows have no value in column 'text', the first is row 2"),
-        (["a", "b", "   "], "text", "1 rows have no value in column 'text', the first is row 3"),
-        (["a", "b", "c"], "txt", r"the column captions='txt' is not known: did you mean 'text'"),
-    ],
-)
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_missing_captions_are_refused(pictures, suffix, captions, column, message):
-    values = [text or None for text in captions] if suffix == "parquet" else captions
-    table = write_table(pictures / f"table.{suffix}", {"path": [row[0] for row in ROWS], "text": values})
-    with pytest.raises(ValueError, match=message):
-        FolderImages(pictures, table=table, captions=column)
 
 
 def test_captions_need_a_table(folder):

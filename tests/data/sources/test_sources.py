@@ -30,6 +30,7 @@ def test_digits_are_split_into_a_balanced_test_set_and_the_rest(digits):
     np.testing.assert_array_equal(np.bincount(digits["test"].labels["digit"]), 60)
     assert digits["train"].images.shape == (1197, 32, 32, 3)
     assert digits["train"].images.dtype == np.uint8
+    np.testing.assert_array_equal(digits["test"].images, np.repeat(digits["test"].images[..., :1], 3, axis=-1))
     assert digits["test"].class_names == {"digit": [str(digit) for digit in range(10)]}
 
 
@@ -53,11 +54,6 @@ def test_upsampling_is_bilinear_as_pillow_does_it(digits):
     for small, large in zip(native, digits["train"].images[:20, ..., 0], strict=True):
         expected = np.asarray(Image.fromarray(small).resize((32, 32), Image.Resampling.BILINEAR), np.int64)
         np.testing.assert_allclose(large.astype(np.int64), expected, atol=1)  # pillow rounds its input to 8 bits
-
-
-def test_digit_channels_are_equal(digits):
-    images = digits["test"].images
-    np.testing.assert_array_equal(images, np.repeat(images[..., :1], 3, axis=-1))
 
 
 @pytest.mark.parametrize("arguments", [{"resolution": 7}, {"test_per_class": 0}, {"test_per_class": 174}])
@@ -149,12 +145,6 @@ def test_a_single_npy_array_is_refused(tmp_path):
 def test_a_missing_file_is_an_error_of_its_own(tmp_path):
     with pytest.raises(FileNotFoundError):
         sources.load_npz(tmp_path / "none.npz")
-
-
-def test_labels_and_names_must_have_the_same_tasks():
-    content = arrays()
-    with pytest.raises(ValueError, match="same keys"):
-        sources.ArrayImages(content["images"], {"a": content["labels"]}, {"b": ["x", "y", "z"]})
 
 
 def test_there_is_a_caption_for_each_image_or_none():

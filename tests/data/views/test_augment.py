@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from sklearn.datasets import load_sample_images
 
 from dnc.data.views.augment import Augmentation, Views
 from dnc.data.views.transforms import random_box
@@ -21,8 +22,6 @@ PAIR = Views((EVERYTHING, EVERYTHING))
 @pytest.fixture(scope="module")
 def photographs() -> np.ndarray:
     """Eight cuttings of 24 x 24 pixels of two photographs."""
-    from sklearn.datasets import load_sample_images
-
     cuttings = [
         image[top : top + 192 : 8, 100:292:8] for image in load_sample_images().images for top in range(0, 200, 50)
     ]
@@ -48,10 +47,6 @@ def test_views_are_independent_in_range_and_keyed_by_example(photographs):
     assert flat.min() >= 0
     assert flat.max() <= 1 + 1e-6
     np.testing.assert_allclose(np.asarray(jitted(PAIR)(keys[::-1], images)["views"])[:, ::-1], views, atol=1e-6)
-
-
-def test_default_views_are_two_of_the_default_augmentation():
-    assert Views() == Views((Augmentation(), Augmentation()))
 
 
 def test_every_view_has_its_own_augmentation_and_local_views_their_own_size(photographs):

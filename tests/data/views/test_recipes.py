@@ -85,7 +85,7 @@ def test_local_views_can_be_added_to_any_recipe():
 
 
 def test_fields_without_a_recipe_are_two_equal_views():
-    assert choose_views() == Views()
+    assert choose_views() == Views() == Views((Augmentation(), Augmentation()))
     augmentation = Augmentation(gray=0.0, crop_scale=(0.4, 1.0))
     assert choose_views(gray=0.0, crop_scale=(0.4, 1.0)) == Views((augmentation, augmentation))
 

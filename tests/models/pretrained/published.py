@@ -3,9 +3,11 @@
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 
+QUICKLY = {"xla_backend_optimization_level": 0}
 WIDTH, SIDE, PATCH, DEPTH = 16, 12, 4, 2
 SIZES = dict(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=2, image_size=SIDE, patch_size=PATCH)
 PREPROCESSING = dict(image_processor_type="ViTImageProcessor", size=SIDE)
@@ -57,6 +59,10 @@ def run(module, images, **inputs):
 
     with torch.inference_mode():
         return module(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), **inputs)
+
+
+def encode(encoder, images):
+    return jax.jit(lambda encoder, x: encoder(x, train=False), compiler_options=QUICKLY)(encoder, images)
 
 
 def assert_close(actual, expected):

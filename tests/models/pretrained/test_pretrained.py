@@ -15,13 +15,7 @@ from dnc.distributed import make_mesh, state_sharding
 from dnc.models.pretrained import load as loading
 from dnc.models.pretrained.load import load_pretrained
 from dnc.models.resnet import ARCHITECTURES, Bottleneck
-from tests.models.pretrained.published import DEPTH, SIDE, WIDTH, assert_close, run, save_random
-
-QUICKLY = {"xla_backend_optimization_level": 0}
-
-
-def features(encoder, images):
-    return jax.jit(lambda encoder, x: encoder(x, train=False), compiler_options=QUICKLY)(encoder, images)
+from tests.models.pretrained.published import DEPTH, SIDE, WIDTH, assert_close, encode, run, save_random
 
 
 def photographs(height, width):
@@ -79,7 +73,7 @@ def test_features_equal_those_of_transformers_at_another_resolution(name, tmp_pa
         pretrained = load_pretrained(tmp_path, features=choice)
         assert (pretrained.family, pretrained.features, pretrained.name) == (family, choice, str(tmp_path))
         if reference is not None:
-            actual = features(pretrained.encoder, images)
+            actual = encode(pretrained.encoder, images)
             assert actual.shape == (2, pretrained.encoder.features)
             assert_close(actual, reference(expected))
 
@@ -93,7 +87,7 @@ def test_resnet_of_transformers(kind, tmp_path, monkeypatch):
     pretrained = load_pretrained(tmp_path)
     images = photographs(70, 50)
     assert (pretrained.family, pretrained.features) == ("resnet", "pooled")
-    assert_close(features(pretrained.encoder, images), run(module.resnet, images).pooler_output[:, :, 0, 0])
+    assert_close(encode(pretrained.encoder, images), run(module.resnet, images).pooler_output[:, :, 0, 0])
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +98,15 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
+def same(tensors):
+    return tensors
+
+
 @pytest.fixture
 def changed(checkpoint, tmp_path):
     """A copy of the checkpoint, with a change of its tensors and of config.json."""
 
-    def change(tensors=lambda tensors: tensors, **config):
+    def change(tensors=same, **config):
         folder = tmp_path / "changed"
         shutil.copytree(checkpoint, folder)
         old = load_file(folder / "model.safetensors")
@@ -178,6 +176,10 @@ def test_only_what_the_features_need_is_read(tmp_path, monkeypatch):
         load_pretrained(tmp_path, features="pooled")
 
 
+def replaced(name, value):
+    return lambda tensors: {**tensors, name: value}
+
+
 def without(*names):
     return lambda tensors: {name: x for name, x in tensors.items() if name not in names}
 
@@ -189,23 +191,15 @@ NORM, BIAS = "encoder.layer.1.norm1.weight", "layernorm.bias"
     ("change", "config", "message"),
     [
         (without(NORM, BIAS), {}, r"missing: blocks\.1\.norm1\.scale, norm\.bias$"),
-        (lambda tensors: {**tensors, "adapter.weight": np.ones(3)}, {}, r"unknown: adapter\.weight$"),
-        (
-            lambda tensors: {**tensors, BIAS: np.ones(5, np.float32)},
-            {},
-            r"tensor layernorm\.bias .*\(5,\).*needs \(16,\)",
-        ),
-        (lambda tensors: {**tensors, BIAS: np.full(WIDTH, np.inf)}, {}, r"tensor layernorm\.bias .* not finite"),
-        (lambda tensors: tensors, {"image_size": 20}, r"position_embeddings .*\(9, 16\).*needs \(25, 16\)"),
-        (lambda tensors: tensors, {"patch_size": 6}, r"projection\.weight .*\(48, 16\).*needs \(108, 16\)"),
-        (lambda tensors: tensors, {"num_hidden_layers": DEPTH + 1}, r"missing: blocks\.2\.attention"),
-        (
-            lambda tensors: tensors,
-            {"model_type": "beit"},
-            r"model_type 'beit', which is not supported: only clip, dinov2,",
-        ),
-        (lambda tensors: tensors, {"hidden_act": "selu"}, r"hidden_act='selu'"),
-        (lambda tensors: tensors, {"image_size": [20, 24]}, r"image_size=\[20, 24\] must be square"),
+        (replaced("adapter.weight", np.ones(3)), {}, r"unknown: adapter\.weight$"),
+        (replaced(BIAS, np.ones(5, np.float32)), {}, r"tensor layernorm\.bias .*\(5,\).*needs \(16,\)"),
+        (replaced(BIAS, np.full(WIDTH, np.inf)), {}, r"tensor layernorm\.bias .* not finite"),
+        (same, {"image_size": 20}, r"position_embeddings .*\(9, 16\).*needs \(25, 16\)"),
+        (same, {"patch_size": 6}, r"projection\.weight .*\(48, 16\).*needs \(108, 16\)"),
+        (same, {"num_hidden_layers": DEPTH + 1}, r"missing: blocks\.2\.attention"),
+        (same, {"model_type": "beit"}, r"model_type 'beit', which is not supported: only clip, dinov2,"),
+        (same, {"hidden_act": "selu"}, r"hidden_act='selu'"),
+        (same, {"image_size": [20, 24]}, r"image_size=\[20, 24\] must be square"),
         (lambda tensors: {"a": np.ones(3)}, {}, r"no tensor has the name"),
         (
             lambda tensors: {f"{part}.{name}": x for part in ("student", "teacher") for name, x in tensors.items()},

@@ -15,10 +15,9 @@ from dnc.models.pretrained.load import load_pretrained
 from dnc.models.pretrained.preprocessing import Preprocessing, from_config
 from dnc.models.pretrained.tensors import read_tensors
 from tests.models import torch_resnet
-from tests.models.pretrained.published import assert_close
+from tests.models.pretrained.published import QUICKLY, assert_close, encode
 
 IMAGES = np.random.default_rng(1).normal(size=(2, 75, 50, 3)).astype(np.float32)
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +49,7 @@ def test_torchvision_names_equal_pytorch(depth, tmp_path):
     save_file(state, tmp_path / "network.safetensors")
     pretrained = load_pretrained(tmp_path / "network.safetensors")
     assert (pretrained.family, pretrained.features) == ("resnet", "pooled")
-    encode = jax.jit(lambda encoder, x: encoder(x, train=False), compiler_options=QUICKLY)
-    actual = encode(pretrained.encoder, IMAGES)
-    assert_close(actual, torch_resnet.features(state, IMAGES))
+    assert_close(encode(pretrained.encoder, IMAGES), torch_resnet.features(state, IMAGES))
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])

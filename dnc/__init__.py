@@ -31,53 +31,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Analysis": "dnc.analysis.analyze",
-    "analyze": "dnc.analysis.analyze",
-    "CERTIFICATES": "dnc.certificates",
-    "Certificate": "dnc.certificates",
-    "certificate": "dnc.certificates",
-    "bootstrap": "dnc.certificates.intervals",
-    "Comparison": "dnc.analysis.comparison",
-    "compare": "dnc.analysis.comparison",
-    "pair_geometry": "dnc.geometry.measure",
-    "ClassMoments": "dnc.geometry.moments",
-    "PairGeometry": "dnc.geometry.pairs",
-    "ArrayBatches": "dnc.geometry.stream",
-    "stream_pair_geometry": "dnc.geometry.stream",
-    "Pretrained": "dnc.models.pretrained.load",
-    "load_pretrained": "dnc.models.pretrained.load",
-    "probe_accuracies": "dnc.probes.evaluate",
-    "few_shot_linear_error": "dnc.probes.few_shot_linear",
-    "knn_accuracy": "dnc.probes.knn",
-    "knn_leave_one_out": "dnc.probes.knn",
-    "linear_probe": "dnc.probes.linear",
-    "few_shot_error": "dnc.few_shot.measured",
+_NAMES = {
+    "dnc.analysis.analyze": ("Analysis", "analyze"),
+    "dnc.analysis.comparison": ("Comparison", "compare"),
+    "dnc.certificates": ("CERTIFICATES", "Certificate", "certificate"),
+    "dnc.certificates.intervals": ("bootstrap",),
+    "dnc.few_shot.measured": ("few_shot_error",),
+    "dnc.geometry.measure": ("pair_geometry",),
+    "dnc.geometry.moments": ("ClassMoments",),
+    "dnc.geometry.pairs": ("PairGeometry",),
+    "dnc.geometry.stream": ("ArrayBatches", "stream_pair_geometry"),
+    "dnc.models.pretrained.load": ("Pretrained", "load_pretrained"),
+    "dnc.probes.evaluate": ("probe_accuracies",),
+    "dnc.probes.few_shot_linear": ("few_shot_linear_error",),
+    "dnc.probes.knn": ("knn_accuracy", "knn_leave_one_out"),
+    "dnc.probes.linear": ("linear_probe",),
 }
-
-__all__ = [
-    "CERTIFICATES",
-    "Analysis",
-    "ArrayBatches",
-    "Certificate",
-    "ClassMoments",
-    "Comparison",
-    "PairGeometry",
-    "Pretrained",
-    "analyze",
-    "bootstrap",
-    "certificate",
-    "compare",
-    "few_shot_error",
-    "few_shot_linear_error",
-    "knn_accuracy",
-    "knn_leave_one_out",
-    "linear_probe",
-    "load_pretrained",
-    "pair_geometry",
-    "probe_accuracies",
-    "stream_pair_geometry",
-]
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

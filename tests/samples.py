@@ -53,7 +53,7 @@ def rngs() -> nnx.Rngs:
 def parameters(tree: nnx.Module | nnx.State) -> dict[str, jax.Array]:
     """Of a network, or what belongs to its parameters, by dotted path."""
     state = tree if isinstance(tree, nnx.State) else nnx.state(tree, nnx.Param)
-    return {".".join(map(str, path)): p[...] for path, p in nnx.to_flat_state(state)}
+    return {".".join(map(str, path)): p.get_value() for path, p in nnx.to_flat_state(state)}
 
 
 def off_diagonal(matrix):

@@ -38,7 +38,7 @@ def test_a_missing_workdir_is_named():
 
 def test_embedding_names_what_is_not_of_a_run_and_a_folder_without_a_run(tmp_path):
     output = f"--output={tmp_path}/x.npz"
-    message = "--features and --precision are of a published encoder, not of a run"
+    message = "--features and --precision apply to published encoders, not to a run"
     assert message in refused("embed", f"--workdir={tmp_path}", "--precision=bfloat16", output)
     last_line = refused("embed", f"--workdir={tmp_path}", output).splitlines(keepends=True)[-1]
     assert re.fullmatch(r"error: .* has no config.json: .*\n", last_line)

@@ -6,18 +6,12 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dnc.models import ResNet, ViT
+from dnc.models import ViT
 from dnc.training.build import build, make_encoder
 from tests.training import tiny
 from tests.training.runs import one_device
 
 VIT = dict(image_size=16, patch_size=4, dtype="bfloat16")
-
-
-def test_a_config_without_a_name_is_a_resnet():
-    assert "name" not in tiny.get_config().model
-    assert make_encoder(tiny.get_config().model).func is ResNet
-    assert make_encoder(ConfigDict(dict(name="resnet", depth=18, dtype="float32"))).func is ResNet
 
 
 def test_presets_have_their_sizes_and_take_the_other_settings():
@@ -48,7 +42,7 @@ def test_a_vision_transformer_is_trained_by_any_objective():
         (dict(name="vit_smal"), "model.name='vit_smal' is not known: did you mean 'vit_small'"),
         (dict(name="vit", patchsize=4), "sets 'patchsize', which 'vit' does not take: did you mean 'patch_size'"),
         (dict(name="vit_base", widht=4), "did you mean 'width'"),
-        (dict(depth=18, layers=3), "config.model sets 'layers', which 'resnet' does not take: choose one of"),
+        (dict(name="resnet", layers=3), "config.model sets 'layers', which 'resnet' does not take: choose one of"),
     ],
 )
 def test_unknown_models_and_settings_are_named(model, message):

@@ -166,7 +166,7 @@ def test_abstract_batches_are_checked_before_any_work(name):
         ("ijepa", {"target_scale": (0.2, 0.1)}, "target_scale"),
         ("ijepa", {"context_scale": (0.9, 1.1)}, "context_scale"),
         ("ijepa", {"momentum": (0.9, 2.0)}, "momentum"),
-        ("dino", {"centering": "median"}, "centering='median' is not known: choose one of"),
+        ("dino", {"centering": "median"}, "centering='median' is not known: did you mean 'mean'"),
         ("dino", {"student_temperature": 0.0}, "temperatures are positive"),
         ("dino", {"freeze_last_layer": 1.5}, "freeze_last_layer=1.5"),
         ("dino", {"mask_ratio": (0.5, 0.1)}, "mask_ratio="),

@@ -35,22 +35,12 @@ def test_a_missing_or_surplus_argument_is_explained(flags):
     assert ("workdir" in result.stderr) or ("surplus" in result.stderr + result.stdout)
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--config.train.batch_size=100000", "larger than"),
-        ("--config.train.accumulate=0", "accumulate=0: give the number of micro-batches, 1 or more"),
-        (
-            "--config.objective.name=supervised",
-            "config.objective sets .*temperature.*, which 'supervised' does not take",
-        ),
-    ],
-)
-def test_a_config_that_does_not_fit_is_one_line_and_claims_nothing(tmp_path, flag, message):
-    result = train(f"--workdir={tmp_path}/run", flag)
+def test_a_config_that_does_not_fit_is_one_line_and_claims_nothing(tmp_path):
+    """One mistake for all: the messages of the others are those of `loop.prepare`."""
+    result = train(f"--workdir={tmp_path}/run", "--config.train.accumulate=0")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert re.search(rf"error: .*{message}", result.stderr), result.stderr
+    assert re.search("error: .*accumulate=0: give the number of micro-batches, 1 or more", result.stderr), result.stderr
     assert not (tmp_path / "run").exists()
 
 

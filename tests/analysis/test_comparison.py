@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -5,13 +7,14 @@ import dnc
 from dnc.analysis.comparison import Comparison, compare
 from tests.samples import clusters
 
-FEATURES, LABELS = clusters(seed=0, n=120, k=3, d=5, balanced=True)
+FEATURES, LABELS = clusters(seed=0, n=240, k=3, d=8, balanced=True)
 
 
-def measured(noise=0.0, seed=0, **options):
-    rng = np.random.default_rng(seed)
+@functools.cache
+def measured(noise=0.0):
+    rng = np.random.default_rng(0)
     features = FEATURES + noise * rng.normal(size=FEATURES.shape).astype(np.float32)
-    return dnc.analyze(features, LABELS, shots=[1, 5], repeats=5, **options)
+    return dnc.analyze(features, LABELS, shots=[1, 5], repeats=3)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_rank_correlations_match_the_definition(three):
 
 
 def test_two_encoders_have_no_rank_correlation():
-    rho = compare({"one": measured(), "two": measured(noise=1.0)}).rank_correlations()
+    rho = compare({"one": measured(), "two": measured(noise=2.0)}).rank_correlations()
     assert rho.isna().all(axis=None)
 
 

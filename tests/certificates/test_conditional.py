@@ -106,28 +106,27 @@ def test_with_many_shots_tends_to_the_error_of_the_class_means():
 
 
 def test_masked_samples_do_not_count():
-    features, labels = stacked(random_classes(np.random.default_rng(1), "skewed", k=3, n=50, d=5))
-    keep = np.random.default_rng(2).random(150) < 0.7
-    expected = certificate("exact_conditional", pair_geometry(features[keep], labels[keep], 3, queries=True), [1, 10])
+    features, labels = stacked(random_classes(np.random.default_rng(1), "skewed", k=4, n=40, d=5))
+    keep = np.random.default_rng(2).random(160) < 0.7
+    expected = certificate("exact_conditional", pair_geometry(features[keep], labels[keep], 4, queries=True), SHOTS)
     features[~keep] = np.nan
-    masked = pair_geometry(features, labels, 3, weights=keep.astype(np.float32), queries=True)
-    np.testing.assert_allclose(
-        certificate("exact_conditional", masked, [1, 10]).per_class, expected.per_class, rtol=1e-4
-    )
+    masked = pair_geometry(features, labels, 4, weights=keep.astype(np.float32), queries=True)
+    actual = certificate("exact_conditional", masked, SHOTS)
+    np.testing.assert_allclose(actual.per_class, expected.per_class, rtol=1e-4)
 
 
 def test_needs_queries():
-    features, labels = stacked(random_classes(np.random.default_rng(0), "gaussian", k=2, n=20, d=3))
-    geometry = pair_geometry(features, labels, 2)
+    features, labels = stacked(random_classes(np.random.default_rng(0), "gaussian", k=4, n=60, d=5))
+    geometry = pair_geometry(features, labels, 4)
     assert "exact_conditional" not in available(geometry)
     with pytest.raises(ValueError, match="queries=True"):
         certificate("exact_conditional", geometry, [5])
     with pytest.raises(ValueError, match="exact"):
-        pair_geometry(features, labels, 2, overlap="trace", queries=True)
+        pair_geometry(features, labels, 4, overlap="trace", queries=True)
 
 
 def test_a_far_query_does_not_overflow():
-    features, labels = stacked(random_classes(np.random.default_rng(0), "gaussian", k=2, n=20, d=3))
-    geometries = [pair_geometry(scale * features, labels, 2, queries=True) for scale in (1e6, 1)]
-    bounds = [certificate("exact_conditional", geometry, [1, 5]).bound for geometry in geometries]
+    features, labels = stacked(random_classes(np.random.default_rng(0), "gaussian", k=4, n=40, d=5))
+    geometries = [pair_geometry(scale * features, labels, 4, queries=True) for scale in (1e6, 1)]
+    bounds = [certificate("exact_conditional", geometry, SHOTS).bound for geometry in geometries]
     np.testing.assert_allclose(*bounds, rtol=1e-4)

@@ -39,11 +39,8 @@ def test_one_replicate_is_the_geometry_of_the_drawn_samples(key):
         np.testing.assert_allclose(interval.high[name], interval.low[name], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("statistic", "leaf"), [(collapse, "directional"), pytest.param(cantelli, None, marks=pytest.mark.slow)]
-)
-def test_intervals_cover_the_truth(statistic, leaf):
-    """Of 95% intervals over fresh samples, most hold the value of the population (a large sample)."""
+def population():
+    """A function that draws features and labels of some samples of each of its three classes."""
     rng = np.random.default_rng(0)
     spread = rng.uniform(0.5, 1.5, (3, 6))
     center = 1.5 * rng.normal(size=(3, 6))
@@ -52,6 +49,15 @@ def test_intervals_cover_the_truth(statistic, leaf):
         labels = np.arange(3 * size) % 3
         return (center[labels] + spread[labels] * rng.normal(size=(3 * size, 6))).astype(np.float32), labels
 
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("statistic", "leaf"), [(collapse, "directional"), pytest.param(cantelli, None, marks=pytest.mark.slow)]
+)
+def test_intervals_cover_the_truth(statistic, leaf):
+    """Of 95% intervals over fresh samples, most hold the value of the population (a large sample)."""
+    sample = population()
     truth = statistic(pair_geometry(*sample(100_000), 3))
     truth = np.asarray(truth[leaf] if leaf else truth)
     hits = []
@@ -63,10 +69,6 @@ def test_intervals_cover_the_truth(statistic, leaf):
 
 
 def test_more_samples_narrow_the_interval(key):
-    widths = []
-    for n in (200, 3200):
-        labels = np.arange(n) % 3
-        features = (np.eye(3, 4)[labels] + np.random.default_rng(0).normal(size=(n, 4))).astype(np.float32)
-        interval = bootstrap(key, features, labels, 3, collapse, replicates=50)
-        widths.append(float(interval.high["cdnv"] - interval.low["cdnv"]))
-    assert widths[1] < widths[0] / 2
+    sample = population()
+    few, many = (bootstrap(key, *sample(size), 3, collapse, replicates=100) for size in (60, 960))
+    assert many.high["cdnv"] - many.low["cdnv"] < (few.high["cdnv"] - few.low["cdnv"]) / 2

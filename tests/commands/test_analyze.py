@@ -1,4 +1,4 @@
-"""The command, run as a person runs it."""
+"""The command: results run as a person runs it, mistakes in the tests' process."""
 
 import json
 import subprocess
@@ -6,7 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
+from dnc.commands import analyze
 from tests.samples import clusters
 
 
@@ -17,7 +20,7 @@ def run(*arguments, cwd):
 
 @pytest.fixture
 def embeddings(tmp_path):
-    features, labels = clusters(seed=0, n=80, k=2, d=4, balanced=True)
+    features, labels = clusters(n=80, k=2, d=4, balanced=True)
     np.savez(tmp_path / "some.npz", features=features, labels=labels, class_names=np.array(["<b>ant</b>", "bee"]))
     return tmp_path / "some.npz"
 
@@ -48,21 +51,23 @@ def test_embeddings_become_a_report(embeddings):
         (["some.npz", "some.npz"], "error: the same file is named twice"),
         (["some.npz", "--shots=a,b"], "error: --shots=a,b must be numbers"),
         (["some.npz", "--superclasses=some.npz"], "is not JSON"),
-        ([], "no features: name a file"),
+        (["--features=some.npz", "--output=."], "error: output='.' holds other files"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_no_report(embeddings, arguments, message):
-    result = run(*arguments, cwd=embeddings.parent)
-    assert result.returncode != 0
-    assert message in result.stderr + result.stdout
-    assert "Traceback" not in result.stderr
+def test_mistakes_are_one_line_and_leave_no_report(embeddings, arguments, message, monkeypatch):
+    monkeypatch.chdir(embeddings.parent)
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+        analyze._run(flags.FLAGS(["analyze", *arguments]))
+    assert message in stopped.value.code
+    assert "\n" not in stopped.value.code
     assert not (embeddings.parent / "report").exists()
 
 
-def test_a_folder_of_other_files_is_not_overwritten(embeddings):
-    result = run("--features=some.npz", "--output=.", cwd=embeddings.parent)
+def test_no_features_at_all_are_explained(tmp_path):
+    result = run(cwd=tmp_path)
     assert result.returncode != 0
-    assert "error: output='.' holds other files" in result.stderr
+    assert "no features: name a file" in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow

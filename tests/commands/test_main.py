@@ -1,10 +1,13 @@
 """`dnc COMMAND`: picks the command, nothing else."""
 
+import importlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+import dnc
 
 
 def run(*arguments):
@@ -25,6 +28,5 @@ def test_an_unknown_command_is_one_line():
 
 
 def test_a_command_and_a_function_share_no_name():
-    import dnc.commands.analyze
-
+    assert importlib.import_module("dnc.commands.analyze").main is not dnc.analyze
     assert dnc.analyze(np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 2).samples == 40

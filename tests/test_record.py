@@ -24,9 +24,8 @@ def test_a_file_read_again_is_the_same_file(measured, tmp_path):
     again = record.load(tmp_path / "a.json")
     again.save(tmp_path / "b.json")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    assert (
-        list(again.axes) == list(measured.axes) == [(f"factor{i}", f"factor{j}") for i, j in ((0, 1), (0, 2), (1, 2))]
-    )
+    pairs = [(f"factor{i}", f"factor{j}") for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert list(again.axes) == list(measured.axes) == pairs
     for name, task in measured.tasks.items():
         np.testing.assert_array_equal(again.tasks[name].directional_cdnv, task.directional_cdnv)
         np.testing.assert_array_equal(again.tasks[name].counts, task.counts)

@@ -45,13 +45,11 @@ def test_moments_equal_the_enumeration_of_all_supports_and_queries(seed):
 
 def test_moments_match_monte_carlo_on_skewed_features(skewed):
     features, labels, classes = skewed
-    geometry = pair_geometry(jnp.asarray(features), jnp.asarray(labels), 3)
-    shots = [1, 2, 5, 10, 50]
-    m = jnp.array(shots, dtype=jnp.float32)
-    moments = moments_of(geometry, m)
-    covariance = in_class_order(covariance_of(geometry, moments, m), geometry)
+    geometry, shots = pair_geometry(features, labels, 3), jnp.array([1.0, 2, 5, 10, 50])
+    moments = moments_of(geometry, shots)
+    covariance = in_class_order(covariance_of(geometry, moments, shots), geometry)
     rng = np.random.default_rng(0)
-    for s, size in enumerate(shots):
+    for s, size in enumerate([1, 2, 5, 10, 50]):
         margins = oracles.sampled_margins(rng, classes, 0, size, draws=120_000)[:, 1:]
         relative = margins / np.asarray(geometry.squared_distance)[0, 1:]
         np.testing.assert_allclose(moments.mean[s, 0, 1:], relative.mean(axis=0), rtol=0.02)
@@ -60,9 +58,8 @@ def test_moments_match_monte_carlo_on_skewed_features(skewed):
 
 def test_float32_matches_float64(skewed):
     features, labels, _ = skewed
-    geometry = pair_geometry(jnp.asarray(features), jnp.asarray(labels), 3)
     shots = jnp.array([1.0, 10.0, 100.0])
-    actual = moments_of(geometry, shots)
+    actual = moments_of(pair_geometry(features, labels, 3), shots)
     with jax.enable_x64(True):
         expected = moments_of(oracles.geometry(features, labels), shots.astype(jnp.float64))
     np.testing.assert_allclose(actual.mean, expected.mean, rtol=1e-5)

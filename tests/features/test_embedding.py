@@ -40,6 +40,10 @@ def images(n=N, broken=()):
     return Partly(pixels, {"class": np.arange(n) % 3}, {"class": ["a", "b", "c"]}, broken=broken)
 
 
+def expected_features():
+    return images().images.reshape(N, -1)[:, :6]
+
+
 def relabeled(source):
     return dataclasses.replace(source, labels={"class": np.roll(source.labels["class"], 1)})
 
@@ -66,7 +70,7 @@ def test_one_file_holds_features_labels_names_and_ids_in_order(tmp_path):
     made = run(tmp_path / "x.npz")
     assert (made.readable, made.images, made.dimension) == (N, N, 6)
     with np.load(tmp_path / "x.npz") as arrays:
-        np.testing.assert_array_equal(arrays["features"], images().images.reshape(N, -1)[:, :6])
+        np.testing.assert_array_equal(arrays["features"], expected_features())
         np.testing.assert_array_equal(arrays["labels_class"], np.arange(N) % 3)
         assert arrays["class_names_class"].tolist() == ["a", "b", "c"]
         assert arrays["ids"][-1] == f"image {N - 1}"
@@ -78,7 +82,7 @@ def test_shards_are_read_back_as_one_set(tmp_path, shard_size):
     made = run(tmp_path / "out", shard_size=shard_size, devices=1)
     assert len(made.files) == -(-N // shard_size)
     back = read_features(tmp_path / "out")
-    np.testing.assert_array_equal(back.features, images().images.reshape(N, -1)[:, :6])
+    np.testing.assert_array_equal(back.features, expected_features())
     assert dnc.analyze(back.features, back.labels, class_names=back.class_names, shots=[1]).samples == N
 
 
@@ -96,9 +100,7 @@ def test_interrupted_it_goes_on_after_the_last_whole_shard(tmp_path, name):
     prepared.clear()
     run(tmp_path / name, made=made, shard_size=200)
     assert sorted(prepared) == list(range(400, N))
-    np.testing.assert_array_equal(
-        read_features(tmp_path / name).features, images().images.reshape(N, -1)[:, :6].astype(np.float32)
-    )
+    np.testing.assert_array_equal(read_features(tmp_path / name).features, expected_features())
 
 
 def test_part_of_the_shards_is_not_analyzed(tmp_path):
@@ -169,13 +171,7 @@ def test_the_record_says_what_the_features_are_of(tmp_path):
     run(tmp_path / "out", shard_size=300)
     record = json.loads((tmp_path / "out" / "embedding.json").read_text())
     assert re.fullmatch("[0-9a-f]{16}", record.pop("names_and_labels"))
-    assert record == {
-        "encoder": {"name": "one"},
-        "images": "toy",
-        "count": N,
-        "dtype": "float32",
-        "shard_size": 300,
-    }
+    assert record == {"encoder": {"name": "one"}, "images": "toy", "count": N, "dtype": "float32", "shard_size": 300}
 
 
 def test_the_weights_are_part_of_what_is_recorded(tmp_path):
@@ -195,16 +191,18 @@ def test_the_weights_are_part_of_what_is_recorded(tmp_path):
     assert len({one["files"] for one in (first, prepared_otherwise, identity())}) == 3
 
 
-@pytest.mark.parametrize(("option", "value"), [("dtype", "int8"), ("shard_size", 0)])
-def test_options_are_checked_first(tmp_path, option, value):
-    with pytest.raises(ValueError, match=f"{option}="):
-        run(tmp_path / "out", **{option: value})
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_file_that_is_not_npz_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"x\.npy: features are written to a file that ends in \.npz, or to a folder"):
-        run(tmp_path / "x.npy")
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("out", {"dtype": "int8"}, "dtype="),
+        ("out", {"shard_size": 0}, "shard_size="),
+        ("x.npy", {}, r"x\.npy: features are written to a file that ends in \.npz, or to a folder"),
+    ],
+)
+def test_options_are_checked_first(tmp_path, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / name, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def random_dinov2(folder):
@@ -222,22 +220,15 @@ def test_a_published_encoder_embeds_with_its_own_preparation(tmp_path):
     for index in range(6):
         folder = tmp_path / "photos" / "ab"[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 256, (40 + index, 61, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-    output = tmp_path / "features.npz"
-    command = [
-        sys.executable,
-        "-m",
-        "dnc",
-        "embed",
-        f"--pretrained={tmp_path / 'x'}",
-        f"--images={tmp_path / 'photos'}",
+        Image.fromarray(rng.integers(0, 256, (40 + index, 61, 3), np.uint8)).save(folder / f"{index}.png")
+    flags = [
+        f"--{flag}={tmp_path / name}" for flag, name in dict(pretrained="x", images="photos", output="y.npz").items()
     ]
-    done = subprocess.run([*command, f"--output={output}"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "dnc", "embed", *flags], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "6 features of dimension 24" in done.stdout
     pretrained = dnc.load_pretrained(tmp_path / "x")
-    with np.load(output) as arrays:
+    with np.load(tmp_path / "y.npz") as arrays:
         assert arrays["ids"].tolist() == ["a/0.png", "a/2.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png"]
         pictures = [Image.open(tmp_path / "photos" / name) for name in arrays["ids"]]
         batch = np.stack([pretrained.preprocessing.image(picture) for picture in pictures])

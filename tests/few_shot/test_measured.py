@@ -117,21 +117,18 @@ def test_errors_name_the_argument(changes, message):
         few_shot_error(jax.random.key(0), **arguments)
 
 
-def episode_sample():
-    return clusters(seed=1, k=5)
+EPISODES = clusters(seed=1, k=5)
 
 
 def test_episodes_of_all_classes_are_the_whole_task():
-    features, labels = episode_sample()
-    whole, episodes = (few_shot_error(jax.random.key(0), features, labels, [1, 5], 7, 5, ways) for ways in (None, 5))
+    whole, episodes = (few_shot_error(jax.random.key(0), *EPISODES, [1, 5], 7, 5, ways) for ways in (None, 5))
     np.testing.assert_array_equal(whole.mean, episodes.mean)
     np.testing.assert_array_equal(episodes.episodes, np.tile(np.arange(5), (7, 1)))
 
 
 def test_an_episode_of_two_classes_is_the_pairs_error():
-    features, labels = episode_sample()
     for seed in range(5):
-        error = few_shot_error(jax.random.key(seed), features, labels, [1, 5], 1, 5, ways=2)
+        error = few_shot_error(jax.random.key(seed), *EPISODES, [1, 5], 1, 5, ways=2)
         i, j = np.asarray(error.episodes[0])
         pair = (error.per_pair[:, i, j] + error.per_pair[:, j, i]) / 2
         np.testing.assert_allclose(error.mean, pair, rtol=1e-6)
@@ -139,11 +136,8 @@ def test_an_episode_of_two_classes_is_the_pairs_error():
 
 
 def test_fewer_rivals_never_add_errors():
-    features, labels = episode_sample()
     for seed in range(5):
-        few, all_of_them = (
-            few_shot_error(jax.random.key(seed), features, labels, [3], 1, 5, ways) for ways in (3, None)
-        )
+        few, all_of_them = (few_shot_error(jax.random.key(seed), *EPISODES, [3], 1, 5, ways) for ways in (3, None))
         chosen = np.asarray(few.episodes[0])
         assert len(set(chosen.tolist())) == 3
         assert np.all(few.per_class[0, chosen] <= all_of_them.per_class[0, chosen])
@@ -151,6 +145,5 @@ def test_fewer_rivals_never_add_errors():
 
 @pytest.mark.parametrize("ways", [1, 6])
 def test_impossible_ways_are_refused(ways):
-    features, labels = episode_sample()
     with pytest.raises(ValueError, match="between 2 and num_classes=5"):
-        few_shot_error(jax.random.key(0), features, labels, [3], 1, 5, ways)
+        few_shot_error(jax.random.key(0), *EPISODES, [3], 1, 5, ways)

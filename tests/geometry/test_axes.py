@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -59,24 +60,17 @@ def test_two_class_bound_is_the_papers():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_cosine_never_exceeds_the_bound_on_a_factorial_sample(seed):
-    _, _, _, axes_of = measured(seed)
-    for name, first in axes_of.items():
-        for other, second in axes_of.items():
-            if name != other:
-                cosine, bound = axes.cosines(first, second), axes.orthogonality_bound(first, second)
-                assert (np.asarray(cosine) <= np.asarray(bound) * (1 + 1e-5)).all()
+    for first, second in itertools.permutations(measured(seed)[-1].values(), 2):
+        cosine, bound = axes.cosines(first, second), axes.orthogonality_bound(first, second)
+        assert (np.asarray(cosine) <= np.asarray(bound) * (1 + 1e-5)).all()
 
 
 def test_pair_form_is_violated_where_the_valid_bound_holds():
     # class 2 of the first labeling carries all of the noise, in the direction of the second labeling's axis
     first, second = (y.ravel() for y in np.meshgrid(np.arange(3), np.arange(2), indexing="ij"))
     first, second = np.repeat(first, 4), np.repeat(second, 4)
-    features = np.zeros((24, 2))
-    features[:, 0] = 10.0 * first
-    features[:, 0] += np.where(first == 2, 3.0 * second, 0)
-    features[:, 1] = 0.1 * second
-    a = decision_axes(features.astype(np.float32), first, num_classes=3)
-    b = decision_axes(features.astype(np.float32), second, num_classes=2)
+    features = np.stack([10.0 * first + np.where(first == 2, 3.0 * second, 0), 0.1 * second], 1).astype(np.float32)
+    a, b = decision_axes(features, first, num_classes=3), decision_axes(features, second, num_classes=2)
     cosine = np.asarray(axes.cosines(a, b))
     assert (cosine > 1.01 * np.asarray(axes.pair_orthogonality_bound(a, b))).any()
     assert (cosine <= np.asarray(axes.orthogonality_bound(a, b)) * (1 + 1e-5)).all()
@@ -97,17 +91,11 @@ def test_interference_of_all_tasks_together_stays_below_one(seed):
         assert (shares.sum(axis=1) <= 1 + 1e-5).all()
 
 
-def test_interference_reaches_one_when_another_task_is_all_of_the_noise():
+def test_interference_is_one_where_another_task_is_all_of_the_noise_and_zero_without_variance():
     first, second = (np.tile(y.ravel(), 5) for y in np.meshgrid(np.arange(2), np.arange(2)))
-    features = np.stack([first + 0.2 * second, 0 * first], axis=1).astype(np.float32)
-    shares = axes.interference_budget(features, first, 2, [second], (2,))
-    np.testing.assert_allclose(shares, [[1.0]], rtol=1e-5)
-
-
-def test_axis_without_variance_has_no_interference():
-    first, second = (np.tile(y.ravel(), 4) for y in np.meshgrid(np.arange(2), np.arange(2)))
-    features = np.stack([first, second], axis=1).astype(np.float32)
-    np.testing.assert_array_equal(axes.interference_budget(features, first, 2, [second], (2,)), [[0.0]])
+    for columns, share in (((first + 0.2 * second, 0 * first), 1.0), ((first, second), 0.0)):
+        features = np.stack(columns, axis=1).astype(np.float32)
+        np.testing.assert_allclose(axes.interference_budget(features, first, 2, [second], (2,)), [[share]], rtol=1e-5)
 
 
 def test_axis_between_coincident_means_is_nan():

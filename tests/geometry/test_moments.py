@@ -58,8 +58,7 @@ def test_merge_is_commutative_and_associative(seed):
 
 
 def test_empty_is_neutral_on_both_sides():
-    features, labels = clusters(seed=2, n=N, k=K, d=D, offset=1e4)
-    moments, empty = from_batch(features, labels), ClassMoments.empty(K, D)
+    moments, empty = from_batch(*clusters(seed=2, n=N, k=K, d=D, offset=1e4)), ClassMoments.empty(K, D)
     for merged in (merge(empty, moments), merge(moments, empty)):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), merged, moments)
     jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, 0), merge(empty, empty))
@@ -101,8 +100,7 @@ def test_weights_count_samples_and_weight_zero_masks_them():
     times = np.random.default_rng(0).integers(0, 4, N)
     expected = np.repeat(features, times, axis=0), np.repeat(labels, times)
     features[times == 0] = np.nan  # masked: neither value nor label matters
-    weighted = ClassMoments.from_batch(features, labels, K, weights=times.astype(np.float32))
-    assert_matches_oracle(weighted, *expected)
+    assert_matches_oracle(from_batch(features, labels, weights=times.astype(np.float32)), *expected)
 
 
 def test_moments_without_covariance_merge_too():

@@ -125,10 +125,6 @@ def test_normalized_rows_have_norm_one(scale):
     rows = features.astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(unit * standard, rows - rows.mean(axis=0), atol=1e-6)
-
-
-def test_a_row_of_zeros_has_no_direction():
-    features, _ = clusters(seed=4, n=50)
     features[11] = 0
     with pytest.raises(ValueError, match="row 11 is all zeros"):
         validation.unit_rows(features)
@@ -139,8 +135,4 @@ def test_other_number_types_are_features_too(dtype):
     array = validation.as_features(jnp.arange(8).reshape(4, 2).astype(dtype))
     standard, unit = validation.standardize(array)
     np.testing.assert_allclose(unit * standard, np.arange(8).reshape(4, 2) - [3.0, 4.0])
-
-
-def test_equal_features_standardize_to_zeros():
-    standard, _ = validation.standardize(np.full((3, 2), 5.0))
-    np.testing.assert_array_equal(standard, np.zeros((3, 2)))
+    np.testing.assert_array_equal(validation.standardize(array * 0)[0], np.zeros((4, 2)))

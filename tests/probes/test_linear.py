@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from dnc.probes.splits import check_splits
 from tests.samples import clusters
 
 K, D = 4, 8
+NAMES = ("train_features", "train_labels", "test_features", "test_labels")
 
 
 def splits(n=240, q=120, **options):
@@ -18,9 +21,20 @@ def splits(n=240, q=120, **options):
     return features[:n], labels[:n], features[n:], labels[n:]
 
 
+@functools.cache
+def of_the_splits():
+    return linear_probe(jax.random.key(0), *splits(), K)
+
+
 def scikit_learn(features, labels, strength):
     model = LogisticRegression(C=1 / (strength * len(labels)), tol=1e-10, max_iter=10_000)
     return model.fit(np.float64(features), labels)
+
+
+def assert_objectives_close(ours, model, arguments, rtol):
+    theirs = LinearClassifier(jnp.asarray(model.coef_.T, jnp.float32), jnp.asarray(model.intercept_, jnp.float32))
+    value, expected = (logistic_objective(classifier, *arguments) for classifier in (ours, theirs))
+    np.testing.assert_allclose(value, expected, rtol=rtol)
 
 
 fit = jax.jit(fit_logistic, static_argnames="max_iterations")
@@ -34,9 +48,7 @@ def test_the_optimum_is_scikit_learns(strength, precision):
     arguments = jnp.asarray(x), jnp.asarray(labels), jnp.ones(len(x)), jnp.float32(strength)
     ours = fit(*arguments, LinearClassifier.zeros(D, K), tolerance=1e-6, max_iterations=500)
     model = scikit_learn(x, labels, strength)
-    theirs = LinearClassifier(jnp.asarray(model.coef_.T, jnp.float32), jnp.asarray(model.intercept_, jnp.float32))
-    value, expected = (logistic_objective(classifier, *arguments) for classifier in (ours.classifier, theirs))
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    assert_objectives_close(ours.classifier, model, arguments, rtol=1e-6)
     z = (queries - features.mean(axis=0)) / features.std(axis=0)
     probabilities = jax.nn.softmax(ours.classifier.scores(jnp.asarray(z)))
     np.testing.assert_allclose(probabilities, model.predict_proba(np.float64(z)), atol=precision)
@@ -66,7 +78,7 @@ def test_the_probe_is_scikit_learns_with_the_chosen_strength():
 
 
 def test_the_strength_is_the_strongest_of_those_best_on_the_held_back_samples():
-    probe = linear_probe(jax.random.key(0), *splits(), K)
+    probe = of_the_splits()
     strengths, validation = np.asarray(probe.strengths), np.asarray(probe.validation_accuracy)
     assert np.all(np.diff(strengths) < 0)
     assert probe.strength == strengths[np.argmax(validation)]
@@ -83,7 +95,7 @@ def test_a_share_of_each_class_is_held_back(holdout):
 
 def test_the_test_split_takes_no_part_in_the_choice():
     train, labels, test, test_labels = splits()
-    probe = linear_probe(jax.random.key(0), train, labels, test, test_labels, K)
+    probe = of_the_splits()
     spoiled = linear_probe(jax.random.key(0), train, labels, 5 - test, (test_labels + 1) % K, K)
     np.testing.assert_array_equal(probe.validation_accuracy, spoiled.validation_accuracy)
     assert probe.offline_train_accuracy == spoiled.offline_train_accuracy
@@ -94,7 +106,7 @@ def test_the_test_split_takes_no_part_in_the_choice():
 def test_translation_and_scale_do_not_matter(scale, offset):
     train, labels, test, test_labels = splits()
     moved = [np.float32(scale * np.float64(x) + offset) for x in (train, test)]
-    expected = linear_probe(jax.random.key(0), train, labels, test, test_labels, K)
+    expected = of_the_splits()
     actual = linear_probe(jax.random.key(0), moved[0], labels, moved[1], test_labels, K)
     np.testing.assert_allclose(actual.offline_test_accuracy, expected.offline_test_accuracy, atol=0.01)
     np.testing.assert_allclose(actual.validation_accuracy, expected.validation_accuracy, atol=0.025)
@@ -102,8 +114,7 @@ def test_translation_and_scale_do_not_matter(scale, offset):
 
 def test_numbering_of_classes_does_not_matter():
     train, labels, test, test_labels = splits()
-    order = np.array([2, 0, 3, 1], np.int32)
-    expected = linear_probe(jax.random.key(0), train, labels, test, test_labels, K)
+    order, expected = np.array([2, 0, 3, 1], np.int32), of_the_splits()
     actual = linear_probe(jax.random.key(0), train, order[labels], test, order[test_labels], K)
     np.testing.assert_allclose(actual.offline_test_accuracy, expected.offline_test_accuracy, atol=0.01)
     np.testing.assert_allclose(actual.offline_test_per_class[order], expected.offline_test_per_class, atol=0.03)
@@ -129,10 +140,7 @@ def test_the_fit_of_separable_clusters_converges_to_scikit_learns():
     ours = fit(*arguments, LinearClassifier.zeros(D, K), tolerance=1e-4, max_iterations=500)
     assert ours.gradient <= 1e-4
     assert ours.iterations < 500
-    model = scikit_learn(features, labels, 1e-6)
-    theirs = LinearClassifier(jnp.asarray(model.coef_.T, jnp.float32), jnp.asarray(model.intercept_, jnp.float32))
-    value, expected = (logistic_objective(classifier, *arguments) for classifier in (ours.classifier, theirs))
-    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    assert_objectives_close(ours.classifier, scikit_learn(features, labels, 1e-6), arguments, rtol=1e-4)
 
 
 def test_a_class_without_test_samples_has_no_accuracy():
@@ -159,11 +167,10 @@ def test_a_tie_is_an_error():
 
 
 def test_errors_name_the_argument():
-    names = ("train_features", "train_labels", "test_features", "test_labels")
-    arrays = dict(zip(names, splits(), strict=True))
+    arrays = dict(zip(NAMES, splits(), strict=True))
     spoiled = arrays["train_features"].copy()
     spoiled[3, 1] = np.nan
-    one_class = {name: arrays[name] * 0 for name in names if name.endswith("labels")}
+    one_class = {name: arrays[name] * 0 for name in NAMES if name.endswith("labels")}
     for changes, message in (
         ({"train_features": spoiled}, r"train_features hold 1 values that are NaN .* row 3"),
         ({"test_features": np.float64(arrays["test_features"]) * 1e300}, "test_features hold .* NaN or Inf in float32"),
@@ -189,6 +196,5 @@ def test_errors_name_the_argument():
 )
 def test_shapes_and_types_are_checked(changes, error, message):
     """Below the annotations, which tests check and users' calls do not."""
-    names = ("train_features", "train_labels", "test_features", "test_labels")
     with pytest.raises(error, match=message):
-        check_splits(**{**dict(zip(names, splits(), strict=True)), "num_classes": K, **changes})
+        check_splits(**{**dict(zip(NAMES, splits(), strict=True)), "num_classes": K, **changes})

@@ -24,9 +24,12 @@ def report(tmp_path_factory):
     return write_report(workdir, workdir / "report")
 
 
-def one(path, classes=("cat", "dog", "fox"), task="animal", **changes):
-    record = synthetic.analysis({task: classes}) | changes
-    return synthetic.save(path, record)
+def one(path, classes=("cat", "dog", "fox")):
+    return synthetic.save(path, synthetic.analysis({"animal": classes}))
+
+
+def report_of(record, folder):
+    return write_report(synthetic.save(folder / "a.json", record), folder / "report")
 
 
 def everything_is_well_formed(index):
@@ -97,10 +100,9 @@ def test_a_single_analysis_has_no_section_that_needs_time(tmp_path):
 
 
 def test_analysis_files_of_one_run_in_any_order_are_a_run(tmp_path):
-    steps = {step: tmp_path / f"{step}.json" for step in (100, 0, 10)}
-    for step, path in steps.items():
-        synthetic.save(path, synthetic.analysis({"digit": ("0", "1")}, step))
-    page = everything_is_well_formed(write_report(list(steps.values()), tmp_path / "report"))
+    tasks = {"digit": ("0", "1")}
+    paths = [synthetic.save(tmp_path / f"{step}.json", synthetic.analysis(tasks, step)) for step in (100, 0, 10)]
+    page = everything_is_well_formed(write_report(paths, tmp_path / "report"))
     assert 'id="collapse"' in page
     assert "Over 100 steps" in page
 
@@ -134,19 +136,16 @@ def test_nulls_are_tolerated_and_shown_as_not_available(tmp_path):
         return [hollow(item) for item in value] if isinstance(value, list) else None
 
     record = synthetic.analysis({"animal": ("cat", "dog"), "hat": ("red", "blue", "none")}, 0)
-    source = synthetic.save(tmp_path / "n.json", hollow(record))
-    page = everything_is_well_formed(write_report(source, tmp_path / "report"))
+    page = everything_is_well_formed(report_of(hollow(record), tmp_path))
     assert page.count("n/a") > 10
 
 
 @pytest.mark.parametrize("part", ["error", "certificates", "decomposition", "summary", "shots"])
 def test_parts_of_a_task_may_be_absent(tmp_path, part):
     record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
-    del record["tasks"]["animal"][part]
-    if part == "shots":
-        for later in ("error", "certificates"):
-            del record["tasks"]["animal"][later]
-    everything_is_well_formed(write_report(synthetic.save(tmp_path / "a.json", record), tmp_path / "report"))
+    for absent in ("shots", "error", "certificates") if part == "shots" else (part,):
+        del record["tasks"]["animal"][absent]
+    everything_is_well_formed(report_of(record, tmp_path))
 
 
 def test_zero_error_and_infinite_cdnv_are_drawn(tmp_path):
@@ -154,13 +153,13 @@ def test_zero_error_and_infinite_cdnv_are_drawn(tmp_path):
     task = record["tasks"]["easy"]
     task["error"] |= {"mean": [0.0] * 6, "std": [0.0] * 6, "two_class": [0.1, 0.01, 0, 0, 0, 0]}
     task["cdnv"][0][1] = task["directional_cdnv"][0][1] = math.inf
-    everything_is_well_formed(write_report(synthetic.save(tmp_path / "a.json", record), tmp_path / "report"))
+    everything_is_well_formed(report_of(record, tmp_path))
 
 
 def test_an_error_above_its_certificate_is_reported(tmp_path):
     record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
     record["tasks"]["animal"]["error"]["two_class"][5] = 0.9
-    page = write_report(synthetic.save(tmp_path / "a.json", record), tmp_path / "report").read_text()
+    page = report_of(record, tmp_path).read_text()
     assert re.search(r'<strong class="alarm">[1-9]', page)
     assert "exact_cantelli, m = 100: error 0.9 &gt;" in page
 
@@ -168,11 +167,10 @@ def test_an_error_above_its_certificate_is_reported(tmp_path):
 def test_names_are_text_everywhere(tmp_path):
     classes = (NASTY, MATHTEXT, LONG, "猫 🐈", "_hidden", 'quote" onload="x', "\ud800\x00bell\x07\nline")
     tasks = {NASTY: classes, MATHTEXT: classes[:3], '"><img src=x>': ("$", "$$")}
-    for step in (0, 7):
-        record = synthetic.analysis(tasks, step, None, NASTY)
-        synthetic.save(tmp_path / f"{step}.json", record)
-    index = write_report([tmp_path / "0.json", tmp_path / "7.json"], tmp_path / "report")
-    page = everything_is_well_formed(index)
+    records = {tmp_path / f"{step}.json": synthetic.analysis(tasks, step, None, NASTY) for step in (0, 7)}
+    page = everything_is_well_formed(
+        write_report([synthetic.save(*item) for item in records.items()], tmp_path / "report")
+    )
     assert "<img" not in page
     assert "&lt;script&gt;alert" in page
     assert "onload=&#34;x" in page
@@ -201,19 +199,15 @@ def test_a_report_is_replaced_and_other_files_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "report"]
 
 
-def test_a_folder_of_other_things_is_refused(tmp_path):
-    source = one(tmp_path / "a.json")
-    with pytest.raises(FileExistsError, match="new or empty"):
-        write_report(source, tmp_path)
-    assert source.exists()
-
-
-def test_a_failure_leaves_the_old_report(tmp_path):
+def test_a_failure_leaves_the_old_report_and_other_files(tmp_path):
     index = write_report(one(tmp_path / "a.json"), tmp_path / "report")
     before = index.read_bytes()
     with pytest.raises(ValueError, match="schema"):
         write_report(synthetic.save(tmp_path / "b.json", {"schema": "other"}), tmp_path / "report")
+    with pytest.raises(FileExistsError, match="new or empty"):
+        write_report(tmp_path / "a.json", tmp_path)
     assert index.read_bytes() == before
+    assert (tmp_path / "a.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -227,17 +221,13 @@ def test_a_broken_file_is_named(tmp_path, content, message):
         write_report(path, tmp_path / "report")
 
 
-def test_files_without_distinct_steps_are_refused(tmp_path):
-    paths = [one(tmp_path / "a.json"), one(tmp_path / "b.json")]
-    with pytest.raises(ValueError, match="one distinct step each"):
-        write_report(paths, tmp_path / "report")
-
-
-def test_nothing_to_read_is_an_error(tmp_path):
+def test_nothing_to_read_and_files_without_distinct_steps_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no analysis file"):
         write_report(tmp_path / "no.json", tmp_path / "report")
     with pytest.raises(FileNotFoundError, match="measurements"):
         write_report(tmp_path, tmp_path / "report")
+    with pytest.raises(ValueError, match="one distinct step each"):
+        write_report([one(tmp_path / "a.json"), one(tmp_path / "b.json")], tmp_path / "report")
 
 
 @pytest.mark.parametrize(

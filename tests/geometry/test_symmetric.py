@@ -18,7 +18,8 @@ def test_stripes_hold_the_matrix(d):
         for a, b in zip(r, w, strict=True):
             total = symmetric.add_outer_products(total, a, b)
         flat = symmetric.flat(total)
-        return symmetric.dense(total), symmetric.times(total, x), symmetric.dense(symmetric.stripes_of(flat, d)), flat
+        product = symmetric.times(total, jnp.asarray(x))
+        return symmetric.dense(total), product, symmetric.dense(symmetric.stripes_of(flat, d)), flat
 
     matrices, flats = np.einsum("cpsi,cps,cpsj->cij", *map(np.float64, (r, w, r)), optimize=True), []
     for matrix, *parts in zip(matrices, r, w, strict=True):

@@ -23,6 +23,7 @@ TABLE = {
     ],
     "vicreg_cifar": [((0.2, 1.0), "bicubic", None, 0.5, WEAK, 0.8, 0.2, 0.0, (0.1, 2.0), 0.1)] * 2,
     "mae": [((0.2, 1.0), "bicubic", 224, 0.5, STRONG, 0.0, 0.0, 0.0, (0.1, 2.0), 0.0)],
+    "crop_flip": [((0.2, 1.0), "bicubic", None, 0.5, STRONG, 0.0, 0.0, 0.0, (0.1, 2.0), 0.0)],
     "dino": [
         ((0.4, 1.0), "bicubic", 224, 0.5, WEAK, 0.8, 0.2, 1.0, (0.1, 2.0), 0.0),
         ((0.4, 1.0), "bicubic", 224, 0.5, WEAK, 0.8, 0.2, 0.1, (0.1, 2.0), 0.2),
@@ -94,7 +95,10 @@ def test_fields_without_a_recipe_are_two_equal_views():
     ("options", "message"),
     [
         (dict(recipe="simclr_cifer"), r"augmentation\.recipe='simclr_cifer' is not known: did you mean 'simclr_cifar'"),
-        (dict(recipe="zzz"), r"choose one of \['dino', 'mae', 'simclr', 'simclr_cifar', 'vicreg', 'vicreg_cifar'\]"),
+        (
+            dict(recipe="zzz"),
+            r"choose one of \['crop_flip', 'dino', 'mae', 'simclr', 'simclr_cifar', 'vicreg', 'vicreg_cifar'\]",
+        ),
         (dict(recipe="mae", solarze=0.1), r"augmentation: the field='solarze' is not known: did you mean 'solarize'"),
         (
             dict(local=dict(crop_scal=(0.1, 0.2))),

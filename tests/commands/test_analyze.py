@@ -1,4 +1,4 @@
-"""The command: results run as a person runs it, mistakes in the tests' process."""
+"""The command: results run as a person runs it, mistakes one after the other in one process."""
 
 import json
 import subprocess
@@ -6,10 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from dnc.commands import analyze
 from tests.samples import clusters
 
 
@@ -41,26 +38,39 @@ def test_embeddings_become_a_report(embeddings):
     assert any((folder / "out/figures").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--features=gone.npz"], "error: gone.npz does not exist"),
-        (["--features=some.npz", "--shots=1,500"], "error: shots=500 needs 501 samples of every class"),
-        (["--features=some.npz", "--output=some.npz"], "error: output='some.npz' is a file"),
-        (["--features=some.npz", "extra.npz"], "error: extra.npz does not exist"),
-        (["some.npz", "some.npz"], "error: the same file is named twice"),
-        (["some.npz", "--shots=a,b"], "error: --shots=a,b must be numbers"),
-        (["some.npz", "--superclasses=some.npz"], "is not JSON"),
-        (["--features=some.npz", "--output=."], "error: output='.' holds other files"),
-    ],
-)
-def test_mistakes_are_one_line_and_leave_no_report(embeddings, arguments, message, monkeypatch):
-    monkeypatch.chdir(embeddings.parent)
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-        analyze._run(flags.FLAGS(["analyze", *arguments]))
-    assert message in stopped.value.code
-    assert "\n" not in stopped.value.code
-    assert not (embeddings.parent / "report").exists()
+MISTAKES = {
+    "error: gone.npz does not exist": ["--features=gone.npz"],
+    "error: shots=500 needs 501 samples of every class": ["--features=some.npz", "--shots=1,500"],
+    "error: output='some.npz' is a file": ["--features=some.npz", "--output=some.npz"],
+    "error: extra.npz does not exist": ["--features=some.npz", "extra.npz"],
+    "error: the same file is named twice": ["some.npz", "some.npz"],
+    "error: --shots=a,b must be numbers": ["some.npz", "--shots=a,b"],
+    "error: --superclasses=some.npz is not JSON": ["some.npz", "--superclasses=some.npz"],
+    "error: output='.' holds other files": ["--features=some.npz", "--output=."],
+}
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from absl import flags
+from absl.testing import flagsaver
+from dnc.commands import analyze
+for arguments in json.loads(sys.argv[1]):
+    with flagsaver.flagsaver():
+        try:
+            analyze._run(flags.FLAGS(["analyze", *arguments]))
+        except SystemExit as stopped:
+            print(json.dumps(stopped.code))
+"""
+
+
+def test_mistakes_are_one_line_and_leave_no_report(embeddings):
+    command = [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(list(MISTAKES.values()))]
+    result = subprocess.run(command, cwd=embeddings.parent, capture_output=True, text=True, check=True)
+    messages = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(messages) == len(MISTAKES)
+    for message, start in zip(messages, MISTAKES, strict=True):
+        assert message.startswith(start)
+        assert "\n" not in message
+    assert [path.name for path in embeddings.parent.iterdir()] == ["some.npz"]
 
 
 def test_no_features_at_all_are_explained(tmp_path):

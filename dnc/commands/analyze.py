@@ -29,6 +29,7 @@ _FEATURES = flags.DEFINE_multi_string(
     "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several, with commas or again."
 )
 _LABELS = flags.DEFINE_string("labels", None, "npy file of labels, with an npy file of features.")
+_TASKS = flags.DEFINE_list("tasks", None, "Labelings to analyze, of several; all by default.")
 _OUTPUT = flags.DEFINE_string("output", "report", "Folder of the report: new, empty, or an older report.")
 _NORMALIZE = flags.DEFINE_bool("normalize", False, "Divide each row by its Euclidean norm first.")
 _SHOTS = flags.DEFINE_list("shots", None, "Shots per class, such as 1,5,10. Default: those of 1..100 that fit.")
@@ -69,6 +70,8 @@ def _analyze(path: pathlib.Path, name: str) -> Analysis:
     if sys.stderr.isatty():
         print(f"measuring {path}", file=sys.stderr)
     file = read_features(path, pathlib.Path(_LABELS.value) if _LABELS.value else None)
+    if _TASKS.value:
+        file = file.with_tasks(_TASKS.value)
     return analyze(
         file.features,
         file.labels,

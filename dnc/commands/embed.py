@@ -100,7 +100,7 @@ def _run(argv: Sequence[str]) -> None:
         )
     except (OSError, ValueError) as error:
         if interruption.is_disk_error(error):
-            print(f"error: {error}\n{output} keeps its whole shards: make room, then start again", file=sys.stderr)
+            print(f"error: {error}\nThe whole shards are kept: make room, then start again", file=sys.stderr)
             sys.exit(interruption.CANNOT_WRITE)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

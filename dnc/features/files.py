@@ -10,10 +10,12 @@ import dataclasses
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from dnc import errors
 
 SUFFIXES = (".npz", ".npy", ".parquet", ".safetensors")
 
@@ -25,6 +27,13 @@ class FeatureFile:
     features: Any
     labels: Any
     class_names: Any = None
+
+    def with_tasks(self, tasks: Sequence[str]) -> "FeatureFile":
+        """Only these labelings of several. Raises ValueError for one that is not there."""
+        labels = self.labels if isinstance(self.labels, Mapping) else {}
+        errors.check_known("tasks", tasks, labels)
+        names = {task: names for task, names in (self.class_names or {}).items() if task in tasks}
+        return FeatureFile(self.features, {task: labels[task] for task in tasks}, names or None)
 
 
 def read_features(path: pathlib.Path, labels_path: pathlib.Path | None = None) -> FeatureFile:

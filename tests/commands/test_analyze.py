@@ -46,6 +46,7 @@ MISTAKES = {
     "error: the same file is named twice": ["some.npz", "some.npz"],
     "error: --shots=a,b must be numbers": ["some.npz", "--shots=a,b"],
     "error: --superclasses=some.npz is not JSON": ["some.npz", "--superclasses=some.npz"],
+    "error: tasks='shape' is not known": ["some.npz", "--tasks=shape"],
     "error: output='.' holds other files": ["--features=some.npz", "--output=."],
 }
 ONE_AFTER_THE_OTHER = """

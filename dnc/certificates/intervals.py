@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.pytree import array_dataclass
@@ -23,6 +24,7 @@ class Interval:
     deviation: Any  # standard deviation over replicates
 
 
+@converted(features=as_numbers, labels=as_codes)
 @functools.partial(jax.jit, static_argnames=("statistic", "num_classes", "replicates", "level", "overlap", "queries"))
 def bootstrap(
     key: Key[Array, ""],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.few_shot.draws import check_few_shot_inputs, draw_support
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 _BLOCK_ELEMENTS = 2**22  # distances held at once
@@ -40,6 +41,7 @@ class FewShotError:
     episodes: Int[Array, "r w"]
 
 
+@converted(features=as_numbers, labels=as_codes)
 def few_shot_error(
     key: Key[Array, ""],
     features: Float[ArrayLike, "n d"],

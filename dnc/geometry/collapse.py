@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.moments import center_by_class
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
@@ -23,6 +24,7 @@ class NeuralCollapse:
     simplex_deviation: Float[Array, ""]  # NC2, largest angles: mean over pairs of |cos(m_i, m_j) + 1/(k-1)|
 
 
+@converted(features=as_numbers, labels=as_codes)
 @functools.partial(jax.jit, static_argnames="num_classes")
 def neural_collapse(
     features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int
@@ -55,6 +57,7 @@ def neural_collapse(
     )
 
 
+@converted(means=as_numbers, classifier=as_numbers)
 @jax.jit
 def self_duality(means: Float[ArrayLike, "k d"], classifier: Float[ArrayLike, "k d"]) -> Float[Array, ""]:
     """NC3: || W / ||W||_F - M / ||M||_F ||_F of a linear classifier's rows W and the centered class means M."""
@@ -63,6 +66,7 @@ def self_duality(means: Float[ArrayLike, "k d"], classifier: Float[ArrayLike, "k
     return jnp.linalg.norm(rows / jnp.linalg.norm(rows) - centered / jnp.linalg.norm(centered))
 
 
+@converted(features=as_numbers, means=as_numbers, predictions=as_codes)
 @jax.jit
 def nearest_center_disagreement(
     features: Float[ArrayLike, "n d"], means: Float[ArrayLike, "k d"], predictions: Int[ArrayLike, " n"]

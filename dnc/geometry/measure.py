@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from dnc import errors
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.moments import RESOLUTION, ClassMoments, center_by_class, inverse, mean_slip, scale, vector_sums
 from dnc.geometry.pairs import MarginTerms, PairGeometry
 from dnc.geometry.queries import query_geometry
@@ -19,6 +20,7 @@ LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which `overlap
 OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
 
 
+@converted(features=as_numbers, labels=as_codes, weights=as_numbers)
 @functools.partial(jax.jit, static_argnames=("num_classes", "overlap", "queries", "parts"))
 def pair_geometry(
     features: Float[ArrayLike, "n d"],
@@ -39,7 +41,7 @@ def pair_geometry(
     [0, num_classes) and every class non-empty: `dnc.geometry.validation.validate` checks that on the host.
 
     Args:
-      features: any real dtype; measured in float32.
+      features: of any kind that `dnc.geometry.inputs.as_array` takes, and any real dtype; measured in float32.
       labels: class numbers.
       num_classes: k.
       weights: non-negative frequency of each sample; one of weight 0 does not count, whatever it and its label hold, so

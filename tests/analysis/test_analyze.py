@@ -155,9 +155,9 @@ def test_several_labelings_need_a_choice(multitask):
 def test_equal_shapes_compile_nothing_new(multitask):
     multitask.to_dict()
     with jax.log_compiles(False), jax.transfer_guard("allow"):
-        before = dnc.pair_geometry._cache_size()
+        before = dnc.pair_geometry.__wrapped__._cache_size()
         analyze(*factorial(seed=9, levels=(3, 3), renders=20, d=8)).to_dict()
-        assert dnc.pair_geometry._cache_size() == before
+        assert dnc.pair_geometry.__wrapped__._cache_size() == before
 
 
 def test_pandas_has_a_row_per_task_and_shot(multitask):

@@ -1,6 +1,7 @@
 """`dnc COMMAND ...`, the same as `python -m dnc COMMAND ...`: picks the command, nothing else."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -22,6 +23,7 @@ def main() -> None:
 
     if command not in COMMANDS:
         sys.exit(f"error: {errors.unknown('command', command, COMMANDS)}")
+    os.environ["MPLBACKEND"] = "agg"  # figures become files, whatever the shell would show them with
     del sys.argv[1]
     sys.argv[0] = f"dnc {command}"
     importlib.import_module(f"dnc.commands.{command}").main()

@@ -17,6 +17,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -24,7 +25,7 @@ from jax.sharding import Mesh
 from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import Certificate
 from dnc.few_shot.measured import FewShotError
-from dnc.geometry import axes, spectrum, validation
+from dnc.geometry import axes, inputs, spectrum, validation
 from dnc.record import AxesRecord, Record
 from dnc.types import Float
 
@@ -182,7 +183,7 @@ def analyze(
     """Measure directional collapse of [n, d] features under one labeling, or several.
 
     Args:
-      features: n rows of d real numbers: NumPy, JAX or anything with `__array__`.
+      features: n rows of d real numbers: NumPy, JAX, PyTorch, pandas, Arrow, or anything with `__array__`.
       labels: n integers or strings; or a dict, labeling name -> n labels, for multitask geometry. Any values will
         do: they are mapped to 0..k-1 in sorted order and their names kept.
       class_names: names that integer labels index; for several labelings a dict of such lists.
@@ -203,6 +204,8 @@ def analyze(
       another length, fewer than two classes, a class with fewer than two samples, or fewer than m + 1 of them for
       an m of `shots`.
     """
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+        raise ValueError("jax_debug_nans or jax_debug_infs is on, but nan and inf are results here: turn it off")
     array = validation.as_features(features)
     labelings = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
     if not labelings:
@@ -226,8 +229,9 @@ def analyze(
         codes, classes = _coarse(superclasses, codes, classes)
         encoded["superclass"] = codes, classes, _fitting_shots(shots, codes, classes, "superclasses")
     validation.check_finite(array)
-    if views is not None and (np.ndim(views) != 3 or np.shape(views)[1] < 2 or not np.isfinite(views).all()):
-        raise ValueError(f"views of shape {np.shape(views)}: give finite features [n, q, d] of q >= 2 views per image")
+    views = None if views is None else inputs.as_numbers(views, "views")
+    if views is not None and (views.ndim != 3 or views.shape[1] < 2 or not np.isfinite(views).all()):
+        raise ValueError(f"views of shape {views.shape}: give finite features [n, q, d] of q >= 2 views per image")
     rows = validation.unit_rows(array) if normalize else array
     standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)

@@ -60,8 +60,9 @@ def best_factor(mean: Float[Array, " q"], root: Float[Array, "q q"]) -> Float[Ar
         return (optax.apply_updates(factor, updates), state, least, best), None
 
     start = (mean + 1 / mean)[:, None] * root
-    carry = (start, optimizer.init(start), jnp.full_like(mean[0], jnp.inf), start)
-    carry, _ = jax.lax.scan(step, carry, None, length=ITERATIONS)
+    with jax.enable_x64(False):  # optax makes cotangents of the default float type
+        carry = (start, optimizer.init(start), jnp.full_like(mean[0], jnp.inf), start)
+        carry, _ = jax.lax.scan(step, carry, None, length=ITERATIONS)
     return carry[3]
 
 

@@ -29,6 +29,8 @@ _FEATURES = flags.DEFINE_multi_string(
     "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several, with commas or again."
 )
 _LABELS = flags.DEFINE_string("labels", None, "npy file of labels, with an npy file of features.")
+_FEATURES_KEY = flags.DEFINE_string("features_key", "features", "Name of the array or column that holds the features.")
+_LABELS_KEY = flags.DEFINE_string("labels_key", None, "Name of the labels'. Default: labels, or all labels_NAME.")
 _OUTPUT = flags.DEFINE_string("output", "report", "Folder of the report: new, empty, or an older report.")
 _NORMALIZE = flags.DEFINE_bool("normalize", False, "Divide each row by its Euclidean norm first.")
 _SHOTS = flags.DEFINE_list("shots", None, "Shots per class, such as 1,5,10. Default: those of 1..100 that fit.")
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def _run(argv: Sequence[str]) -> None:
-    named = [path for value in _FEATURES.value for path in value.split(",")]
+    named = [path for value in _FEATURES.value for path in _split(value)]
     paths = [pathlib.Path(path) for path in [*named, *argv[1:]] if path]
     if not paths:
         raise app.UsageError("no features: name a file, dnc analyze --features=features.npz")
@@ -65,10 +67,16 @@ def _run(argv: Sequence[str]) -> None:
     print(f"report: {page}")
 
 
+def _split(value: str) -> list[str]:
+    """Paths with commas between them, unless there is a file whose name holds the commas."""
+    return [value] if pathlib.Path(value).exists() else value.split(",")
+
+
 def _analyze(path: pathlib.Path, name: str) -> Analysis:
     if sys.stderr.isatty():
         print(f"measuring {path}", file=sys.stderr)
-    file = read_features(path, pathlib.Path(_LABELS.value) if _LABELS.value else None)
+    labels_path = pathlib.Path(_LABELS.value) if _LABELS.value else None
+    file = read_features(path, labels_path, _FEATURES_KEY.value, _LABELS_KEY.value)
     return analyze(
         file.features,
         file.labels,
@@ -100,7 +108,7 @@ def _superclasses() -> dict[str, str] | None:
         mapping = json.loads(pathlib.Path(_SUPERCLASSES.value).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} does not exist: name a JSON file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} is not JSON: {error}") from error
     if not isinstance(mapping, dict):
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} must hold an object, class name to superclass")

@@ -125,7 +125,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
 def refuse_missing(missing: np.ndarray, name: str) -> None:
     """Raises ValueError where any entry of `missing` is True, with their number and the first rows that hold them."""
     if count := int(np.count_nonzero(missing)):
-        by_row: np.ndarray = missing.reshape(missing.shape[0] if missing.ndim else 1, -1).any(axis=1)
+        by_row = np.atleast_1d(missing.reshape(missing.shape[0] if missing.ndim else 1, -1).any(axis=1))
         rows = np.flatnonzero(by_row)
         raise ValueError(
             f"{name} hold {count} missing values (masked, NaN, None or NA) in {len(rows)} of {len(by_row)} rows "

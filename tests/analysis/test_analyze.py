@@ -257,8 +257,8 @@ def test_npz_class_names_and_parquet_strings_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"labels": LABELS}, "holds no 'features': it has labels"),
-        ({"X": FEATURES, "y": LABELS}, "holds no 'features': it has X, y"),
+        ({"labels": LABELS}, "holds no 'features': it has labels int"),
+        ({"X": FEATURES, "y": LABELS}, r"holds no 'features': it has X float32 \[240, 8\], y int"),
         ({"features": FEATURES}, "holds no 'labels' or 'labels_NAME'"),
         ({"features": FEATURES, "labels": LABELS, "labels_a": LABELS}, "holds both 'labels' and 'labels_a'"),
         ({"features": FEATURES.astype(object), "labels": LABELS}, "pickled content is refused"),

@@ -204,7 +204,7 @@ def analyze(
       another length, fewer than two classes, a class with fewer than two samples, or fewer than m + 1 of them for
       an m of `shots`.
     """
-    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("jax_debug_nans or jax_debug_infs is on, but nan and inf are results here: turn it off")
     array = validation.as_features(features)
     labelings = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}

@@ -14,6 +14,7 @@ from dnc.distributed import make_mesh
 from dnc.features.files import read_features
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.geometry.spectrum import lidar
+from dnc.geometry.validation import check_shots
 from tests import oracles
 from tests.samples import clusters, factorial, off_diagonal
 
@@ -361,3 +362,29 @@ def test_a_folder_of_shards_is_one_set(tmp_path):
     np.savez(tmp_path / "shard_2.npz", features=FEATURES[:, :2], labels=LABELS)
     with pytest.raises(ValueError, match=r"shard_2.npz holds other arrays"):
         read_features(tmp_path)
+
+
+def test_debugging_flags_that_stop_at_nan_are_refused():
+    with jax.debug_nans(True), pytest.raises(ValueError, match=r"jax_debug_nans .* is on, but nan .* turn it off"):
+        analyze(*SAMPLE)
+
+
+def test_one_number_of_shots_is_refused_with_what_to_write():
+    with pytest.raises(ValueError, match=r"shots=5 must be a sequence of positive integers, such as \[1, 5\]"):
+        check_shots(5)
+
+
+@pytest.mark.slow
+def test_float64_by_default_changes_no_number(single):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # the tests' own promotion is strict
+        actual = analyze(*SAMPLE, class_names=["ant", "<bee>", "cat"], name="toy", step=7, replicates=2)
+        table = actual.to_pandas()
+    columns = ["mean_cdnv", "mean_directional_cdnv", "exact_cantelli", "exact_joint", "exact_conditional", "rankme"]
+    pd.testing.assert_frame_equal(table[columns], single.to_pandas()[columns], rtol=1e-4)
+
+
+def test_labels_of_a_data_frame_become_labelings_as_the_refusal_says():
+    frame = pd.DataFrame(FACTORIAL[1])
+    with pytest.raises(ValueError, match=r"of a pandas DataFrame, dict\(frame\.items\(\)\)"):
+        analyze(FACTORIAL[0], frame)
+    assert set(analyze(FACTORIAL[0], dict(frame.items())).tasks) == set(FACTORIAL[1])

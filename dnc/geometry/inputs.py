@@ -32,10 +32,10 @@ def converted(**roles: Callable[[Any, str], Any]) -> Callable[[Callable[P, R]], 
         @functools.wraps(function)
         def with_arrays(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = signature.bind(*args, **kwargs)
-            for name in roles.keys() & bound.arguments.keys():
-                value = bound.arguments[name]
+            for name, role in roles.items():
+                value = bound.arguments.get(name)
                 if value is not None and not isinstance(value, jax.Array):
-                    bound.arguments[name] = roles[name](value, name)
+                    bound.arguments[name] = role(value, name)
             return function(*bound.args, **bound.kwargs)
 
         return with_arrays
@@ -68,9 +68,9 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
 
 
 def as_codes(value: Any, name: str) -> np.ndarray:
-    """`as_array` in int32, and TypeError or ValueError unless it holds one-dimensional integers that fit."""
+    """`as_array` in int32; TypeError or ValueError unless it holds one-dimensional integers or booleans that fit."""
     array = as_array(value, name)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    if array.ndim != 1 or array.dtype.kind not in "iub":
         remedy = shape_remedy(array, name) or "map them with dnc.geometry.validation.encode_labels"
         raise TypeError(f"{name} must be one-dimensional integers, got {array.dtype} of shape {array.shape}: {remedy}")
     if array.size and max(int(array.max()), -int(array.min())) > _LARGEST_CODE:

@@ -129,6 +129,12 @@ def test_features_of_something_else_are_not_continued(tmp_path, changes, message
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.h5"])
+def test_an_output_of_another_format_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"{name}: features are written to a file that ends in \.npz, or to a folder"):
+        run(tmp_path / name)
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds other files"):

@@ -63,7 +63,7 @@ class TaskAnalysis:
             first, second = (self.classes[c] for c in close[0])
             raise ValueError(
                 f"classes {first!r} and {second!r} lie {np.sqrt(distance[tuple(close[0])]):.0e} of the features' "
-                "spread apart, too close for float32: leave out the far samples, or measure the close classes on their own"
+                "spread apart, too close for float32: leave out far samples, or measure the close classes on their own"
             )
         return geometry
 

@@ -47,8 +47,8 @@ def jackknife(
 
     and the interval is estimate -+ the quantile of Student's t with G - 1 degrees of freedom times the deviation. The
     estimate lacks the sample's bias of order 1/n: unlike a bootstrap's, its interval covers the population's value
-    where moments are measured from few samples. Where plug-in moments are far off (n small against d), let the statistic take
-    `geometry.with_corrected_distances()`; and let it return the logarithm of what is positive.
+    where moments are measured from few samples. Where plug-in moments are far off (n small against d), let the
+    statistic take `geometry.with_corrected_distances()`; and let it return the logarithm of what is positive.
 
     Pure and jitted; all but `key`, `features` and `labels` are static (a new lambda compiles again). Groups enter as
     weights, so that one program measures them all, one after the other. Give at least 2 groups, and at most as many as

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from threadpoolctl import threadpool_limits
 
 from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import Certificate
@@ -84,6 +85,8 @@ class Analysis:
         The bound needs labelings that are independent and balanced in the sample: elsewhere it is nan. `violations`
         counts cosines above it; there can be none.
         """
+        if len(self.tasks) < 2:
+            return {}  # k^2 / 2 axes of many classes are large
         axes_of = {
             name: axes.decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
             for name, task in self.tasks.items()
@@ -114,10 +117,11 @@ class Analysis:
         """Label-free measures: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`; `lidar` of `views`."""
         peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
         scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
-        measures = spectrum.label_free(scaled)
-        if self.views is not None:
-            measures = measures | {"lidar": spectrum.lidar(self.views)}
-        return {name: float(value) for name, value in measures.items()}
+        with threadpool_limits(limits=1, user_api="blas"):  # on a shared machine, LAPACK's threads wait for each other
+            measures = spectrum.label_free(scaled)
+            if self.views is not None:
+                measures = measures | {"lidar": spectrum.lidar(self.views)}
+            return {name: float(value) for name, value in measures.items()}
 
     @functools.cached_property
     def record(self) -> Record:
@@ -193,7 +197,8 @@ def analyze(
       repeats: independent draws of support samples for the measured error.
       seed: of those draws.
       superclasses: class name -> superclass, to measure a coarser labeling, `superclass`, beside a single labeling.
-      replicates: bootstrap replicates of confidence intervals for collapse and certificates; 0 for none.
+      replicates: groups of the jackknife that makes 95% intervals of collapse and certificates, for the population (20
+        will do); 0 for none.
       name, step, epoch: recorded in the result.
       mesh: measure class geometry on all its devices, each with a share of the samples (`dnc.distributed.make_mesh`).
         With several processes, each passes all samples and asks for the same geometries in the same order.
@@ -292,7 +297,7 @@ def _axes_record(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: b
         finite = values[np.isfinite(values)]  # axes between coincident means do not exist
         return {key: float(np.quantile(finite, q)) if finite.size else math.nan for key, q in quantiles.items()}
 
-    rounding = 1e-5 * np.abs(bound)
+    rounding = 1e-5 * np.abs(bound) + np.add.outer(np.asarray(first.rounding), np.asarray(second.rounding))
     return AxesRecord(
         cosine=summarize(cosine) | {"max": float(np.nanmax(cosine, initial=0))},
         bound=summarize(bound),

@@ -36,7 +36,9 @@ _NORMALIZE = flags.DEFINE_bool("normalize", False, "Divide each row by its Eucli
 _SHOTS = flags.DEFINE_list("shots", None, "Shots per class, such as 1,5,10. Default: those of 1..100 that fit.")
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Draws of support samples for the measured error.", lower_bound=1)
 _SUPERCLASSES = flags.DEFINE_string("superclasses", None, "JSON file: class name to superclass, measured as well.")
-_REPLICATES = flags.DEFINE_integer("replicates", 0, "Bootstrap replicates for intervals; 0: none.", lower_bound=0)
+_REPLICATES = flags.DEFINE_integer(
+    "replicates", 0, "Groups of the jackknife for 95% intervals; 0: none.", lower_bound=0
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of those draws.", lower_bound=0)
 _NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the file's name. Not for several files.")
 

@@ -4,6 +4,7 @@ Supervised training past zero error drives all four toward 0 (Papyan et al.); se
 """
 
 import functools
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -38,17 +39,19 @@ def neural_collapse(
     centered, count = center_by_class(features, labels, num_classes)
     means = centered.mean - jnp.mean(centered.mean, axis=0, keepdims=True)
     _, size, directions = jnp.linalg.svd(means, full_matrices=False)
-    kept = size > size[0] * max(means.shape) * jnp.finfo(means.dtype).eps
 
     def terms(r: Array, w: Array, _: Array) -> dict[str, Array]:
         along = jnp.einsum("bsd,rd->bsr", r, directions, precision="highest")
-        return {"within": jnp.einsum("bs,bsr->br", w, along**2, precision="highest")}
+        within = jnp.einsum("bs,bsr->br", w, along**2, precision="highest")
+        return {"within": within, "total": jnp.sum(w * jnp.sum(r * r, axis=2), axis=1)}
 
-    within = jnp.sum(centered.sums(terms)["within"], axis=0) / jnp.sum(count)
+    within, total = (jnp.sum(x, axis=0) / jnp.sum(count) for x in itemgetter("within", "total")(centered.sums(terms)))
+    # Class means round relative to what they are means of.
+    kept = size > max(means.shape) * jnp.finfo(means.dtype).eps * (size[0] + jnp.sqrt(total))
     variability = jnp.sum(jnp.where(kept, within / jnp.where(kept, size, 1) ** 2, 0))  # k / k cancels
     cosine = _pair_cosines(means)
     norm = jnp.linalg.norm(means, axis=1)
-    exists = jnp.where(size[0] > 0, 1, jnp.nan)
+    exists = jnp.where(kept[0], 1, jnp.nan)
     return NeuralCollapse(
         within_class_variability=variability * exists,
         norm_variation=jnp.std(norm) / jnp.mean(norm),

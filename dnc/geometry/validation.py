@@ -166,7 +166,8 @@ def unit_rows(features: np.ndarray) -> Float[np.ndarray, "n d"]:
 
 def _scaled(x: np.ndarray, size: float) -> tuple[np.ndarray, float]:
     exponent = int(np.frexp(size)[1])  # 0 for size 0
-    return np.ldexp(x, -exponent), 2.0**exponent
+    with np.errstate(over="ignore"):  # a unit of inf beyond float64
+        return np.ldexp(x, -exponent), float(np.ldexp(1.0, exponent))
 
 
 def _floating(features: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.few_shot.draws import shuffled_classes
+from dnc.geometry.blocks import shuffled_classes
 from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct
 from dnc.probes.splits import Split, accuracy_by_class, check_splits

@@ -243,9 +243,9 @@ ENTRIES = {
         dnc.few_shot_linear_error,
         SAMPLE | {"key": KEY, "shots": [1], "repeats": 1, "max_iterations": 2},
     ),
-    "bootstrap": (
-        dnc.bootstrap,
-        SAMPLE | {"key": KEY, "statistic": lambda geometry: geometry.variance, "replicates": 2, "overlap": "none"},
+    "jackknife": (
+        dnc.jackknife,
+        SAMPLE | {"key": KEY, "statistic": lambda geometry: geometry.variance, "groups": 2, "overlap": "none"},
     ),
     "linear_probe": (dnc.linear_probe, SPLIT | {"key": KEY, "strengths": [1.0], "max_iterations": 2}),
     "knn_accuracy": (dnc.knn_accuracy, SPLIT | {"neighbors": [3]}),

@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
         canvas=placeholder(int),
         held_out_examples=placeholder(int),
         context_length=64,
-        broken="skip",
+        broken=0.01,
     )
     config.data.reading = dict(threads=0, workers=0, prefetch=4)
     config.data.augmentation = dict(

@@ -1,7 +1,7 @@
 """Errors in one wording, whoever raises them: what was given, and what to give instead."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def hint(word: object, known: Iterable[object]) -> str:
@@ -18,3 +18,10 @@ def unknown(name: str, value: object, known: Iterable[object]) -> ValueError:
     ValueError("bound='cantelly' is not known: did you mean 'cantelli'?")
     """
     return ValueError(f"{name}={value!r} is not known: {hint(value, known)}")
+
+
+def check_known(name: str, values: Iterable[object], known: Collection[object]) -> None:
+    """Raises that error for the first value that is not known."""
+    for value in values:
+        if value not in known:
+            raise unknown(name, value, known)

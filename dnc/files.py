@@ -1,5 +1,6 @@
-"""Files that are there whole or not at all, also after a power cut: the one place that replaces a file."""
+"""Files that are there whole or not at all, also after a power cut, and folders that one process holds."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,22 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+
+LOCK = ".lock"  # the file of `locked`
+
+
+@contextmanager
+def locked(folder: epath.PathLike) -> Iterator[None]:
+    """Holds a folder for this process; the hold ends with the process, however that ends.
+
+    Raises BlockingIOError when another process holds it.
+    """
+    with (epath.Path(folder) / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"{os.fspath(folder)!r} is in use by another process: wait for it") from error
+        yield
 
 
 @contextmanager

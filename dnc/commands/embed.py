@@ -5,8 +5,12 @@
     dnc embed --pretrained=facebook/dinov2-base --images=photos --output=features --precision=bfloat16
     dnc embed --workdir=runs/simclr --images=tfds:cifar100:test --output=features --dtype=float16
 
-Interrupted, the same command goes on. A file that cannot be read is named once and left out. With several processes,
-each reads its share of the images.
+Interrupted, the same command goes on; done, it only replaces labels that were corrected. An image that cannot be
+decoded is named once and left out. With several processes, each reads its share of the images. Exit codes: 74 where
+files can no longer be written (a full disk), 130 after Ctrl-C, 1 after any other error; whole shards are kept.
+
+A run's folder is data and may come from anyone: it executes nothing that --import does not name, and opens none of the
+paths in its config without --run_images.
 """
 
 import pathlib
@@ -15,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
 from etils import epath
 
@@ -33,19 +38,25 @@ _PRECISION = flags.DEFINE_enum(
 _IMPORT = flags.DEFINE_multi_string(
     "import", [], "Python file or module of your own whose classes the run's config names; it is executed. Repeatable."
 )
+_RUN_IMAGES = flags.DEFINE_bool(
+    "run_images", False, "Open the run's own images at the paths in its config: for a run that you trust."
+)
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint of the run to use; the newest by default.")
 _IMAGES = flags.DEFINE_string(
     "images",
     None,
     "A folder of images (one folder per class, or none), a CSV or Parquet table of files and labels, an .npz file, or "
-    "tfds:NAME:SPLIT. By default the run's held-out images.",
+    "tfds:NAME:SPLIT. By default the run's held-out images, see --run_images.",
 )
 _ROOT = flags.DEFINE_string("root", None, "Folder that a table's paths start from; by default the table's own.")
 _LABELS = flags.DEFINE_bool("labels", True, "Take the images' labels; --nolabels leaves them out.")
+_TASKS = flags.DEFINE_list("tasks", None, "Labelings to take, such as a table's columns color,shape; all by default.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write, or a folder of shards.", required=True)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Dtype of the stored features.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 50_000, "Images per shard; an interruption loses at most one shard.")
-_BROKEN = flags.DEFINE_enum("broken", "skip", ["skip", "raise"], "What to do with a file that cannot be read.")
+_BROKEN = flags.DEFINE_float(
+    "broken", 0.01, "Largest share of images that may be left out because they cannot be decoded; 0 stops at the first."
+)
 _MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes (automatic on TPU pods).")
 
 
@@ -60,6 +71,8 @@ def _run(argv: Sequence[str]) -> None:
         raise app.UsageError("give --workdir, the folder of a run of dnc train, or --pretrained: one of the two")
     if _WORKDIR.value and (_FEATURES.present or _PRECISION.present):
         raise app.UsageError("--features and --precision apply to published encoders, not to a run")
+    if _TASKS.value and not _LABELS.value:
+        raise app.UsageError("--tasks chooses labelings, and --nolabels takes none: give one of the two")
     if _PRETRAINED.value and not _IMAGES.value:
         raise app.UsageError("--images is missing: what to embed")
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
@@ -67,12 +80,13 @@ def _run(argv: Sequence[str]) -> None:
     from dnc.data.sources.broken import BrokenFiles
     from dnc.data.sources.by_name import open_images
     from dnc.features.embedding import embed
+    from dnc.training import interruption
 
     output = pathlib.Path(str(_OUTPUT.value))
     try:
         distributed.initialize(_MULTIHOST.value)
         mesh = distributed.make_mesh()
-        source = open_images(_IMAGES.value, _ROOT.value, _LABELS.value) if _IMAGES.value else None
+        source = open_images(_IMAGES.value, _ROOT.value, _tasks()) if _IMAGES.value else None
         encoder, own, remark = _published(mesh) if _PRETRAINED.value else _of_run(mesh)
         made = embed(
             encoder,
@@ -85,6 +99,9 @@ def _run(argv: Sequence[str]) -> None:
             broken=BrokenFiles(_BROKEN.value),
         )
     except (OSError, ValueError) as error:
+        if interruption.is_disk_error(error):
+            print(f"error: {error}\n{output} keeps its whole shards: make room, then start again", file=sys.stderr)
+            sys.exit(interruption.CANNOT_WRITE)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on after the last whole shard", file=sys.stderr)
@@ -92,7 +109,11 @@ def _run(argv: Sequence[str]) -> None:
     if distributed.is_lead():
         print(f"{output}: {made.readable:,} features of dimension {made.dimension} from {remark}")
         if made.readable < made.images:
-            print(f"{made.images - made.readable} of {made.images} images could not be read and are left out.")
+            print(f"{made.images - made.readable} of {made.images} images could not be decoded and are left out.")
+
+
+def _tasks() -> list[str] | tuple[()] | None:
+    return _TASKS.value if _LABELS.value else ()
 
 
 def _title() -> str:
@@ -104,17 +125,21 @@ def _title() -> str:
 
 def _of_run(mesh: Any) -> tuple[Any, Any, str]:
     """The encoder of the run, its held-out images, and what to say of it."""
+    from dnc.data.sources.subset import Subset
     from dnc.training import own_code
     from dnc.training.run_encoder import checkpoint_encoder, load_run
 
     workdir = epath.Path(str(_WORKDIR.value))
     imported = own_code.import_named(_IMPORT.value)
-    training = load_run(workdir, images=_IMAGES.value is None, imported=imported)
+    training = load_run(workdir, images=_IMAGES.value is None, trusted=_RUN_IMAGES.value, imported=imported)
     encoder = checkpoint_encoder(training, workdir, mesh, _STEP.value)
     remark = f"step {encoder.identity['step']}"
     if training.config.measure.get("collapse", {}).get("normalize"):
         remark += "\nThe run measured L2-normalized features: dnc analyze --normalize gives its numbers."
-    return encoder, None if _IMAGES.value else training.data.held_out_images(), remark
+    if _IMAGES.value:
+        return encoder, None, remark
+    own = training.data.held_out_images()
+    return encoder, Subset(own, np.arange(len(own)), _tasks()), remark
 
 
 def _published(mesh: Any) -> tuple[Any, Any, str]:

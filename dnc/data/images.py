@@ -38,8 +38,9 @@ class ImageTraining:
     canvas: pixels per side; by default `image_size` if all images have one size, else 256/224 of it.
     held_out_examples: number of held-out images, balanced over the classes; by default all.
     context_length: number of tokens of a caption, where the training images have captions (see dnc.data.tokenizer).
-    broken: what to do with files that cannot be read. In training, image i is replaced by the first readable one of
-      i + 1, i + 2, ..., with its label and caption; held-out ones are left out.
+    broken: how many images may be impossible to decode. In training, image i is then replaced by the first readable one
+      of i + 1, i + 2, ..., with its label and caption; held-out ones are left out. A file that is missing or cannot be
+      read raises OSError.
 
     The training set may have no labels. The labelings that are measured are then those of the held-out set; otherwise
     both must have the same. Raises ValueError, before any image is decoded, where they differ, where a class has no
@@ -160,6 +161,7 @@ class ImageTraining:
             return source.picture(row, at_least)
         except BrokenImageError as error:
             self.broken.add(source.name(row), error)
+            self.broken.check(len(self.broken), len(self.train) + len(self._held_out_rows))
             return None
 
     def _center_crops(self, source: ImageSource) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
@@ -175,6 +177,7 @@ class ImageTraining:
             readable = np.fromiter(pool.map(fill, range(len(source))), bool, len(source))
         if not readable.any():
             raise BrokenImageError(f"none of {len(source)} images can be read, such as {source.name(0)}")
+        self.broken.check(int(np.sum(~readable)), len(source))
         kept = slice(None) if readable.all() else readable  # a mask copies
         return images[kept], {task: values[kept] for task, values in source.labels.items()}
 

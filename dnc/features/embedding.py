@@ -5,9 +5,8 @@ import functools
 import hashlib
 import json
 import pathlib
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,11 +22,11 @@ from dnc import distributed, files
 from dnc.data.sources.base import ImageSource
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError
+from dnc.features.shards import claimed, contents, digest, discard, finish, stored_shape
 from dnc.models.pretrained.load import Pretrained
 from dnc.types import Array, Float, UInt8
 
 GLOBAL_BATCH = 576  # images, over all devices
-RECORD = "embedding.json"  # beside the shards: what they are the features of
 DTYPES = ("float32", "float16")
 OTHER_FILES = (".csv", ".h5", ".hdf5", ".json", ".npy", ".parquet", ".pt", ".safetensors", ".zarr")
 
@@ -66,7 +65,7 @@ def published_encoder(pretrained: Pretrained, mesh: Mesh) -> ImageEncoder:
     precision = str(jnp.dtype(pretrained.encoder.dtype))
     identity = {
         "pretrained": pretrained.name,
-        "files": _digest(map(_of_file, pretrained.files)),
+        "files": digest(map(_of_file, pretrained.files)),
         "features": pretrained.features,
         "precision": precision,
     }
@@ -154,12 +153,16 @@ def embed(
 
     output: a folder of shards, `features-00000-of-00003.npz` and so on, each of `shard_size` images; or a file that
       ends in .npz, whose shards wait in a folder beside it until all are there. Interrupted, the same call goes on
-      after the last whole shard.
+      after the last whole shard; where nothing is missing, it only replaces labels that have changed.
     Arrays of a shard: `features` [n, d], `ids` [n], and for each labeling `labels_TASK` [n] and `class_names_TASK` [k].
+    What the features are of is recorded: as JSON beside shards, or as the array `embedding` of a file.
     title: the images' name in the record. dtype: of the stored features.
 
-    Images that cannot be read are left out, each named once. Raises ValueError where the output holds features of
-    something else, where no image can be read, and for a feature that is not finite or that float16 cannot hold.
+    Images that cannot be decoded are left out, each named once. Raises BrokenImageError where they are more than
+    `broken` allows, and OSError where images cannot be read or features not be written; whole shards are kept. Raises
+    ValueError where the output holds anything but features of the same images and encoder, for a class of fewer than
+    two images, where no image can be decoded, and for a feature that is not finite or that float16 cannot hold; and
+    BlockingIOError where another process writes to the output.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: choose {' or '.join(DTYPES)}")
@@ -176,79 +179,71 @@ def embed(
             ledger.add(source.name(row), error)
             return None
 
-    folder = output.with_name(output.name + ".parts") if output.suffix == ".npz" else output
+    _check_classes(source)
+    record = dict(
+        encoder=dict(encoder.identity),
+        images=title,
+        count=len(source),
+        names=digest([json.dumps([source.name(row) for row in range(len(source))]).encode()]),
+        image_files=source.fingerprint() if distributed.is_lead() else "",
+        dtype=dtype,
+        shard_size=shard_size,
+    )
     starts = range(0, len(source), shard_size)
-    files = [folder / f"features-{index:05d}-of-{len(starts):05d}.npz" for index in range(len(starts))]
-    identity = dict(encoder.identity)
-    record = dict(encoder=identity, images=title, count=len(source), names_and_labels=_contents(source))
-    _claim(folder, record | dict(dtype=dtype, shard_size=shard_size))
-
-    shapes = []
-    with tqdm(total=len(source), unit=" images", disable=None) as bar:
-        for start, file in zip(starts, files, strict=True):
+    names = [f"features-{index:05d}-of-{len(starts):05d}.npz" for index in range(len(starts))]
+    with claimed(output, record) as folder, tqdm(total=len(source), unit=" images", disable=None) as bar:
+        shards = [folder / name for name in names]
+        made = shards if folder == output else [output]
+        if folder != output and (whole := stored_shape(output, np.arange(len(source)), source)) is not None:
+            discard(folder)  # of a process that was killed as it ended
+            return Embedded(tuple(made), whole[0], len(source), whole[1])
+        broken_images = dimension = 0
+        for start, shard in zip(starts, shards, strict=True):
             rows = np.arange(start, min(start + shard_size, len(source)))
-            shape = _shape(file)
+            shape = stored_shape(shard, rows, source)
             if shape is None:
                 features, readable = features_of(encoder.encode, fetch, rows, encoder.size, mesh, bar.update)
-                _write_shard(file, _stored(features, readable, source, dtype), readable, source)
+                ledger.check(broken_images + len(rows) - len(readable), len(source))
                 shape = features.shape
-                if bar.disable and distributed.is_lead():
-                    print(f"{rows[-1] + 1} of {len(source)} images", file=sys.stderr, flush=True)
+                if distributed.is_lead():
+                    files.write_npz(shard, contents(_stored(features, readable, source, dtype), readable, source))
+                    if bar.disable:
+                        print(f"{rows[-1] + 1} of {len(source)} images", file=sys.stderr, flush=True)
             else:
                 bar.update(len(rows))
-            shapes.append(shape)
-            distributed.wait_for_all(file.name)
-    if not sum(n for n, _ in shapes):
-        if distributed.is_lead():
-            shutil.rmtree(folder)
-        raise ValueError(f"none of the {len(source)} images of {title} can be read")
-    if folder != output:
-        _join(files, output)
-    return Embedded(
-        (output,) if folder != output else tuple(files), sum(n for n, _ in shapes), len(source), shapes[0][1]
-    )
+            distributed.wait_for_all(shard.name)
+            broken_images += len(rows) - shape[0]
+            dimension = shape[1]
+        if broken_images == len(source):
+            discard(folder)
+            raise ValueError(f"none of the {len(source)} images of {title} can be read")
+        skipped = dict(images=broken_images, share=broken_images / len(source))
+        finish(output, shards, record | dict(broken=skipped))
+        distributed.wait_for_all("embedding ends")
+        return Embedded(tuple(made), len(source) - broken_images, len(source), dimension)
 
 
-def _claim(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """The lead records what the folder is for; all check that it is for the same."""
-    path = folder / RECORD
-    foreign = not path.exists() and folder.exists() and any(folder.iterdir())
-    if distributed.any_process(distributed.is_lead() and foreign):  # else the others would wait for the lead
-        raise ValueError(
-            f"output={folder} holds other files: choose a new or empty folder, or a name that ends in .npz"
-        )
-    if distributed.is_lead() and not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, record)
-    distributed.wait_for_all("embedding begins")
-    theirs = json.loads(path.read_text())
-    if differing := [key for key, value in record.items() if theirs.get(key) != value]:
-        changes = "; ".join(f"{key} was {theirs.get(key)} and is now {record[key]}" for key in differing)
-        raise ValueError(f"output={folder} holds other features: {changes}. Choose a new --output.")
-
-
-def _contents(source: ImageSource) -> str:
-    """A digest of the images' names, labels and class names; not of their pixels."""
-    names = [source.name(row) for row in range(len(source))]
-    labels = {task: [np.asarray(source.labels[task]).tolist(), *names] for task, names in source.class_names.items()}
-    return _digest([json.dumps([names, labels]).encode()])
+def _check_classes(source: ImageSource) -> None:
+    """Refuses what could not be analyzed afterwards, before anything is embedded."""
+    few = {
+        task: [name for name, count in zip(names, counts, strict=True) if count < 2]
+        for task, names in source.class_names.items()
+        for counts in [np.bincount(source.labels[task], minlength=len(names))]
+    }
+    fit = [task for task in few if not few[task]]
+    for task, names in few.items():
+        if names:
+            flag = f"--tasks={','.join(fit)}" if fit else "--nolabels"
+            raise ValueError(
+                f"{len(names)} of the {len(source.class_names[task])} classes of task {task!r} have fewer than two "
+                f"images, such as {names[0]!r}, and could not be analyzed: add images, or leave that labeling out "
+                f"({flag})"
+            )
 
 
 def _of_file(path: pathlib.Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
-
-
-def _shape(file: pathlib.Path) -> tuple[int, ...] | None:
-    """Of a shard's features; None where it is not there yet."""
-    if not file.exists():
-        return None
-    with np.load(file, allow_pickle=False) as arrays:
-        return arrays["features"].shape
 
 
 def _stored(features: np.ndarray, rows: np.ndarray, source: ImageSource, dtype: str) -> np.ndarray:
@@ -261,29 +256,3 @@ def _stored(features: np.ndarray, rows: np.ndarray, source: ImageSource, dtype: 
     if np.isfinite(features).all():
         raise ValueError(f"the features of {name} are beyond what float16 holds: give dtype float32")
     raise ValueError(f"the features of {name} are not finite: has the encoder's training diverged?")
-
-
-def _write_shard(path: pathlib.Path, features: np.ndarray, rows: np.ndarray, source: ImageSource) -> None:
-    arrays = {"features": features, "ids": np.array([source.name(int(row)) for row in rows], str)}
-    for task, names in source.class_names.items():
-        arrays |= {
-            f"labels_{task}": np.asarray(source.labels[task])[rows],
-            f"class_names_{task}": np.array(list(names)),
-        }
-    _write(path, arrays)
-
-
-def _join(files: Sequence[pathlib.Path], output: pathlib.Path) -> None:
-    """All shards as one file; then their folder goes."""
-    if not distributed.is_lead():
-        return
-    parts = [dict(np.load(file, allow_pickle=False)) for file in files]
-    same = {key: value for key, value in parts[0].items() if key.startswith("class_names_")}
-    _write(output, {key: np.concatenate([part[key] for part in parts]) for key in parts[0] if key not in same} | same)
-    shutil.rmtree(files[0].parent)
-
-
-def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
-    """By the lead, whole or not at all."""
-    if distributed.is_lead():
-        files.write_npz(path, arrays)

@@ -17,7 +17,7 @@ from dnc import distributed, errors
 from dnc.data.images import ImageTraining
 from dnc.data.multitask.dataset import MultitaskImages
 from dnc.data.pipeline import ReadOptions, TrainingData
-from dnc.data.sources.broken import BrokenFiles
+from dnc.data.sources.broken import MAX_SHARE, BrokenFiles
 from dnc.data.sources.by_name import SOURCES
 from dnc.data.views.recipes import choose_views
 from dnc.models import MODELS, PRESETS, Encoder
@@ -120,7 +120,7 @@ def make_data(config: Config) -> TrainingData:
     if options["name"] == "multitask":
         return construct("data", {**options, "augmentation": augmentation}, {"multitask": MultitaskImages})
     prepared = {key: options.pop(key) for key in PREPARED if key in options}
-    broken = BrokenFiles(options.pop("broken", "skip"))
+    broken = BrokenFiles(options.pop("broken", MAX_SHARE))
     train, test = construct("data", options, {**SOURCES, "multitask": MultitaskImages})
     return ImageTraining(train, test, augmentation, **prepared, broken=broken)
 

@@ -54,11 +54,18 @@ def import_named(names: Iterable[str]) -> frozenset[str]:
 
 
 def refuse_others(config: Any, sections: Sequence[str], allowed: Collection[str]) -> None:
-    """Raises ValueError where a section of a run's config names code of modules that are not `allowed`."""
+    """Raises ValueError where a section of a run's config names code of modules that are not `allowed`.
+
+    What such a module has itself imported from elsewhere is not its own: a config could call it with any arguments.
+    """
     for section in sections:
         name = str(config[section].name)
-        module, colon, _ = name.partition(":")
-        if colon and module not in allowed:
+        module, colon, attribute = name.partition(":")
+        if colon and module in allowed:
+            owner = getattr(getattr(sys.modules[module], attribute, None), "__module__", module)
+            if not f"{owner}.".startswith(f"{module}."):
+                raise ValueError(f"the run's {section} is {name!r}, which {module} imports from {owner}: refused")
+        elif colon:
             raise ValueError(
                 f"the run's {section} is {name!r}, its author's own code: if you trust it, say "
                 f"dnc embed --import={module.replace('.', '/')}.py"

@@ -20,6 +20,7 @@ from dnc.data.sources.base import ImageSource
 from dnc.data.sources.decode import center_crop
 from dnc.data.views.augment import standardize_pixels
 from dnc.features.embedding import ImageEncoder, features_of
+from dnc.features.shards import digest
 from dnc.training import own_code
 from dnc.training.build import Training, build
 from dnc.training.checkpoint import Checkpoints
@@ -28,6 +29,7 @@ from dnc.types import Array, Float, Key, UInt8
 Embed = Callable[[nnx.State, nnx.State, np.ndarray], np.ndarray]
 EmbedViews = Callable[[nnx.State, nnx.State], np.ndarray]
 VIEWS = 10  # of each image
+PATHLESS = ("digits", "multitask")  # data sets that open no path
 
 
 def embedding_program(graphdef: nnx.GraphDef, mesh: Mesh) -> jax.stages.Wrapped:
@@ -86,13 +88,17 @@ def make_view_embedder(training: Training, graphdef: nnx.GraphDef, mesh: Mesh, i
     return lambda params, rest: np.asarray(embed_views(params, rest, batch), np.float32)
 
 
-def load_run(workdir: epath.Path, *, images: bool = True, imported: Collection[str] = ()) -> Training:
+def load_run(
+    workdir: epath.Path, *, images: bool = True, trusted: bool = False, imported: Collection[str] = ()
+) -> Training:
     """What the config in a run's folder names. Raises FileNotFoundError or ValueError where there is none that fits.
+
+    A run's folder is data and may come from anyone: it runs no code and opens no path that the caller has not allowed.
 
     images: whether those of the run are needed. Without them nothing but the folder is opened, so that an encoder can
       be used where it was not trained; a folder without data.json, of an earlier version, needs them all the same.
-    imported: modules that the config may name, as in "package.module:Class". A run's folder is data: it may come from
-      anyone, so that it names no code but dnc's own unless the caller says so.
+    trusted: whether they may be opened where the config says. Sets that come with dnc (PATHLESS) always may.
+    imported: modules that the config may name, as in "package.module:Class".
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -102,11 +108,22 @@ def load_run(workdir: epath.Path, *, images: bool = True, imported: Collection[s
         recorded = workdir / "data.json"
         reads_data = images or not recorded.exists()
         own_code.refuse_others(config, ("model", "objective", *(["data"] if reads_data else [])), imported)
+        if reads_data and not trusted and config.data.name not in PATHLESS:
+            needed = "its held-out images" if images else "the images, as there is no data.json"
+            raise ValueError(
+                f"workdir={workdir}: its config says where to open {needed}: {_paths(config.data)}. If you trust it, "
+                "give --run_images; else name images of your own, --images=..."
+            )
         if reads_data:
             return build(config)
         return build(config, RecordedData(**files.read_json(recorded)))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{workdir} lacks an entry ({error}): the run is of another version of dnc") from error
+
+
+def _paths(data: ConfigDict) -> str:
+    """The entries of config.data that may be paths."""
+    return ", ".join(f"{key}={value!r}" for key, value in data.items() if isinstance(value, str | list | tuple))
 
 
 def checkpoint_encoder(training: Training, workdir: epath.Path, mesh: Mesh, step: int | None = None) -> ImageEncoder:
@@ -131,5 +148,9 @@ def checkpoint_encoder(training: Training, workdir: epath.Path, mesh: Mesh, step
         prepare=prepare,
         encode=partial(embedding_program(graphdef, mesh), state.params, state.rest),
         size=(side, side),
-        identity={"run": json.loads(training.config.to_json()), "step": int(state.step)},
+        identity={
+            "run": json.loads(training.config.to_json()),
+            "step": int(state.step),
+            "weights": digest(np.asarray(x).tobytes() for x in jax.tree.leaves((state.params, state.rest))),
+        },
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
 from dnc.training import own_code
 
@@ -36,8 +37,12 @@ def run(tmp_path_factory):
 def test_an_objective_a_source_and_a_measurement_of_ones_own_run_through_all_commands(run):
     lines = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "weight_norm" in line] == [1, 2]
-    embed = ("embed", "--workdir=run", "--output=features.npz")
-    done = command(*embed, "--import=config/own_methods.py", cwd=run)
+    embed = ("embed", "--workdir=run", "--output=features.npz", "--import=config/own_methods.py")
+    done = command(*embed, cwd=run)
+    assert done.returncode == 1
+    assert "own_methods:" in done.stderr
+    assert "give --run_images" in done.stderr
+    done = command(*embed, "--run_images", cwd=run)
     assert done.returncode == 0, done.stderr
     done = command("analyze", "features.npz", "--output=report", "--shots=1,5", cwd=run)
     assert done.returncode == 0, done.stderr
@@ -69,3 +74,28 @@ def test_code_that_does_not_exist_is_named(name, message):
 def test_an_import_that_does_not_exist_is_named(name, message):
     with pytest.raises(ValueError, match=f"--import={name}.*{message}"):
         own_code.import_named([name])
+
+
+def config_of(name):
+    return ConfigDict({"objective": {"name": name}})
+
+
+@pytest.mark.parametrize("name", ["os:system", "json:loads"])
+def test_code_of_other_modules_is_refused(name):
+    with pytest.raises(ValueError, match=f"the run's objective is '{name}', its author's own code"):
+        own_code.refuse_others(config_of(name), ["objective"], {"own_methods"})
+
+
+def test_what_an_allowed_module_imports_is_not_its_own():
+    own_code.import_named(["subprocess"])
+    own_code.refuse_others(config_of("subprocess:run"), ["objective"], {"subprocess"})
+    with pytest.raises(ValueError, match="which subprocess imports from posix: refused"):
+        own_code.refuse_others(config_of("subprocess:_waitpid"), ["objective"], {"subprocess"})
+
+
+def test_modules_of_the_current_folder_do_not_stand_in_for_installed_ones(tmp_path):
+    (tmp_path / "absl.py").write_text("raise SystemExit('ran')")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "dnc", "embed", "--output=x.npz"]
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "give --workdir" in done.stderr + done.stdout

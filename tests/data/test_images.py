@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -160,7 +161,7 @@ def test_a_broken_file_is_replaced_by_the_next_in_training_and_left_out_of_measu
     root = write_photos(tmp_path / "photos", 4)
     broken = break_some(root)
     source = FolderImages(root)
-    data = ImageTraining(source, source, NOTHING, image_size=16)
+    data = ImageTraining(source, source, NOTHING, image_size=16, broken=BrokenFiles(0.5))
     names = [source.name(i) for i in range(len(source))]
     for _ in range(2):
         for bad, instead in {
@@ -185,16 +186,36 @@ def test_broken_files_can_end_the_work(tmp_path):
     root = write_photos(tmp_path / "photos", 2)
     break_some(root)
     source = FolderImages(root)
-    data = ImageTraining(source, source, NOTHING, image_size=16, broken=BrokenFiles("raise"))
+    data = ImageTraining(source, source, NOTHING, image_size=16, broken=BrokenFiles(0))
     with pytest.raises(BrokenImageError, match=r"cat/0\d"):
         data.held_out()
+
+
+@pytest.mark.parametrize("read", [lambda data: data.held_out(), lambda data: [data.source()[row] for row in (0, 1, 4)]])
+def test_more_broken_files_than_allowed_end_the_work(tmp_path, read):
+    root = write_photos(tmp_path / "photos", 4)
+    break_some(root)
+    source = FolderImages(root)
+    data = ImageTraining(source, source, NOTHING, image_size=16, broken=BrokenFiles(0.1))
+    with pytest.raises(BrokenImageError, match=r"of (12|24) images cannot be decoded, which is more than 0\.1 of them"):
+        read(data)
+
+
+@pytest.mark.parametrize("read", [lambda data: data.held_out(), lambda data: next(batches(data.source(), 4, seed=0))])
+def test_images_that_vanish_end_the_work_and_are_named(tmp_path, read):
+    """They are not broken: what stands in for broken images would hide that half of the set is gone."""
+    source = FolderImages(write_photos(tmp_path / "photos", 4))
+    data = ImageTraining(source, source, NOTHING, image_size=16, broken=BrokenFiles(1))
+    shutil.rmtree(tmp_path / "photos")
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: .*photos/\w+/\d+\.\w+"):
+        read(data)
 
 
 def test_a_folder_of_broken_files_is_an_error(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"")
     source = FolderImages(tmp_path)
-    data = ImageTraining(source, source, NOTHING, image_size=16)
+    data = ImageTraining(source, source, NOTHING, image_size=16, broken=BrokenFiles(1))
     with pytest.raises(BrokenImageError, match="none of the 2 training images can be read"):
         data.source()[0]
     with pytest.raises(BrokenImageError, match=r"none of 2 images can be read, such as a\.png"):
@@ -226,12 +247,13 @@ def test_batches_do_not_depend_on_the_processes_that_read_them(tmp_path):
         "import sys, numpy as np, jax\n"
         "from absl import app\n"
         "from dnc.data.views.augment import Views\n"
+        "from dnc.data.sources.broken import BrokenFiles\n"
         "from dnc.data.sources.folder import FolderImages\n"
         "from dnc.data.images import ImageTraining\n"
         "from dnc.data.pipeline import ReadOptions, batches\n"
         "def main(argv):\n"
         "    source = FolderImages(argv[1])\n"
-        "    data = ImageTraining(source, source, Views(), image_size=16)\n"
+        "    data = ImageTraining(source, source, Views(), image_size=16, broken=BrokenFiles(0.5))\n"
         "    read = lambda reading: [x for _, x in zip(range(9), batches(data.source(), 4, 7, 1, None, reading))]\n"
         "    one, several = read(ReadOptions()), read(ReadOptions(workers=2))\n"
         "    jax.tree.map(np.testing.assert_array_equal, several, one)\n"
@@ -279,6 +301,7 @@ def test_a_config_names_the_data(tmp_path):
         ({"name": "folder", "trian": "x"}, "sets .trian., .*did you mean 'train'"),
         ({"name": "digits", "broken": "ignore"}, "broken='ignore'"),
         ({"name": "tfds", "dataset": "cifar10", "data_dir": "/nowhere"}, "not prepared"),
+        ({"name": "folder", "train": "/nowhere", "test_per_class": 1}, "data.train: '/nowhere' is not a folder"),
     ],
 )
 def test_a_config_that_does_not_fit_names_the_entry(entries, message):
@@ -310,7 +333,7 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
         "def get_config():\n"
         "    config = small.get_config()\n"
         f"    config.data = dict(name='folder', train={str(root)!r}, test_per_class=40, image_size=16,\n"
-        "                       augmentation=dict())\n"
+        "                       broken=0.2, augmentation=dict())\n"
         "    config.train.duration = dict(epochs=1)\n"
         "    config.schedule.warmup = dict(steps=1)\n"
         "    config.measure.collapse.shots = (1, 2)\n"
@@ -330,7 +353,13 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
     assert len(named(trained)) == len(set(named(trained)))
     output = tmp_path / "features"
     embedded = command(
-        "embed", f"--workdir={run}", f"--images={root}", f"--output={output}", "--dtype=float16", "--shard_size=200"
+        "embed",
+        f"--workdir={run}",
+        f"--images={root}",
+        f"--output={output}",
+        "--dtype=float16",
+        "--shard_size=200",
+        "--broken=0.2",
     )
     assert sorted(named(embedded)) == sorted(broken)
     assert f"{len(broken)} of 501 images could not be read" in embedded.stdout
@@ -352,7 +381,7 @@ def test_captions_become_the_tokens_of_their_images(tmp_path, key):
     (tmp_path / "table.csv").write_text("\n".join(["path,text", *rows]))
     files = {"train": "train", "test": "test", "train_table": "table.csv"}
     where = {entry: str(tmp_path / name) for entry, name in files.items()}
-    options = {"captions": "text", "train_tasks": (), "image_size": 8, "context_length": 16}
+    options = {"captions": "text", "train_tasks": (), "image_size": 8, "context_length": 16, "broken": 0.2}
     data = make_data(data_config(name="folder", **where, **options))
     tokens = [decode(data.source()[number]["tokens"]) for number in range(3)]
     assert tokens == ["the picture 0", "the picture 2", "the picture 2"]

@@ -1,10 +1,12 @@
 """Features into files: shards, resuming, refusing, broken images."""
 
 import dataclasses
+import errno
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 import dnc
-from dnc import distributed
+from dnc import distributed, files
 from dnc.data.sources.arrays import ArrayImages
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError
@@ -27,7 +29,7 @@ N = 700  # more than one batch
 class Partly(ArrayImages):
     """Some of whose images cannot be read."""
 
-    broken: tuple[int, ...] = ()
+    broken: Sequence[int] = ()
 
     def image(self, index):
         if index in self.broken:
@@ -44,8 +46,17 @@ def expected_features():
     return images().images.reshape(N, -1)[:, :6]
 
 
-def relabeled(source):
-    return dataclasses.replace(source, labels={"class": np.roll(source.labels["class"], 1)})
+def repainted(source):
+    return dataclasses.replace(source, images=255 - source.images)
+
+
+class Renamed(Partly):
+    def name(self, index):
+        return f"picture {index}"
+
+
+def contents_below(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def encoder(scale=1.0, name="one"):
@@ -63,7 +74,7 @@ def encoder(scale=1.0, name="one"):
 def run(output, source=None, made=None, devices=8, **options):
     made = encoder()[0] if made is None else made
     mesh = distributed.make_mesh(devices=jax.devices()[:devices])
-    return embed(made, images() if source is None else source, output, mesh, title="toy", **options)
+    return embed(made, images() if source is None else source, output, mesh, **{"title": "toy", **options})
 
 
 def test_one_file_holds_features_labels_names_and_ids_in_order(tmp_path):
@@ -115,18 +126,123 @@ def test_part_of_the_shards_is_not_analyzed(tmp_path):
     [
         (dict(made=encoder(name="two")[0]), "encoder was {'name': 'one'} and is now {'name': 'two'}"),
         (dict(source=images(8)), "count was 700 and is now 8"),
-        (dict(source=relabeled(images())), "names_and_labels was"),
-        (dict(source=dataclasses.replace(images(), labels={}, class_names={})), "names_and_labels was"),
+        (dict(source=repainted(images())), "image_files was"),
+        (dict(source=Renamed(**vars(images()))), "names was"),
         (dict(dtype="float16"), "dtype was float32 and is now float16"),
+        (dict(title="other"), "images was toy and is now other"),
     ],
-    ids=["encoder", "images", "labels", "no labels", "dtype"],
+    ids=["encoder", "count", "content", "names", "dtype", "title"],
 )
-def test_features_of_something_else_are_not_continued(tmp_path, changes, message):
-    run(tmp_path / "out")
-    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_features_of_something_else_are_neither_continued_nor_replaced(tmp_path, name, changes, message):
+    run(tmp_path / name)
+    before = contents_below(tmp_path)
     with pytest.raises(ValueError, match=re.escape(message)):
-        run(tmp_path / "out", **changes)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+        run(tmp_path / name, **changes)
+    assert contents_below(tmp_path) == before
+
+
+def test_a_shard_size_of_its_own_is_not_mixed_in(tmp_path):
+    run(tmp_path / "out", shard_size=300)
+    with pytest.raises(ValueError, match="shard_size was 300 and is now 250"):
+        run(tmp_path / "out", shard_size=250)
+
+
+@pytest.mark.parametrize("content", [b"", b"mine", "features"])
+def test_a_file_of_someone_else_is_not_replaced(tmp_path, content):
+    path = tmp_path / "x.npz"
+    path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, features=np.zeros((3, 6)))
+    before = contents_below(tmp_path)
+    with pytest.raises(ValueError, match=r"x\.npz exists, and is not a file that dnc embed wrote: choose"):
+        run(path)
+    assert contents_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_corrected_labels_replace_the_old_ones_and_nothing_is_embedded(tmp_path, name, capsys):
+    made, prepared = encoder()
+    source = images(broken=(5, 300))
+    run(tmp_path / name, source, made, shard_size=300)
+    prepared.clear()
+    labels = {"class": (np.arange(N) // 7) % 2, "other": np.arange(N) % 5}
+    names = {"class": ["x", "y"], "other": list("abcde")}
+    run(tmp_path / name, dataclasses.replace(source, labels=labels, class_names=names), made, shard_size=300)
+    assert prepared == []
+    assert "the labels are replaced" in capsys.readouterr().err
+    back, kept = read_features(tmp_path / name), np.setdiff1d(np.arange(N), source.broken)
+    np.testing.assert_array_equal(back.features, expected_features()[kept])
+    for task in labels:
+        np.testing.assert_array_equal(back.labels[task], labels[task][kept])
+    assert back.class_names == names
+    before = contents_below(tmp_path)
+    run(tmp_path / name, dataclasses.replace(source, labels=labels, class_names=names), made, shard_size=300)
+    assert contents_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-200], lambda content: b"", lambda content: content[:99]])
+def test_a_damaged_shard_is_embedded_again(tmp_path, damage, capsys):
+    made, prepared = encoder()
+    shard = run(tmp_path / "out", made=made, shard_size=300).files[1]
+    shard.write_bytes(damage(shard.read_bytes()))
+    prepared.clear()
+    run(tmp_path / "out", made=made, shard_size=300)
+    assert sorted(prepared) == list(range(300, 600))
+    assert "features-00001-of-00003.npz is damaged" in capsys.readouterr().err
+    np.testing.assert_array_equal(read_features(tmp_path / "out").features, expected_features())
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_images_that_vanish_stop_the_work_and_whole_shards_are_kept(tmp_path, name):
+    made, prepared = encoder()
+
+    def vanished(source, row):
+        if row >= 450:
+            raise FileNotFoundError(2, "No such file or directory", f"photos/{row}.png")
+        return made.prepare(source, row)
+
+    with pytest.raises(FileNotFoundError, match=r"photos/\d+\.png"):
+        run(tmp_path / name, made=dataclasses.replace(made, prepare=vanished), shard_size=200, broken=BrokenFiles(1))
+    prepared.clear()
+    assert run(tmp_path / name, made=made, shard_size=200).readable == N
+    assert sorted(prepared) == list(range(400, N))
+
+
+def test_another_process_that_writes_to_the_output_is_not_disturbed(tmp_path):
+    with files.locked(tmp_path), pytest.raises(BlockingIOError, match="in use by another process"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [files.LOCK]
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, name, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    run(tmp_path / "out", shard_size=300)
+    (tmp_path / "out" / ".features-00002-of-00003.npz.123").write_text("part")
+    run(tmp_path / "out", shard_size=300)
+    assert not list((tmp_path / "out").glob(".features*"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "flag"),
+    [({"id": np.arange(6), "class": np.arange(6) % 2}, "--tasks=class"), ({"id": [0, 0, 1, 1, 2, 2]}, "--nolabels")],
+)
+def test_labels_that_could_not_be_analyzed_are_refused_first(tmp_path, labels, flag):
+    names = {"id": list("abcdef"), "class": ["x", "y"]}
+    labels = {task: np.asarray(values) for task, values in labels.items()}
+    source = dataclasses.replace(images(6), labels=labels, class_names={task: names[task] for task in labels})
+    made, prepared = encoder()
+    with pytest.raises(ValueError, match=f"of the 6 classes of task 'id' have fewer than two images.*{flag}"):
+        run(tmp_path / "out", source, made)
+    assert prepared == list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.h5"])
@@ -144,8 +260,10 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 
 def test_broken_images_are_left_out_and_named_once(tmp_path, capsys):
     source = images(20, broken=(0, 7, 19))
-    made = run(tmp_path / "x.npz", source)
+    made = run(tmp_path / "x.npz", source, broken=BrokenFiles(0.15))
     assert (made.readable, made.images) == (17, 20)
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert json.loads(str(arrays["embedding"]))["broken"] == {"images": 3, "share": 0.15}
     back = read_features(tmp_path / "x.npz")
     rows = np.setdiff1d(np.arange(20), source.broken)
     np.testing.assert_array_equal(back.features, source.images[rows].reshape(17, -1)[:, :6])
@@ -153,15 +271,29 @@ def test_broken_images_are_left_out_and_named_once(tmp_path, capsys):
     named = [line for line in capsys.readouterr().err.splitlines() if line.startswith("broken image")]
     assert len(named) == 3
     with pytest.raises(BrokenImageError, match="image 0"):
-        run(tmp_path / "y.npz", source, broken=BrokenFiles("raise"))
+        run(tmp_path / "y.npz", source, broken=BrokenFiles(0))
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_more_broken_images_than_allowed_stop_the_work_and_whole_shards_are_kept(tmp_path, name):
+    """Also where earlier runs met some of them."""
+    made, prepared = encoder()
+    source = images(broken=(1, *range(500, 507)))
+    for _ in range(2):
+        with pytest.raises(BrokenImageError, match=r"8 of 700 images cannot be decoded.*broken=0\.012 or more"):
+            run(tmp_path / name, source, made, shard_size=300)
+    prepared.clear()
+    assert run(tmp_path / name, source, made, shard_size=300, broken=BrokenFiles(0.02)).readable == N - 8
+    assert min(prepared) == 300
 
 
 @pytest.mark.parametrize("name", ["z", "z.npz"])
 def test_images_that_cannot_be_read_can_be_repaired(tmp_path, name):
-    with pytest.raises(ValueError, match="none of the 3 images of toy can be read"):
-        run(tmp_path / name, images(3, broken=(0, 1, 2)))
-    assert list(tmp_path.iterdir()) == []
-    assert run(tmp_path / name, images(3)).readable == 3
+    for share, message in ((1, "none of the 6 images of toy can be read"), (0.01, "6 of 6 images cannot be decoded")):
+        with pytest.raises((BrokenImageError, ValueError), match=message):
+            run(tmp_path / name, images(6, broken=range(6)), broken=BrokenFiles(share))
+        assert list(tmp_path.iterdir()) == []
+    assert run(tmp_path / name, images(6)).readable == 6
 
 
 def test_float16_is_rounded_and_refused_where_it_overflows(tmp_path):
@@ -176,7 +308,9 @@ def test_float16_is_rounded_and_refused_where_it_overflows(tmp_path):
 def test_the_record_says_what_the_features_are_of(tmp_path):
     run(tmp_path / "out", shard_size=300)
     record = json.loads((tmp_path / "out" / "embedding.json").read_text())
-    assert re.fullmatch("[0-9a-f]{16}", record.pop("names_and_labels"))
+    assert re.fullmatch("[0-9a-f]{16}", record.pop("names"))
+    assert record.pop("image_files") == images().fingerprint()
+    assert record.pop("broken") == {"images": 0, "share": 0.0}
     assert record == {"encoder": {"name": "one"}, "images": "toy", "count": N, "dtype": "float32", "shard_size": 300}
 
 

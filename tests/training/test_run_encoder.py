@@ -54,13 +54,36 @@ def test_a_checkpoint_embeds_other_images_where_its_own_are_gone(run):
     source = ArrayImages(np.full((1, 24, 20, 3), 90, np.uint8), {}, {})
     features = []
     for trained_here in (True, False):
-        encoder = checkpoint_encoder(load_run(workdir, images=trained_here), workdir, one_device())
+        encoder = checkpoint_encoder(load_run(workdir, images=trained_here, trusted=True), workdir, one_device())
         features.append(np.asarray(encoder.encode(encoder.prepare(source, 0)[None])))
         images.unlink(missing_ok=True)
     assert features[0].shape == (1, 32)
     np.testing.assert_array_equal(*features)
     with pytest.raises(FileNotFoundError, match=r"set\.npz"):
-        load_run(workdir)
+        load_run(workdir, trusted=True)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_paths_in_a_runs_config_are_not_opened_unasked(run, recorded):
+    workdir, images = run
+    images.unlink()  # opening it would raise FileNotFoundError
+    if not recorded:
+        (workdir / "data.json").unlink()
+    with pytest.raises(ValueError, match=r"says where to open .*train='set\.npz'.* --run_images"):
+        load_run(workdir, images=recorded)
+
+
+def test_other_weights_are_another_encoder(run):
+    workdir, _ = run
+    training = load_run(workdir, images=False)
+    identity = checkpoint_encoder(training, workdir, one_device()).identity
+    assert checkpoint_encoder(training, workdir, one_device()).identity == identity
+    shutil.rmtree(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state = training.init(one_device())
+    checkpoints.save(0, state._replace(params=jax.tree.map(lambda x: x + 1, state.params)), {"pending": []})
+    checkpoints.close()
+    assert checkpoint_encoder(training, workdir, one_device()).identity["weights"] != identity["weights"]
 
 
 def test_the_command_needs_only_the_folder(run, tmp_path):
@@ -71,7 +94,7 @@ def test_the_command_needs_only_the_folder(run, tmp_path):
     command = [sys.executable, "-m", "dnc", "embed", f"--workdir={workdir}", f"--images={tmp_path / 'other.npz'}"]
     subprocess.run([*command, "--nolabels", f"--output={output}"], check=True, capture_output=True)
     with np.load(output) as written:
-        assert set(written) == {"features", "ids"}
+        assert set(written) == {"features", "ids", "embedding"}
         assert written["features"].shape == (5, 32)
     refused = subprocess.run([*command, f"--output={output}.2"], check=False, capture_output=True, text=True)
     assert refused.returncode == 1
@@ -80,7 +103,7 @@ def test_the_command_needs_only_the_folder(run, tmp_path):
 
 def test_what_is_recorded_of_the_data_has_no_images(run):
     workdir, _ = run
-    recorded, whole = load_run(workdir, images=False), load_run(workdir)
+    recorded, whole = load_run(workdir, images=False), load_run(workdir, trusted=True)
     assert recorded.total_steps == whole.total_steps
     assert recorded.data.class_names == whole.data.class_names
     assert whole.total_steps == 2 * (14 // 4)
@@ -94,4 +117,4 @@ def test_what_is_recorded_of_the_data_has_no_images(run):
 def test_a_folder_without_the_record_opens_its_images(run):
     workdir, _ = run
     (workdir / "data.json").unlink()
-    assert len(load_run(workdir, images=False).data.held_out()[0]) == 6
+    assert len(load_run(workdir, images=False, trusted=True).data.held_out()[0]) == 6

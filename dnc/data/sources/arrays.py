@@ -1,12 +1,14 @@
 """Images held in memory: any arrays, scikit-learn's digits, and what anyone can write with `numpy.savez`."""
 
 import dataclasses
+import hashlib
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dnc import errors
 from dnc.data.sources.balanced import held_out_rows
 from dnc.data.sources.base import ImageSource
 from dnc.types import Float, UInt8
@@ -49,6 +51,9 @@ class ArrayImages(ImageSource):
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         return self.images[index]
 
+    def fingerprint(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
+
 
 def load_digits(resolution: int = 32, test_per_class: int = 60) -> dict[str, ArrayImages]:
     """scikit-learn's 1,797 handwritten digits as {"train": ..., "test": ...}, one task named "digit".
@@ -78,13 +83,15 @@ def load_digits(resolution: int = 32, test_per_class: int = 60) -> dict[str, Arr
     }
 
 
-def load_npz(path: str | os.PathLike[str], *, labeled: bool = True) -> ArrayImages:
+def load_npz(path: str | os.PathLike[str], *, tasks: Sequence[str] | None = None) -> ArrayImages:
     """Images and labels from one .npz file, read without pickle.
 
     Arrays of the file: `images` uint8, [n, h, w, 3] or gray [n, h, w] (repeated over three channels);
     `labels` [n] for a single task, which is then named "class", or `labels_NAME` [n] for each of several;
     optionally `class_names` or `class_names_NAME`, arrays of strings [k]. Without names, classes are called by their
-    numbers, and k is the largest label + 1. labeled: whether to take the labels; if not, they may be missing.
+    numbers, and k is the largest label + 1.
+
+    tasks: the labelings to take, by default all; () for none, and the file then needs no labels.
 
     Raises FileNotFoundError, or ValueError which names the path and what to change.
     """
@@ -94,13 +101,17 @@ def load_npz(path: str | os.PathLike[str], *, labeled: bool = True) -> ArrayImag
     images = arrays["images"]
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=-1)
-    labels = _by_task(arrays, "labels") if labeled else {}
-    if labeled and not labels:
+    labels = _by_task(arrays, "labels")
+    if tasks is None and not labels:
         raise ValueError(
             f"{path} has no array 'labels' or 'labels_NAME', only {sorted(arrays)}: add one per task, or leave labels "
             "out (dnc embed --nolabels)"
         )
-    named_tasks = _by_task(arrays, "class_names") if labeled else {}
+    named_tasks = _by_task(arrays, "class_names")
+    if tasks is not None:
+        errors.check_known(f"{path}: tasks", tasks, labels)
+        labels = {task: labels[task] for task in tasks}
+        named_tasks = {task: names for task, names in named_tasks.items() if task in labels}
     class_names = {task: [str(name) for name in names] for task, names in named_tasks.items()}
     for task in labels.keys() - class_names.keys():
         class_names[task] = _numbered_names(task, labels[task])

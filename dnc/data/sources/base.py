@@ -1,6 +1,8 @@
 """What a set of images is: RGB images by index, with any number of labelings; and how to write one of your own."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -60,6 +62,19 @@ class ImageSource(Protocol):
         image = self.image(index)
         return Image.fromarray(image), (image.shape[0], image.shape[1])
 
+    def fingerprint(self) -> str:
+        """What changes when the images do: a digest of their content, or of their files' sizes and dates; or ""."""
+        return ""
+
     def name(self, index: int) -> str:
         """What messages call this image: its path, or its place in the set."""
         return f"image {index}"
+
+
+def fingerprint_of_files(files: Iterable[str | os.PathLike[str]]) -> str:
+    """A digest of the files' sizes and dates, see `ImageSource.fingerprint`. Raises OSError for a missing file."""
+    digest = hashlib.sha256()
+    for file in files:
+        status = os.stat(file)
+        digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -10,7 +10,8 @@ sources must have the same labelings and classes, or the training images none. `
 """
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from dnc.data.sources.arrays import load_digits, load_npz
 from dnc.data.sources.base import ImageSource
@@ -30,7 +31,11 @@ def digits(resolution: int = 32, test_per_class: int = 60) -> Splits:
 
 def npz(train: str, test: str | None = None, test_per_class: int | None = None) -> Splits:
     """Arrays in files (see `load_npz`): one file per split, or one from which `test_per_class` images are held out."""
-    return _split_or_other(load_npz(train), None if test is None else load_npz(test), test_per_class)
+    with _about("train"):
+        images = load_npz(train)
+    with _about("test"):
+        other = None if test is None else load_npz(test)
+    return _split_or_other(images, other, test_per_class)
 
 
 def folder(
@@ -52,13 +57,15 @@ def folder(
     test_per_class: how many images of each class to hold out, where there is no test set.
     """
     chosen = tasks if train_tasks is None else train_tasks
-    images = FolderImages(train, train_table, path_column=path_column, tasks=chosen, captions=captions)
+    with _about("train"):
+        images = FolderImages(train, train_table, path_column=path_column, tasks=chosen, captions=captions)
     if test is None and test_table is None:
         return _split_or_other(images, None, test_per_class)
     known = images.class_names or None
-    other = FolderImages(
-        train if test is None else test, test_table, path_column=path_column, tasks=tasks, class_names=known
-    )
+    with _about("test_table" if test is None else "test"):
+        other = FolderImages(
+            train if test is None else test, test_table, path_column=path_column, tasks=tasks, class_names=known
+        )
     return _split_or_other(images, other, test_per_class)
 
 
@@ -84,6 +91,17 @@ def tfds(
     return train_images, test_images
 
 
+@contextmanager
+def _about(entry: str) -> Iterator[None]:
+    """Errors in the block begin with the entry of config.data that they are about."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"data.{entry}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"data.{entry}: {error}") from error
+
+
 def _fits(source: TfdsImages, in_memory: bool | None) -> bool:
     if in_memory is not None:
         return in_memory
@@ -101,16 +119,15 @@ def _split_or_other(images: ImageSource, other: ImageSource | None, test_per_cla
     )
 
 
-def open_images(name: str, root: str | None = None, labeled: bool = True) -> ImageSource:
+def open_images(name: str, root: str | None = None, tasks: Sequence[str] | None = None) -> ImageSource:
     """One set of images, as a command names it.
 
     name: a folder of image files (one folder per class, or none), a CSV or Parquet table of files below `root` (by
       default the table's own folder), an .npz file, or tfds:NAME:SPLIT, a prepared TFDS data set.
-    labeled: whether to take labels, if there are any; an .npz file must then have some.
+    tasks: the labelings to take, by default all there are; () for none, and an .npz file then needs no labels.
 
     Raises FileNotFoundError or ValueError.
     """
-    tasks = None if labeled else ()
     path = pathlib.Path(name)
     if name.startswith("tfds:"):
         dataset, _, split_name = name.removeprefix("tfds:").partition(":")
@@ -122,7 +139,7 @@ def open_images(name: str, root: str | None = None, labeled: bool = True) -> Ima
     if not path.exists():
         raise FileNotFoundError(f"images={name!r} is not a folder or a file, and does not begin with tfds:")
     if path.suffix == ".npz":
-        return load_npz(path, labeled=labeled)
+        return load_npz(path, tasks=tasks)
     return FolderImages(path.parent if root is None else root, path, tasks=tasks)
 
 

@@ -6,6 +6,7 @@ frame is taken; the orientation that a camera wrote into EXIF is applied.
 """
 
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -23,7 +24,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 
 
 class BrokenImageError(OSError):
-    """An image that cannot be decoded; the message is its name and the reason."""
+    """An image whose content cannot be decoded; the message is its name and the reason."""
 
 
 def decode(file: pathlib.Path | bytes, name: str, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
@@ -32,11 +33,13 @@ def decode(file: pathlib.Path | bytes, name: str, at_least: int | None = None) -
     at_least: pixels per side that suffice. A much larger JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, but never
     below twice this size, which saves most of the work.
 
-    Raises BrokenImageError with the name and the reason for whatever cannot be read: truncated, empty, not an image, of
-    a format or mode without a standard meaning in 8 bits, or of more than 80 million pixels.
+    Raises BrokenImageError with the name and the reason for content that cannot be decoded: truncated, empty, not an
+    image, of a format or mode without a standard meaning in 8 bits, or of more than 80 million pixels. Raises OSError,
+    naming the file, where its content cannot be had: it is missing, may not be read, or its disk fails.
     """
+    content = file if isinstance(file, bytes) else _content(file)
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"it has {width} x {height} pixels")
@@ -50,7 +53,7 @@ def decode(file: pathlib.Path | bytes, name: str, at_least: int | None = None) -
     except MemoryError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever a damaged file leads them to
-        raise BrokenImageError(f"{name}: {_reason(error, file)}") from error
+        raise BrokenImageError(f"{name}: {_reason(error, content)}") from error
 
 
 def stretched(picture: Image.Image, side: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -75,6 +78,13 @@ def center_crop(picture: Image.Image, side: int) -> UInt8[np.ndarray, "s s 3"]:
     return np.asarray(picture)
 
 
+def _content(file: pathlib.Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:  # that of a failing disk does not name the file
+        raise OSError(error.errno, error.strerror, os.fspath(file)) from error
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
@@ -97,12 +107,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _reason(error: Exception, file: pathlib.Path | bytes) -> str:
+def _reason(error: Exception, content: bytes) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS:,} pixels ({error}): shrink it or leave it out"
     if isinstance(error, Image.UnidentifiedImageError):
-        empty = not file if isinstance(file, bytes) else file.stat().st_size == 0
-        return "the file is empty" if empty else f"not an image of a known format ({', '.join(FORMATS)})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return f"not an image of a known format ({', '.join(FORMATS)})" if content else "the file is empty"
     return str(error) or type(error).__name__

@@ -24,12 +24,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from dnc.data.sources.base import ImageSource
+from dnc.data.sources.base import ImageSource, fingerprint_of_files
 from dnc.data.sources.decode import SUFFIXES, decode
 from dnc.data.sources.table import read_table
 from dnc.types import UInt8
 
 Path = str | os.PathLike[str]
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}  # names of folders
 
 
 class FolderImages(ImageSource):
@@ -48,8 +49,8 @@ class FolderImages(ImageSource):
 
     Classes are numbered in the order of their names, or of their values when all are integers.
 
-    Raises FileNotFoundError; ValueError for a folder without images, with images both in it and in folders, or with an
-    empty class; for a table, see `read_table`.
+    Raises FileNotFoundError; ValueError for a folder without images, with images both in it and in folders, with an
+    empty class, with splits instead of classes, or with an image that is not a file; for a table, see `read_table`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class FolderImages(ImageSource):
     ):
         self.root = pathlib.Path(root)
         if not self.root.is_dir():
-            raise FileNotFoundError(f"root={os.fspath(root)} is not a folder: give the folder of the images")
+            raise FileNotFoundError(f"{os.fspath(root)!r} is not a folder: give the folder of the images")
         if table is None:
             if captions is not None:
                 raise ValueError(f"captions={captions!r} is a column of a table: give the table of the images too")
@@ -90,6 +91,9 @@ class FolderImages(ImageSource):
     def picture(self, index: int, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
         return decode(self.root / self._paths[index], self.name(index), at_least)
 
+    def fingerprint(self) -> str:
+        return fingerprint_of_files(self.root / path for path in self._paths)
+
     def name(self, index: int) -> str:
         """The file's path below `root`."""
         return self._paths[index]
@@ -99,7 +103,7 @@ def list_images(root: pathlib.Path) -> list[str]:
     """Paths below `root` of all files with an image suffix, sorted."""
     paths = sorted(_walk(os.fspath(root), "", ()))
     if not paths:
-        raise ValueError(f"root={root} holds no images: looked for {', '.join(sorted(SUFFIXES))}, in all folders")
+        raise ValueError(f"{root} holds no images: looked for {', '.join(sorted(SUFFIXES))}, in all folders")
     return paths
 
 
@@ -114,6 +118,8 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
             if entry.is_dir():
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, real))
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                if not entry.is_file():
+                    raise ValueError(f"{entry.path} is not a file, but a pipe, a device or a broken link: remove it")
                 yield prefix + entry.name
 
 
@@ -126,16 +132,21 @@ def _class_folders(root: pathlib.Path, paths: Sequence[str], tasks: Sequence[str
         return {}
     if loose:
         raise ValueError(
-            f"root={root} holds {len(loose)} images, the first is {loose[0]}, beside {len(paths) - len(loose)} in "
+            f"{root} holds {len(loose)} images, the first is {loose[0]}, beside {len(paths) - len(loose)} in "
             "folders: move them into class folders, or give tasks=() (--nolabels) to use all without labels"
         )
     classes = [path.split("/", 1)[0] for path in paths]
     folders = {x.name for x in root.iterdir() if x.is_dir() and not x.name.startswith(".")}
     if empty := sorted(folders - set(classes)):
-        raise ValueError(f"root={root} has class folders without images: {', '.join(empty[:5])}; remove them")
+        raise ValueError(f"{root} has class folders without images: {', '.join(empty[:5])}; remove them")
+    if len(splits := sorted(name for name in set(classes) if name.lower() in SPLITS)) > 1:
+        raise ValueError(
+            f"{root} holds the splits {', '.join(splits)}, not classes: give one of them, such as {root / splits[0]}, "
+            "or tasks=() (--nolabels), to use all images without labels"
+        )
     if len(set(classes)) == 1:
         raise ValueError(
-            f"root={root} has only the class folder {classes[0]!r}, but collapse is measured between two or more: give "
+            f"{root} has only the class folder {classes[0]!r}, but collapse is measured between two or more: give "
             f"{root / classes[0]}, or tasks=() (--nolabels), to use the images without labels"
         )
     return {"class": classes}
@@ -145,7 +156,10 @@ def _classes(task: str, values: Sequence[str]) -> list[str]:
     """The values by name, or by number when all are integers."""
     names = set(values)
     if len(names) < 2:
-        raise ValueError(f"task {task!r} has only the class {names.pop()!r}: collapse is measured between two or more")
+        raise ValueError(
+            f"task {task!r} has only the class {names.pop()!r}, but collapse is measured between two or more: name the "
+            "labelings to use in tasks (--tasks)"
+        )
     are_integers = all(re.fullmatch(r"-?\d+", name) for name in names)
     return sorted(names, key=lambda name: (int(name), name)) if are_integers else sorted(names)
 

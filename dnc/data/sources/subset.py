@@ -1,20 +1,25 @@
 """Some rows of an image source, as a source."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
+from dnc import errors
 from dnc.data.sources.balanced import held_out_rows
 from dnc.data.sources.base import ImageSource
 from dnc.types import Int, UInt8
 
 
 class Subset(ImageSource):
-    """The chosen rows of a source, in their order."""
+    """The chosen rows of a source, in their order, with all of its labelings or those in `tasks`."""
 
-    def __init__(self, source: ImageSource, rows: Int[np.ndarray, "rows"]):
-        self.source, self.rows = source, rows
-        self.class_names, self.shape = source.class_names, source.shape
-        self.labels = {task: np.asarray(values)[rows] for task, values in source.labels.items()}
+    def __init__(self, source: ImageSource, rows: Int[np.ndarray, "rows"], tasks: Sequence[str] | None = None):
+        chosen = source.labels if tasks is None else tasks
+        errors.check_known("tasks", chosen, source.labels)
+        self.source, self.rows, self.shape = source, rows, source.shape
+        self.class_names = {task: source.class_names[task] for task in chosen}
+        self.labels = {task: np.asarray(source.labels[task])[rows] for task in chosen}
         texts = source.captions
         self.captions = None if texts is None else [texts[int(row)] for row in rows]
 
@@ -26,6 +31,9 @@ class Subset(ImageSource):
 
     def picture(self, index: int, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
         return self.source.picture(int(self.rows[index]), at_least)
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()
 
     def name(self, index: int) -> str:
         return self.source.name(int(self.rows[index]))

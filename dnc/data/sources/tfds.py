@@ -12,8 +12,10 @@ its files; the error for a missing one gives the command. Those of `packaged` an
 import hashlib
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
 
@@ -24,13 +26,17 @@ from PIL import Image
 
 from dnc import errors, files
 from dnc.data.sources.arrays import ArrayImages
-from dnc.data.sources.base import ImageSource
+from dnc.data.sources.base import ImageSource, fingerprint_of_files
 from dnc.data.sources.decode import decode
 from dnc.data.sources.packages import data_dir as dnc_data_dir
 from dnc.types import UInt8
 
 _BLOCK = 1024  # records per read: several times faster than single records
 _UNLABELED = -1  # TFDS's label of an unlabeled image
+
+
+class _ForeignCodeError(ValueError):
+    """A prepared data set names code that is not of TFDS."""
 
 
 class TfdsImages(ImageSource):
@@ -45,7 +51,7 @@ class TfdsImages(ImageSource):
 
     Raises FileNotFoundError where the data set is unknown or not prepared, with the command that prepares it; OSError
     where TFDS needs TensorFlow even to describe it; ValueError for another format than ArrayRecord, a split or task
-    that it lacks, or other than exactly one image per example.
+    that it lacks, other than exactly one image per example, or a description that names code outside of TFDS.
     """
 
     def __init__(
@@ -65,11 +71,10 @@ class TfdsImages(ImageSource):
         self._image = images[0]
         self._names = {name: x.names for name, x in sorted(features.items()) if isinstance(x, tfds.features.ClassLabel)}
         if tasks is not None:
-            for task in tasks:
-                if task not in self._names:
-                    raise errors.unknown(f"{dataset}: task", task, self._names)
+            errors.check_known(f"{dataset}: task", tasks, self._names)
             self._names = {task: self._names[task] for task in tasks}
         self._records = _random_access(builder, split, decoders={self._image: tfds.decode.SkipDecoding()})
+        self._files = [file for part in builder.info.splits.values() for file in part.filepaths]
         self._title = f"{dataset}, {split}"
         self._identity = f"{builder.data_path} {split} {len(self._records)}"
         height, width, _ = features[self._image].shape
@@ -83,6 +88,9 @@ class TfdsImages(ImageSource):
 
     def picture(self, index: int, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
         return decode(self._records[index][self._image], self.name(index), at_least)
+
+    def fingerprint(self) -> str:
+        return fingerprint_of_files(self._files)
 
     def name(self, index: int) -> str:
         return f"{self._title}, image {index}"
@@ -138,12 +146,19 @@ def _where(dataset: str, data_dir: str | os.PathLike[str] | None) -> str | None:
 
 
 def _prepared(dataset: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    if re.match(r"\w+:[a-zA-Z_]", dataset):
+        raise ValueError(
+            f"dataset={dataset!r} names the collection {dataset.partition(':')[0]!r}: only TFDS's own are read"
+        )
     try:
-        builder = tfds.builder(dataset, data_dir=data_dir)
+        with _only_its_own_code():
+            builder = tfds.builder(dataset, data_dir=data_dir)
     except ImportError as error:
         raise OSError(
             f"dataset={dataset!r}: TFDS needs a package to describe it ({error}): pip install it, or tensorflow"
         ) from error
+    except _ForeignCodeError as error:
+        raise ValueError(f"dataset={dataset!r} in {data_dir or 'the default folder of TFDS'}: {error}") from error
     except (tfds.core.DatasetNotFoundError, ValueError) as error:  # the second: an unknown config of a known name
         known = tfds.list_builders(with_community_datasets=False)
         raise FileNotFoundError(
@@ -158,6 +173,27 @@ def _prepared(dataset: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             "does not need TensorFlow"
         )
     return builder
+
+
+@contextmanager
+def _only_its_own_code() -> Iterator[None]:
+    """TFDS imports whatever module the features.json of a prepared data set names; in the block, only its own.
+
+    A data set is data, and may come from anyone. Raises _ForeignCodeError for another module.
+    """
+    base: Any = tfds.features.FeatureConnector
+    importing = base.__dict__["cls_from_name"]
+
+    def refusing(cls: type, name: str) -> type:
+        if not name.startswith("tensorflow_datasets."):
+            raise _ForeignCodeError(f"its description names {name!r}, code that is not of TFDS")
+        return importing.__func__(cls, name)
+
+    base.cls_from_name = classmethod(refusing)
+    try:
+        yield
+    finally:
+        base.cls_from_name = importing
 
 
 def _random_access(builder: Any, split: str, decoders: Any) -> Any:

@@ -1,5 +1,6 @@
 import concurrent.futures
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -142,9 +143,17 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(side):
         decode(header, "bomb")
 
 
-def test_a_missing_or_unreadable_file_is_broken_too(tmp_path):
-    with pytest.raises(BrokenImageError, match="No such file"):
-        decode(tmp_path / "none.png", "none.png")
+@pytest.mark.parametrize(
+    "failure", [FileNotFoundError(2, "No such file"), PermissionError(13, "Denied"), OSError(5, "EIO")]
+)
+def test_a_file_that_cannot_be_had_is_not_broken_and_is_named(tmp_path, monkeypatch, failure):
+    def read_bytes(_):
+        raise failure
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", read_bytes)
+    with pytest.raises(type(failure), match=rf"{failure.strerror}.*none\.png") as caught:
+        decode(tmp_path / "none.png", "image 0")
+    assert not isinstance(caught.value, BrokenImageError)
 
 
 def test_damaged_exif_does_not_cost_the_picture():
@@ -188,3 +197,19 @@ def test_a_broken_file_is_named_once_by_any_number_of_threads(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert sorted(line.split(": ", 1)[1] for line in lines) == [f"file {i}: bad" for i in range(5)]
     assert len(ledger) == 5
+
+
+@pytest.mark.parametrize(("share", "images"), [(0.01, 299), (0.5, 5)])
+def test_only_a_small_share_may_be_broken(share, images):
+    ledger = BrokenFiles(share)
+    ledger.check(round(share * (images + 1)), images + 1)
+    with pytest.raises(
+        BrokenImageError, match=rf"3 of {images} images cannot be decoded, .* more than {share} of them"
+    ):
+        ledger.check(3, images)
+
+
+@pytest.mark.parametrize("share", ["skip", -0.1, 1.5, float("nan")])
+def test_a_share_is_between_0_and_1(share):
+    with pytest.raises(ValueError, match=r"broken=.*give the largest share"):
+        BrokenFiles(share)

@@ -74,6 +74,12 @@ def test_links_to_folders_above_are_left_out_and_others_followed(folder, tmp_pat
         (lambda root: write(root / "loose.png", 0), "holds 1 images, the first is loose.png, beside 5 in folders"),
         (lambda root: (root / "empty").mkdir(), "class folders without images: empty"),
         (lambda root: [os.remove(root / x) for x in ("dog/c.png", "dog/d.gif")], "class folders without images: dog"),
+        (lambda root: os.mkfifo(root / "cat/pipe.png"), r"cat/pipe\.png is not a file, but a pipe"),
+        (lambda root: (root / "dog/gone.png").symlink_to("nowhere"), r"dog/gone\.png is not a file, .* broken link"),
+        (
+            lambda root: [(root / x).rename(root / y) for x, y in (("cat", "Train"), ("dog", "val"))],
+            "splits Train, val",
+        ),
     ],
 )
 def test_a_folder_that_is_not_clear_is_refused(folder, change, message):
@@ -141,10 +147,15 @@ def test_a_table_gives_several_labelings(pictures, suffix):
     ("change", "options", "message"),
     [
         ({"path": ["a.png", "a.png", "c.png"]}, {}, "lists 1 files more than once, the first is 'a.png' in row 1"),
-        ({"path": ["a.png", "b.png", "c.png"]}, {}, r"1 of 3 files are not below root=.*, the first is 'b\.png'"),
+        ({"path": ["a.png", "b.png", "c.png"]}, {}, r"1 of 3 files are not below /.*, the first is 'b\.png'"),
         ({"path": ["a.png", None, "c.png"]}, {}, "1 rows have no value in column 'path', the first is row 2"),
         ({"color": ["red", "blue", None]}, {}, "1 rows have no value in column 'color', the first is row 3"),
-        ({"color": ["red", "red", "red"]}, {}, "only the class 'red'"),
+        ({"path": ["a.png", "./a.png", "c.png"]}, {}, r"lists 1 files more than once, the first is 'a\.png' in row 1"),
+        ({"path": ["sub/../a.png", "a.png", "c.png"]}, {}, r"more than once, the first is 'sub/\.\./a\.png' in row 1"),
+        ({"color": ["red", "red", "red"]}, {}, r"only the class 'red'.*\(--tasks\)"),
+        ({" color": ["a", "b", "c"]}, {}, "two columns are called 'color': rename one"),
+        ({"": ["a", "b", "c"]}, {}, "column 3 has no name"),
+        ({"age": [0.5, 1.0, 2.0]}, {}, r"column 'age' holds fractions, such as 0\.5.*\(--tasks\)"),
         ({"file": ["a", "b", "c"]}, {}, r"several that may hold the paths \(path, file\)"),
         ({}, {"path_column": "pth"}, r"table\.\w+: the column path_column='pth' is not known: did you mean 'path'"),
         ({}, {"tasks": ["colr"]}, r"the column tasks='colr' is not known: did you mean 'color'"),
@@ -164,7 +175,8 @@ def test_a_table_that_does_not_fit_is_refused_with_the_row(pictures, suffix, cha
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("table.csv", b"", "is not readable"),
+        ("table.csv", b"", "it is empty"),
+        ("table.csv", b"path,color,color\na.png,red,blue\n", "two columns are called 'color'"),
         ("table.csv", b"path,color\n", "has no rows"),
         ("table.csv", b"path,color\na.png,red\nc.png\n", "row 2 does not have the 2 fields"),
         ("table.csv", b"picture,color\na.png,red\n", "none named like a path"),
@@ -178,10 +190,43 @@ def test_a_file_that_is_no_table_is_refused(pictures, name, content, message):
         FolderImages(pictures, table=pictures / name)
 
 
-def test_fractions_are_no_labels(pictures):
-    columns = {"path": [row[0] for row in ROWS], "confidence": [0.5, 0.25, 1.0]}
-    with pytest.raises(ValueError, match="column 'confidence' holds fractions"):
-        FolderImages(pictures, table=write_table(pictures / "table.parquet", columns))
+@pytest.mark.parametrize("separator", [",", ";", "\t", " , "])
+def test_a_table_is_read_whatever_separates_its_columns(pictures, separator):
+    rows = [("Path", "color"), *(row[:2] for row in ROWS)]
+    (pictures / "table.csv").write_text("\n".join(map(separator.join, rows)))
+    images = FolderImages(pictures, table=pictures / "table.csv")
+    assert images.class_names == {"color": ["blue", "red"]}
+    np.testing.assert_array_equal(images.labels["color"], [1, 0, 1])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [7, 3, 9]])
+def test_the_index_of_pandas_is_not_a_labeling(pictures, suffix, numbers):
+    name = "" if suffix == "csv" else "__index_level_0__"
+    columns = {name: numbers, "path": [row[0] for row in ROWS], "color": [row[1] for row in ROWS]}
+    images = FolderImages(pictures, table=write_table(pictures / f"table.{suffix}", columns))
+    assert list(images.labels) == ["color"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_that_are_not_labelings_do_no_harm_where_others_are_chosen(pictures, suffix):
+    columns = {"path": [row[0] for row in ROWS], "color": [row[1] for row in ROWS], "age": [0.5, None, 2.0]}
+    images = FolderImages(pictures, table=write_table(pictures / f"table.{suffix}", columns), tasks=["color"])
+    assert list(images.labels) == ["color"]
+
+
+def test_lists_and_bytes_in_a_table_are_not_labelings(pictures):
+    columns = {
+        "path": [row[0] for row in ROWS],
+        "color": [row[1] for row in ROWS],
+        "x": [[1], [2], [3]],
+        "y": [b"z"] * 3,
+    }
+    images = FolderImages(pictures, table=write_table(pictures / "table.parquet", columns))
+    assert list(images.labels) == ["color"]
+
+
+def test_a_table_that_does_not_exist_is_named(pictures):
     with pytest.raises(FileNotFoundError, match=r"none\.csv does not exist"):
         FolderImages(pictures, table=pictures / "none.csv")
 

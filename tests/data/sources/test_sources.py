@@ -75,7 +75,7 @@ def test_npz_without_labels_is_taken_where_they_are_not_wanted(tmp_path):
     np.savez(tmp_path / "labeled.npz", **arrays(), class_names=np.array(["a", "b", "c"]))
     np.savez(tmp_path / "plain.npz", images=arrays()["images"])
     for name in ("labeled.npz", "plain.npz"):
-        loaded = by_name.open_images(str(tmp_path / name), labeled=False)
+        loaded = by_name.open_images(str(tmp_path / name), tasks=())
         assert len(loaded) == 6
         assert loaded.labels == {} == loaded.class_names
     with pytest.raises(ValueError, match=r"add one per task, or leave labels out .*--nolabels"):

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -188,6 +189,36 @@ def test_another_format_is_refused_with_the_way_out(photos, tmp_path):
     path.write_text(path.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(ValueError, match="prepared as tfrecord, which has no random access"):
         TfdsImages("photos", "train", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("feature", ["core.features.image_feature.Image", "core.features.features_dict.FeaturesDict"])
+def test_code_that_a_data_set_names_is_not_run(photos, tmp_path, monkeypatch, feature):
+    shutil.copytree(photos / "photos", tmp_path / "strange")  # a name that TFDS has no builder for
+    path = tmp_path / "strange/1.0.0/features.json"
+    assert f"tensorflow_datasets.{feature}" in path.read_text()
+    path.write_text(path.read_text().replace(f"tensorflow_datasets.{feature}", "authors_own.Feature"))
+    (tmp_path / "authors_own.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = tfds.features.FeatureConnector.cls_from_name
+    with pytest.raises(
+        ValueError, match=r"dataset='strange' in .* names 'authors_own\.Feature', code that is not of TFDS"
+    ):
+        TfdsImages("strange", "train", data_dir=tmp_path)
+    assert "authors_own" not in sys.modules
+    assert tfds.features.FeatureConnector.cls_from_name == before
+
+
+def test_collections_of_others_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="'huggingface:mnist' names the collection 'huggingface'"):
+        TfdsImages("huggingface:mnist", "train", data_dir=tmp_path)
+
+
+def test_what_changes_when_the_records_do(photos, tmp_path):
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    first = TfdsImages("photos", "train", data_dir=tmp_path).fingerprint()
+    assert TfdsImages("photos", "train", data_dir=tmp_path).fingerprint() == first
+    os.utime(next(tmp_path.glob("photos/1.0.0/*train*")), ns=(0, 0))
+    assert TfdsImages("photos", "train", data_dir=tmp_path).fingerprint() != first
 
 
 def test_labels_are_read_once_and_a_damaged_file_of_them_is_replaced(photos, data_dir):

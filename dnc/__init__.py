@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dnc.certificates import CERTIFICATES as CERTIFICATES
     from dnc.certificates import Certificate as Certificate
     from dnc.certificates import certificate as certificate
-    from dnc.certificates.intervals import bootstrap as bootstrap
+    from dnc.certificates.intervals import jackknife as jackknife
     from dnc.few_shot.measured import few_shot_error as few_shot_error
     from dnc.geometry.measure import pair_geometry as pair_geometry
     from dnc.geometry.moments import ClassMoments as ClassMoments
@@ -35,7 +35,7 @@ _NAMES = {
     "dnc.analysis.analyze": ("Analysis", "analyze"),
     "dnc.analysis.comparison": ("Comparison", "compare"),
     "dnc.certificates": ("CERTIFICATES", "Certificate", "certificate"),
-    "dnc.certificates.intervals": ("bootstrap",),
+    "dnc.certificates.intervals": ("jackknife",),
     "dnc.few_shot.measured": ("few_shot_error",),
     "dnc.geometry.measure": ("pair_geometry",),
     "dnc.geometry.moments": ("ClassMoments",),

@@ -23,6 +23,7 @@ def main() -> None:
 
     if command not in COMMANDS:
         sys.exit(f"error: {errors.unknown('command', command, COMMANDS)}")
+    os.environ["MPLBACKEND"] = "agg"  # figures become files, whatever the shell would show them with
     if sys.path[0] in ("", os.getcwd()):  # of `python -m`: modules of any folder must not stand in for installed ones
         sys.path.append(sys.path.pop(0))
     del sys.argv[1]

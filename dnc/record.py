@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "dnc.analysis/1"
+_FEW_SAMPLES = 1.2  # a bias of the sample's size, as a factor, from which on a measure carries a warning
 _SUMMARY = ("shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint", "exact_conditional")
 
 
@@ -46,7 +47,7 @@ class ErrorRecord:
 
 @dataclass(frozen=True)
 class IntervalRecord:
-    """A 95% bootstrap interval of a number, or of one at every number of shots."""
+    """A 95% confidence interval, for the population, of a number, or of one at every number of shots."""
 
     low: Float[np.ndarray, "*shape"]
     high: Float[np.ndarray, "*shape"]
@@ -66,6 +67,10 @@ class TaskRecord:
     error: ErrorRecord
     certificates: dict[str, CertificateRecord]
     counts: np.ndarray | None = None  # [k]
+    overlap: str | None = None  # what certificates took for tr(Sigma_i Sigma_j), see `dnc.geometry.pairs.MarginTerms`
+    missing: dict[str, str] = field(default_factory=dict)  # certificates that were left out, and why
+    corrected: dict[str, float] = field(default_factory=dict)  # mean cdnv and directional_cdnv for the population, over
+    # the pairs that can be told apart; `undecided`: the share of the others
     neural_collapse: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, IntervalRecord] = field(default_factory=dict)  # of means over pairs and of bounds, by name
     decomposition: dict[str, np.ndarray] = field(default_factory=dict)  # see `dnc.geometry.decomposition`
@@ -74,11 +79,35 @@ class TaskRecord:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the numbers are used: too few samples, looser certificates, missing ones."""
+        found = []
+        named = {"CDNV": ("cdnv", self.mean_cdnv), "directional CDNV": ("directional_cdnv", self.mean_directional_cdnv)}
+        better = {title: (value, self.corrected.get(key, math.nan)) for title, (key, value) in named.items()}
+        off = [
+            f"{title} {value:.3g} of the sample is {corrected:.3g} once corrected"
+            for title, (value, corrected) in better.items()
+            if corrected > 0 and not 1 / _FEW_SAMPLES < value / corrected < _FEW_SAMPLES
+        ]
+        if undecided := self.corrected.get("undecided"):
+            off.append(f"the means of {undecided:.0%} of the pairs cannot be told apart")
+        if off:
+            smallest = "" if self.counts is None else f", {self.counts.min():g} in the smallest class"
+            found.append(f"few samples for the dimension{smallest}: {', '.join(off)}")
+        if self.overlap not in (None, "exact"):
+            found.append(f"certificates use an upper bound of tr(Sigma_i Sigma_j): {self.overlap}")
+        return (*found, *(f"{name} is left out: {reason}" for name, reason in self.missing.items()))
+
     def to_json(self) -> dict[str, Any]:
         """The task's entry of a result file."""
         return {
             "classes": list(self.classes),
             "counts": plain(self.counts),
+            "overlap": self.overlap,
+            "missing": self.missing,
+            "corrected": plain(self.corrected),
+            "warnings": list(self.warnings),
             "cdnv": plain(self.cdnv),
             "directional_cdnv": plain(self.directional_cdnv),
             "summary": plain({"cdnv": self.mean_cdnv, "directional_cdnv": self.mean_directional_cdnv}),
@@ -128,6 +157,9 @@ class TaskRecord:
             ),
             certificates=certificates,
             counts=_whole(_array(task.get("counts"), (k,))),
+            overlap=task.get("overlap"),
+            missing=dict(task.get("missing") or {}),
+            corrected=_numbers(task.get("corrected")),
             neural_collapse=_numbers(task.get("neural_collapse")),
             intervals=intervals,
             decomposition={
@@ -251,6 +283,7 @@ class Record:
                 f"directional CDNV {task.mean_directional_cdnv:.4g}"
             )
             shown = rows.loc[:, [column for column in _SUMMARY if column in rows]]
+            lines += [f"  note: {warning}" for warning in task.warnings]
             lines.append(shown.to_string(index=False, float_format="%.4f"))
         return "\n".join(lines)
 

@@ -17,14 +17,16 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from threadpoolctl import threadpool_limits
 
 from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import Certificate
 from dnc.few_shot.measured import FewShotError
-from dnc.geometry import axes, spectrum, validation
+from dnc.geometry import axes, inputs, spectrum, validation
 from dnc.record import AxesRecord, Record
 from dnc.types import Float
 
@@ -83,6 +85,8 @@ class Analysis:
         The bound needs labelings that are independent and balanced in the sample: elsewhere it is nan. `violations`
         counts cosines above it; there can be none.
         """
+        if len(self.tasks) < 2:
+            return {}  # k^2 / 2 axes of many classes are large
         axes_of = {
             name: axes.decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
             for name, task in self.tasks.items()
@@ -113,10 +117,11 @@ class Analysis:
         """Label-free measures: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`; `lidar` of `views`."""
         peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
         scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
-        measures = spectrum.label_free(scaled)
-        if self.views is not None:
-            measures = measures | {"lidar": spectrum.lidar(self.views)}
-        return {name: float(value) for name, value in measures.items()}
+        with threadpool_limits(limits=1, user_api="blas"):  # on a shared machine, LAPACK's threads wait for each other
+            measures = spectrum.label_free(scaled)
+            if self.views is not None:
+                measures = measures | {"lidar": spectrum.lidar(self.views)}
+            return {name: float(value) for name, value in measures.items()}
 
     @functools.cached_property
     def record(self) -> Record:
@@ -182,7 +187,7 @@ def analyze(
     """Measure directional collapse of [n, d] features under one labeling, or several.
 
     Args:
-      features: n rows of d real numbers: NumPy, JAX or anything with `__array__`.
+      features: n rows of d real numbers: NumPy, JAX, PyTorch, pandas, Arrow, or anything with `__array__`.
       labels: n integers or strings; or a dict, labeling name -> n labels, for multitask geometry. Any values will
         do: they are mapped to 0..k-1 in sorted order and their names kept.
       class_names: names that integer labels index; for several labelings a dict of such lists.
@@ -192,7 +197,8 @@ def analyze(
       repeats: independent draws of support samples for the measured error.
       seed: of those draws.
       superclasses: class name -> superclass, to measure a coarser labeling, `superclass`, beside a single labeling.
-      replicates: bootstrap replicates of confidence intervals for collapse and certificates; 0 for none.
+      replicates: groups of the jackknife that makes 95% intervals of collapse and certificates, for the population (20
+        will do); 0 for none.
       name, step, epoch: recorded in the result.
       mesh: measure class geometry on all its devices, each with a share of the samples (`dnc.distributed.make_mesh`).
         With several processes, each passes all samples and asks for the same geometries in the same order.
@@ -203,6 +209,8 @@ def analyze(
       another length, fewer than two classes, a class with fewer than two samples, or fewer than m + 1 of them for
       an m of `shots`.
     """
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError("jax_debug_nans or jax_debug_infs is on, but nan and inf are results here: turn it off")
     array = validation.as_features(features)
     labelings = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
     if not labelings:
@@ -226,8 +234,9 @@ def analyze(
         codes, classes = _coarse(superclasses, codes, classes)
         encoded["superclass"] = codes, classes, _fitting_shots(shots, codes, classes, "superclasses")
     validation.check_finite(array)
-    if views is not None and (np.ndim(views) != 3 or np.shape(views)[1] < 2 or not np.isfinite(views).all()):
-        raise ValueError(f"views of shape {np.shape(views)}: give finite features [n, q, d] of q >= 2 views per image")
+    views = None if views is None else inputs.as_numbers(views, "views")
+    if views is not None and (views.ndim != 3 or views.shape[1] < 2 or not np.isfinite(views).all()):
+        raise ValueError(f"views of shape {views.shape}: give finite features [n, q, d] of q >= 2 views per image")
     rows = validation.unit_rows(array) if normalize else array
     standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)
@@ -288,7 +297,7 @@ def _axes_record(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: b
         finite = values[np.isfinite(values)]  # axes between coincident means do not exist
         return {key: float(np.quantile(finite, q)) if finite.size else math.nan for key, q in quantiles.items()}
 
-    rounding = 1e-5 * np.abs(bound)
+    rounding = 1e-5 * np.abs(bound) + np.add.outer(np.asarray(first.rounding), np.asarray(second.rounding))
     return AxesRecord(
         cosine=summarize(cosine) | {"max": float(np.nanmax(cosine, initial=0))},
         bound=summarize(bound),

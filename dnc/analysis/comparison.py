@@ -113,7 +113,13 @@ class Comparison:
 
 
 def compare(analyses: Mapping[str, Analysis]) -> Comparison:
-    """Put analyses side by side. Raises ValueError unless there are two, of the same labelings, classes and shots."""
+    """Put analyses side by side, by name.
+
+    Raises TypeError unless they come in a dict, and ValueError unless there are two, of the same labelings, classes and
+    shots.
+    """
+    if not isinstance(analyses, Mapping):
+        raise TypeError(f"analyses must be a dict, name -> analysis, not a {type(analyses).__name__}: name each one")
     if len(analyses) < 2:
         raise ValueError(f"a comparison needs at least two analyses, got {list(analyses)}")
     first_name, first = next((name, _layout(analysis)) for name, analysis in analyses.items())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from jax.sharding import Mesh
 from dnc import distributed, errors
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
-from dnc.certificates.intervals import Interval, bootstrap
+from dnc.certificates.intervals import Interval, jackknife
+from dnc.certificates.margin import margin_terms
 from dnc.few_shot.measured import FewShotError, few_shot_error
 from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
@@ -23,7 +25,9 @@ from dnc.geometry.validation import check_shots
 from dnc.record import CertificateRecord, ErrorRecord, IntervalRecord, TaskRecord
 from dnc.types import Float, Int
 
-_QUERY_OPERATIONS = 5e11  # n k d^2 up to which every analysis measures its queries
+_QUERY_OPERATIONS = 5e12  # n k d^2 up to which every analysis measures its queries
+_QUERY_BYTES = 8 * 2**30  # the same for memory; beyond, `exact_conditional` is refused
+_LEAST_DISTANCE = 1e-16  # squared, in features of unit variance: below, float32 does not hold its fourth moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,7 @@ class TaskAnalysis:
     repeats: int
     seed: int
     unit: float
-    replicates: int = 0  # of the bootstrap
+    replicates: int = 0  # of the jackknife
     mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
 
     @property
@@ -47,10 +51,49 @@ class TaskAnalysis:
 
     @functools.cached_property
     def geometry(self) -> PairGeometry:
-        """All class-pair quantities, in units of `unit` (see `dnc.geometry.validation.standardize`)."""
+        """All class-pair quantities, in units of `unit` (see `dnc.geometry.validation.standardize`).
+
+        Raises ValueError for class means that the rest of the features dwarfs, so that float32 cannot hold their pair.
+        """
+        overlap = resolve_overlap("auto", self.num_classes, self.features.shape[1])
+        geometry = self._measure(queries=overlap == "exact" and self._without_queries is None)
+        distance = np.asarray(geometry.squared_distance)
+        close = np.argwhere((distance > 0) & (distance < _LEAST_DISTANCE))
+        if close.size:
+            first, second = (self.classes[c] for c in close[0])
+            raise ValueError(
+                f"classes {first!r} and {second!r} lie {np.sqrt(distance[tuple(close[0])]):.0e} of the features' "
+                "spread apart, too close for float32: leave out far samples, or measure the close classes on their own"
+            )
+        return geometry
+
+    @property
+    def _query_operations(self) -> float:
         n, d = self.features.shape
-        overlap = resolve_overlap("auto", self.num_classes, d)
-        return self._measure(queries=overlap == "exact" and n * self.num_classes * d**2 <= _QUERY_OPERATIONS)
+        return float(n) * self.num_classes * d**2
+
+    @property
+    def _query_bytes(self) -> float:
+        """Covariances, and eight arrays [n, k] at once."""
+        n, d = self.features.shape
+        return 4.0 * self.num_classes * (d**2 + 8 * n)
+
+    @property
+    def _without_queries(self) -> str | None:
+        """Why `exact_conditional` is not part of every analysis; None where it is."""
+        if self._query_bytes > _QUERY_BYTES:
+            return f"it would take {self._query_bytes / 2**30:.0f} GiB of memory"
+        if resolve_overlap("auto", self.num_classes, self.features.shape[1]) != "exact":
+            return "the covariances of all classes take more than 1 GiB; certificate('exact_conditional') computes it"
+        if self._query_operations > _QUERY_OPERATIONS:
+            return f"n k d^2 = {self._query_operations:.0e}; certificate('exact_conditional') computes it"
+        return None
+
+    @functools.cached_property
+    def corrected(self) -> PairGeometry | None:
+        """Estimates for the population, see `PairGeometry.with_corrected_distances`; None without exact overlaps."""
+        exact = margin_terms(self.geometry).overlap == "exact"
+        return self.geometry.with_corrected_distances() if exact else None
 
     @property
     def counts(self) -> Int[np.ndarray, " k"]:
@@ -98,26 +141,30 @@ class TaskAnalysis:
 
     @functools.cached_property
     def intervals(self) -> dict[str, Interval]:
-        """95% bootstrap intervals of `mean_cdnv`, `mean_directional_cdnv` and of every bound [shots], by name.
+        """95% intervals, for the population, of `mean_cdnv`, `mean_directional_cdnv` and every bound [shots], by name.
 
-        Within-class resampling, `replicates` times; {} for none. `exact_conditional` has one only where it is cheap.
+        Delete-a-group jackknife of corrected moments, with `replicates` groups, or as many as the smallest class has
+        samples; {} for none. `exact_conditional` has one only where it is cheap. nan where the samples, less any of the
+        groups, cannot tell the means of some pair apart.
         """
-        if not self.replicates:
+        groups = min(self.replicates, int(self.counts.min()))
+        if groups < 2:
             return {}
-        n, d = self.features.shape
-        queries = self.replicates * n * self.num_classes * d**2 <= _QUERY_OPERATIONS
+        queries = self._without_queries is None and groups * self._query_operations <= _QUERY_OPERATIONS
         names = tuple(name for name in available(self.geometry) if queries or name != NEEDS_QUERIES)
-        intervals = bootstrap(
+        intervals = jackknife(
             jax.random.key(self.seed),
             self.features,
             jnp.asarray(self.labels),
             self.num_classes,
             _statistics(names, self.shots),
-            replicates=self.replicates,
+            groups=groups,
             queries=queries,
         )
-        parts = (intervals.estimate, intervals.low, intervals.high, intervals.deviation)
-        return {name: Interval(*(np.asarray(part[name]) for part in parts)) for name in intervals.estimate}
+        parts = (intervals.estimate, intervals.low, intervals.high)  # of logarithms
+        deviation = {name: np.asarray(value) for name, value in intervals.deviation.items()}
+        values = {name: [np.exp(np.asarray(part[name])) for part in parts] for name in intervals.estimate}
+        return {name: Interval(*value, deviation=value[0] * deviation[name]) for name, value in values.items()}
 
     def halves(self, seed: int = 0) -> tuple["TaskAnalysis", "TaskAnalysis"]:
         """The samples of every class split in two at random: moments and certificates of the first half, measured
@@ -142,7 +189,10 @@ class TaskAnalysis:
 
     def record(self) -> TaskRecord:
         """The task's entry of a result file: everything at the analysis's own shots."""
-        error, split = self.few_shot_error(), self.decomposition
+        error, split, missing = self.few_shot_error(), self.decomposition, self._without_queries
+        names = available(self.geometry)
+        if (NEEDS_QUERIES, self.shots) in self._cache and NEEDS_QUERIES not in names:
+            names, missing = (*names, NEEDS_QUERIES), None
         return TaskRecord(
             classes=self.classes,
             cdnv=_numbers(self.cdnv),
@@ -152,8 +202,11 @@ class TaskAnalysis:
             shots=np.asarray(self.shots),
             repeats=self.repeats,
             error=error_record(error),
-            certificates={name: certificate_record(self.certificate(name)) for name in available(self.geometry)},
+            certificates={name: certificate_record(self.certificate(name)) for name in names},
             counts=self.counts,
+            overlap=margin_terms(self.geometry).overlap,
+            missing={} if missing is None else {NEEDS_QUERIES: missing},
+            corrected=self._corrected_means(),
             neural_collapse={name: float(value) for name, value in dataclasses.asdict(self.neural_collapse).items()},
             intervals={
                 name: IntervalRecord(_numbers(interval.low), _numbers(interval.high))
@@ -162,12 +215,22 @@ class TaskAnalysis:
             decomposition={field.name: np.asarray(getattr(split, field.name)) for field in dataclasses.fields(split)},
         )
 
+    def _corrected_means(self) -> dict[str, float]:
+        if self.corrected is None:
+            return {}
+        values = {name: np.asarray(getattr(self.corrected, name)) for name in ("cdnv", "directional_cdnv")}
+        decided = np.isfinite(values["cdnv"])
+        means = {name: float(value[decided].mean()) if decided.any() else math.nan for name, value in values.items()}
+        return means | {"undecided": 1 - float(decided.sum()) / (self.num_classes * (self.num_classes - 1))}
+
     @functools.cached_property
     def _cache(self) -> dict[Any, Any]:
         return {}
 
     def _certificate(self, name: str, shots: tuple[int, ...]) -> Certificate:
         key = (name, shots)
+        if name == NEEDS_QUERIES and self._query_bytes > _QUERY_BYTES:
+            raise ValueError(f"{name}: {self._without_queries}; use fewer classes, samples or dimensions")
         if key not in self._cache:
             has_all = name in available(self.geometry)
             self._cache[key] = certificate(name, self.geometry if has_all else self._geometry_with_queries, shots)
@@ -178,7 +241,7 @@ class TaskAnalysis:
         return self._measure(queries=True)
 
     def _measure(self, queries: bool) -> PairGeometry:
-        overlap = "exact" if queries else "auto"
+        overlap = "exact" if queries else resolve_overlap("auto", self.num_classes, self.features.shape[1])
         if self.mesh is None or self.mesh.size == 1:
             labels = jnp.asarray(self.labels)
             return pair_geometry(self.features, labels, num_classes=self.num_classes, overlap=overlap, queries=queries)
@@ -232,11 +295,15 @@ def _sharded_geometry(mesh: Mesh, num_classes: int, overlap: str, queries: bool)
 
 @functools.cache
 def _statistics(names: tuple[str, ...], shots: tuple[int, ...]) -> Callable[[PairGeometry], dict[str, jax.Array]]:
-    """What intervals are made for; one function for equal arguments, so that equal shapes compile once."""
+    """Logarithms of what intervals are made for; one function for equal arguments: equal shapes compile once."""
 
     def statistics(geometry: PairGeometry) -> dict[str, jax.Array]:
         m = jnp.asarray(shots, jnp.float32)
-        collapse = {f"mean_{name}": mean_over_pairs(getattr(geometry, name)) for name in ("cdnv", "directional_cdnv")}
-        return collapse | {name: CERTIFICATES[name](geometry, m).bound for name in names}
+        exact = margin_terms(geometry).overlap == "exact"
+        population = geometry.with_corrected_distances() if exact else geometry
+        values = {f"mean_{name}": mean_over_pairs(getattr(population, name)) for name in ("cdnv", "directional_cdnv")}
+        for name in names:
+            values[name] = CERTIFICATES[name](geometry if name == NEEDS_QUERIES else population, m).bound
+        return jax.tree.map(jnp.log, values)
 
     return statistics

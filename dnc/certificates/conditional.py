@@ -26,9 +26,9 @@ import jax
 import jax.numpy as jnp
 
 from dnc.certificates.margin import centroid_spread_from_moments, margin_terms, separated
-from dnc.certificates.union import Bounds, safe_sqrt
+from dnc.certificates.union import Bounds, own_class, safe_sqrt
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.queries import QueryGeometry
+from dnc.geometry.queries import ROUNDING, QueryGeometry
 from dnc.types import Array, Bool, Float
 
 _THRESHOLDS = 9  # evenly between E_i and the nearest rival's E_j; any threshold gives a valid bound
@@ -38,7 +38,8 @@ def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Boun
     """Cantelli's inequality for each query given the query, averaged over queries; any m >= 1.
 
     Exact for a query drawn from the sample and shots drawn independently from the sample without the query. Needs a
-    geometry with `queries`. Pairs are bounded on their own, so a class's bound is at most their sum.
+    geometry with `queries`. Pairs are bounded on their own, so a class's bound is at most their sum. A tie is an error:
+    distances count as equal where float32 cannot tell them apart, and no noise is below what rounds in it.
     """
     queries = geometry.queries
     assert queries is not None  # `certificate` checks
@@ -53,6 +54,9 @@ def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Boun
         return tuple(jnp.dot(member.T, values, precision="highest") for values in (error, pairs))
 
     per_class, per_pair = (jnp.minimum(values, 1) for values in jax.lax.map(at, shots))
+    coincide = ~separated(geometry) & ~own_class(geometry)
+    per_class = jnp.where(jnp.any(coincide, axis=1)[None], 1, per_class)
+    per_pair = jnp.where(coincide[None], 1, per_pair)
     return Bounds(
         bound=jnp.mean(per_class, axis=1),
         per_class=per_class,
@@ -66,14 +70,19 @@ def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Boun
 def _distance_moments(
     geometry: PairGeometry, queries: QueryGeometry, own: Bool[Array, "n k"], m: Float[Array, ""]
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
-    """E[T_c | x] and Var[T_c | x] for every query x and class c."""
+    """E[T_c | x] and Var[T_c | x] for every query x and class c, each rounded against the query."""
     square = jnp.diag(margin_terms(geometry).covariance_overlap)
     spread = centroid_spread_from_moments(geometry.variance, geometry.fourth_moment, square, m)
     own_spread = centroid_spread_from_moments(queries.own_variance, queries.own_fourth, queries.own_square, m)
     variance = jnp.where(own, queries.own_variance[:, None], geometry.variance[None, :])
-    noise = 4 / m * queries.along - 4 / m**2 * queries.skew
-    noise = noise + jnp.where(own, own_spread[:, None], spread[None, :])
-    return queries.squared_distance + variance / m, jnp.maximum(noise, 0)
+    fourth = jnp.where(own, queries.own_fourth[:, None], geometry.fourth_moment[None, :])
+    spread = jnp.where(own, own_spread[:, None], spread[None, :])
+    along, skew = 4 / m * queries.along, 4 / m**2 * queries.skew
+    noise = along - skew + spread
+    mean = queries.squared_distance + variance / m
+    rounding = ROUNDING * (mean + jnp.sqrt(mean) * queries.length[:, None] / 4)  # of distances; of features
+    size = along + jnp.abs(skew) + spread + fourth / m**3
+    return jnp.where(own, mean + rounding, mean - rounding), jnp.maximum(noise, 0) + ROUNDING * size
 
 
 def _pair_terms(mean: Float[Array, "n k"], noise: Float[Array, "n k"], own: Bool[Array, "n k"]) -> Float[Array, "n k"]:

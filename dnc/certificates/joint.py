@@ -43,6 +43,7 @@ def best_factor(mean: Float[Array, " q"], root: Float[Array, "q q"]) -> Float[Ar
     Margins are in units of their standard deviations: positive means, unit variances. Starts at
     L = diag(E_j + 1/E_j) R, which for q = 1 is Cantelli's optimum.
     """
+    mean, root = mean.astype(jnp.float32), root.astype(jnp.float32)  # also where float64 is the default
 
     def value_of(factor: Float[Array, "q q"]) -> Float[Array, ""]:
         return ellipsoid_bound(factor, mean, root)
@@ -60,8 +61,9 @@ def best_factor(mean: Float[Array, " q"], root: Float[Array, "q q"]) -> Float[Ar
         return (optax.apply_updates(factor, updates), state, least, best), None
 
     start = (mean + 1 / mean)[:, None] * root
-    carry = (start, optimizer.init(start), jnp.full_like(mean[0], jnp.inf), start)
-    carry, _ = jax.lax.scan(step, carry, None, length=ITERATIONS)
+    with jax.enable_x64(False):  # optax makes cotangents of the default float type
+        carry = (start, optimizer.init(start), jnp.full_like(mean[0], jnp.inf), start)
+        carry, _ = jax.lax.scan(step, carry, None, length=ITERATIONS)
     return carry[3]
 
 

@@ -46,8 +46,8 @@ def union_bound(
 def clipped(
     terms: Float[Array, "m k k"], geometry: PairGeometry, defined: Bool[Array, "#m k k"]
 ) -> tuple[Float[Array, "m k k"], Float[Array, "m k k"]]:
-    """Terms with diagonal 0, undefined ones inf, and the same clipped at 1."""
-    unclipped = jnp.where(own_class(geometry)[None], 0, jnp.where(defined, terms, jnp.inf))
+    """Terms with diagonal 0, undefined ones (and those beyond float32: nan) inf, and the same clipped at 1."""
+    unclipped = jnp.where(own_class(geometry)[None], 0, jnp.where(defined & ~jnp.isnan(terms), terms, jnp.inf))
     return unclipped, jnp.minimum(unclipped, 1)
 
 

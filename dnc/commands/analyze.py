@@ -29,13 +29,17 @@ _FEATURES = flags.DEFINE_multi_string(
     "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several, with commas or again."
 )
 _LABELS = flags.DEFINE_string("labels", None, "npy file of labels, with an npy file of features.")
+_FEATURES_KEY = flags.DEFINE_string("features_key", "features", "Name of the array or column that holds the features.")
+_LABELS_KEY = flags.DEFINE_string("labels_key", None, "Name of the labels'. Default: labels, or all labels_NAME.")
 _TASKS = flags.DEFINE_list("tasks", None, "Labelings to analyze, of several; all by default.")
 _OUTPUT = flags.DEFINE_string("output", "report", "Folder of the report: new, empty, or an older report.")
 _NORMALIZE = flags.DEFINE_bool("normalize", False, "Divide each row by its Euclidean norm first.")
 _SHOTS = flags.DEFINE_list("shots", None, "Shots per class, such as 1,5,10. Default: those of 1..100 that fit.")
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Draws of support samples for the measured error.", lower_bound=1)
 _SUPERCLASSES = flags.DEFINE_string("superclasses", None, "JSON file: class name to superclass, measured as well.")
-_REPLICATES = flags.DEFINE_integer("replicates", 0, "Bootstrap replicates for intervals; 0: none.", lower_bound=0)
+_REPLICATES = flags.DEFINE_integer(
+    "replicates", 0, "Groups of the jackknife for 95% intervals; 0: none.", lower_bound=0
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of those draws.", lower_bound=0)
 _NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the file's name. Not for several files.")
 
@@ -45,7 +49,7 @@ def main() -> None:
 
 
 def _run(argv: Sequence[str]) -> None:
-    named = [path for value in _FEATURES.value for path in value.split(",")]
+    named = [path for value in _FEATURES.value for path in _split(value)]
     paths = [pathlib.Path(path) for path in [*named, *argv[1:]] if path]
     if not paths:
         raise app.UsageError("no features: name a file, dnc analyze --features=features.npz")
@@ -66,10 +70,16 @@ def _run(argv: Sequence[str]) -> None:
     print(f"report: {page}")
 
 
+def _split(value: str) -> list[str]:
+    """Paths with commas between them, unless there is a file whose name holds the commas."""
+    return [value] if pathlib.Path(value).exists() else value.split(",")
+
+
 def _analyze(path: pathlib.Path, name: str) -> Analysis:
     if sys.stderr.isatty():
         print(f"measuring {path}", file=sys.stderr)
-    file = read_features(path, pathlib.Path(_LABELS.value) if _LABELS.value else None)
+    labels_path = pathlib.Path(_LABELS.value) if _LABELS.value else None
+    file = read_features(path, labels_path, _FEATURES_KEY.value, _LABELS_KEY.value)
     if _TASKS.value:
         file = file.with_tasks(_TASKS.value)
     return analyze(
@@ -103,7 +113,7 @@ def _superclasses() -> dict[str, str] | None:
         mapping = json.loads(pathlib.Path(_SUPERCLASSES.value).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} does not exist: name a JSON file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} is not JSON: {error}") from error
     if not isinstance(mapping, dict):
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} must hold an object, class name to superclass")

@@ -28,7 +28,7 @@ from dnc.types import Array, Float, UInt8
 
 GLOBAL_BATCH = 576  # images, over all devices
 DTYPES = ("float32", "float16")
-OTHER_FILES = (".csv", ".npy", ".parquet", ".safetensors")
+OTHER_FILES = (".csv", ".h5", ".hdf5", ".json", ".npy", ".parquet", ".pt", ".safetensors", ".zarr")
 
 Fetch = Callable[[int], UInt8[np.ndarray, "h w 3"] | None]
 Encode = Callable[[UInt8[Array, "b h w 3"]], Float[Array, "b d"]]

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.geometry.blocks import shuffled_classes
 from dnc.geometry.validation import (
     as_features,
     check_finite,
@@ -15,19 +15,6 @@ from dnc.geometry.validation import (
     standardize,
 )
 from dnc.types import Array, ArrayLike, Float, Int, Key
-
-
-def shuffled_classes(
-    key: Key[Array, ""], labels: Int[Array, " n"], counts: Int[Array, " k"]
-) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """Each class's samples in random order, drawn independently of the other classes.
-
-    Returns the rows of class 0, then those of class 1, ...; and each sample's rank, 0, 1, ..., inside its class.
-    """
-    starts = jnp.cumsum(counts) - counts
-    order = jnp.lexsort((jax.random.uniform(key, labels.shape), labels))  # by class, shuffled within
-    rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size) - starts[labels[order]])
-    return order, rank
 
 
 def draw_support(

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.few_shot.draws import check_few_shot_inputs, draw_support
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 _BLOCK_ELEMENTS = 2**22  # distances held at once
-_TIE = 4 * float(np.finfo(np.float32).eps)  # squared distances this close, relative to ||x||^2 + ||c||^2, are equal
+_TIE = 4 * float(
+    np.finfo(np.float32).eps
+)  # squared distances this close, relative to what they were made of, are equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,7 @@ class FewShotError:
     episodes: Int[Array, "r w"]
 
 
+@converted(features=as_numbers, labels=as_codes)
 def few_shot_error(
     key: Key[Array, ""],
     features: Float[ArrayLike, "n d"],
@@ -56,8 +60,8 @@ def few_shot_error(
 
     A repeat permutes the samples of each class independently. The first m are the support, all others of the class
     are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie, up
-    to float32 rounding, is an error. All shots, repeats and classes run in one program, compiled once per shape
-    and `shots`.
+    to float32 rounding of the two distances, is an error. All shots, repeats and classes run in one program, compiled
+    once per shape and `shots`. The draws go by row numbers: other rows, or the same in another order, draw others.
 
     Raises:
       ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
@@ -98,6 +102,9 @@ def _measure(
     """Fractions of wrong queries by class, among the taken, and by ordered pair. One repeat is in memory at a time."""
     counts = jnp.bincount(labels, length=num_classes)
     sizes = jnp.asarray(shots)
+    sums = jnp.zeros((num_classes, features.shape[1]), features.dtype).at[labels].add(features)
+    means = sums / counts[:, None].astype(features.dtype)
+    between = jax.lax.map(lambda mean: jnp.sum((means - mean[None, :]) ** 2, axis=1), means)
 
     def one_repeat(
         draw: tuple[Key[Array, ""], Bool[Array, " k"]],
@@ -106,7 +113,9 @@ def _measure(
         support, rank = draw_support(key, labels, counts, max(shots))
         sums = jnp.cumsum(features[support], axis=1)[:, sizes - 1].swapaxes(0, 1)
         centroids = sums / sizes.astype(sums.dtype)[:, None, None]
-        wrong, wrong_pair = _count_wrong(features, labels, centroids, rank[:, None] >= sizes[None, :], rivals)
+        wrong, wrong_pair = _count_wrong(
+            features, labels, centroids, means, between, rank[:, None] >= sizes[None, :], rivals
+        )
         queries = (counts[None, :] - sizes[:, None]).astype(wrong.dtype)
         return wrong / queries, wrong_pair / queries[:, :, None]
 
@@ -117,26 +126,46 @@ def _count_wrong(
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
     centroids: Float[Array, "m k d"],
+    means: Float[Array, "k d"],
+    between: Float[Array, "k k"],
     is_query: Bool[Array, "n m"],
     rivals: Bool[Array, " k"],
 ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
-    """Numbers of wrong queries: by class, among `rivals`, and by class i and any j. Blocked over samples."""
+    """Numbers of wrong queries: by class, among `rivals`, and by class i and any j. Blocked over samples.
+
+    `between` holds the squared distances of the class means mu. Distances are compared from the mean of the query's
+    class i: with a = x - mu_i and r_c = ||mu^_c - mu_i||^2,
+
+        ||x - mu^_j||^2 - ||x - mu^_i||^2 = r_j - r_i - 2 a . (mu^_j - mu^_i),
+
+    so that what rounds, and what counts as a tie, belongs to the pair: other classes may be far away.
+    """
     m, k, d = centroids.shape
     n = labels.shape[0]
     blocks = -(-n * m * k // _BLOCK_ELEMENTS)
     size = -(-n // blocks)
-    norms = jnp.sum(centroids**2, axis=2)
+    slip = centroids - means[None]
+    moved = jnp.einsum("mjd,id->mij", slip, means, precision="highest")  # slip_j . mu_i
+    along = jnp.diagonal(moved, axis1=1, axis2=2)[:, None, :] - moved
+    radius = jnp.maximum(between[None] + jnp.sum(slip**2, axis=2)[:, None, :] + 2 * along, 0)  # [m, i, j]: r_j from i
+    length = jnp.sqrt(jnp.sum(centroids**2, axis=2))
 
     def one_block(
         block: tuple[Float[Array, "s d"], Int[Array, " s"], Bool[Array, "s m"]],
     ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
         x, y, query = block
-        products = jnp.dot(x, centroids.reshape(m * k, d).T, precision="highest").reshape(-1, m, k)
-        distances = norms[None] - 2 * products  # less ||x||^2, which all centroids share
-        own = jnp.take_along_axis(distances, y[:, None, None], axis=2)
+        a = x - means[y]
+
+        def to_own(values: Float[Array, "s m k"]) -> Float[Array, "s m 1"]:
+            return jnp.take_along_axis(values, y[:, None, None], axis=2)
+
+        products = jnp.dot(a, centroids.reshape(m * k, d).T, precision="highest").reshape(-1, m, k)
+        r = radius[:, y].swapaxes(0, 1)
+        margin = r - to_own(r) - 2 * (products - to_own(products))
+        reach = jnp.sqrt(jnp.sum(a**2, axis=1))[:, None, None] + jnp.sqrt(r) + jnp.sqrt(to_own(r))
+        rounding = _TIE * reach * (reach + (length[None] + length.T[y][:, :, None]) / 4)
         member = jax.nn.one_hot(y, k, dtype=x.dtype)
-        rounding = _TIE * (jnp.sum(x**2, axis=1)[:, None, None] + norms[None])
-        wrong = ~(distances - own > rounding) & (member[:, None, :] == 0) & query[:, :, None]
+        wrong = ~(margin > rounding) & (member[:, None, :] == 0) & query[:, :, None]
         by_class = jnp.einsum("nc,nm->mc", member, jnp.any(wrong & rivals[None, None, :], axis=2).astype(x.dtype))
         return by_class, jnp.einsum("nc,nmk->mck", member, wrong.astype(x.dtype))
 

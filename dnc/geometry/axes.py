@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.geometry.inputs import as_codes, as_numbers, converted, each
 from dnc.geometry.moments import RESOLUTION
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
@@ -23,6 +24,7 @@ class DecisionAxes:
     distance: Float[Array, " p"]  # d_ij
     variance: Float[Array, " p"]  # (1/K) sum over all K classes of u^T Sigma_c u
     pair_variance: Float[Array, " p"]  # (u^T Sigma_i u + u^T Sigma_j u) / 2
+    rounding: Float[Array, " p"]  # of u: what float32 leaves uncertain in the class means, over d_ij
 
     @property
     def num_classes(self) -> int:
@@ -40,6 +42,7 @@ def axis_pairs(num_classes: int) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray,
     return first.astype(np.int32), second.astype(np.int32)
 
 
+@converted(features=as_numbers, labels=as_codes)
 @functools.partial(jax.jit, static_argnames="num_classes")
 def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int) -> DecisionAxes:
     """Axes of one labeling and the within-class variance along them (1/n_c moments).
@@ -48,7 +51,7 @@ def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"
     """
     first, second = axis_pairs(num_classes)
     residuals, means, member = _centered(jnp.asarray(features), jnp.asarray(labels), num_classes)
-    unit, distance = _unit_axes(means)
+    unit, distance, rounding = _unit_axes(means)
 
     def class_variances(u: Float[Array, " d"]) -> Float[Array, " k"]:
         along = jnp.dot(residuals, u, precision="highest")
@@ -57,7 +60,7 @@ def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"
     variances = jax.lax.map(class_variances, unit, batch_size=_AXES_AT_ONCE)  # [p, K]: u^T Sigma_c u
     axis = np.arange(len(first))
     pair_variance = (variances[axis, first] + variances[axis, second]) / 2
-    return DecisionAxes(unit, distance, variances.mean(axis=1), pair_variance)
+    return DecisionAxes(unit, distance, variances.mean(axis=1), pair_variance, rounding)
 
 
 @jax.jit
@@ -88,6 +91,7 @@ def pair_orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float
     return _bound(first, second, first.pair_variance, second.pair_variance)
 
 
+@converted(features=as_numbers, labels=as_codes, other_labels=each(as_codes))
 @functools.partial(jax.jit, static_argnames=("num_classes", "other_num_classes"))
 def interference_budget(
     features: Float[ArrayLike, "n d"],
@@ -105,7 +109,8 @@ def interference_budget(
     within-class variance has nothing to share: 0. Pure and jitted, `num_classes` and `other_num_classes` static.
     """
     residuals, means, _ = _centered(jnp.asarray(features), jnp.asarray(labels), num_classes)
-    unit, _ = _unit_axes(means)
+    unit, _, _ = _unit_axes(means)
+    size = jnp.mean(jnp.sum(residuals**2, axis=1)) + jnp.max(jnp.sum(means**2, axis=1))
     members = [
         jax.nn.one_hot(jnp.asarray(y), k, dtype=jnp.float32)
         for y, k in zip(other_labels, other_num_classes, strict=True)
@@ -115,7 +120,8 @@ def interference_budget(
         r = jnp.dot(residuals, u, precision="highest")
         total = jnp.mean(r**2)
         explained = [jnp.sum(member.mean(axis=0) * _class_means(r, member) ** 2) for member in members]
-        return jnp.where(total > 0, jnp.stack(explained) / jnp.where(total > 0, total, 1), total)
+        varies = total > RESOLUTION**2 * size
+        return jnp.where(varies, jnp.stack(explained) / jnp.where(varies, total, 1), jnp.where(total > 0, 0, total))
 
     return jax.lax.map(shares, unit, batch_size=_AXES_AT_ONCE)
 
@@ -131,13 +137,16 @@ def _centered(
     return x - jnp.dot(member, means, precision="highest"), means, member
 
 
-def _unit_axes(means: Float[Array, "k d"]) -> tuple[Float[Array, "p d"], Float[Array, " p"]]:
+def _unit_axes(means: Float[Array, "k d"]) -> tuple[Float[Array, "p d"], Float[Array, " p"], Float[Array, " p"]]:
+    """u, d and the rounding of u."""
     first, second = axis_pairs(means.shape[0])
     difference = means[second] - means[first]
     distance = jnp.linalg.norm(difference, axis=1)
     size = jnp.linalg.norm(means, axis=1)
-    distance = jnp.where(distance > RESOLUTION * jnp.maximum(size[first], size[second]), distance, 0)
-    return difference / jnp.where(distance > 0, distance, jnp.nan)[:, None], distance
+    uncertain = RESOLUTION * jnp.maximum(size[first], size[second])
+    distance = jnp.where(distance > uncertain, distance, 0)
+    divisor = jnp.where(distance > 0, distance, jnp.nan)
+    return difference / divisor[:, None], distance, uncertain / divisor
 
 
 def _class_means(values: Float[Array, " n"], member: Float[Array, "n k"]) -> Float[Array, " k"]:

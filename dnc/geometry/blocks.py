@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from dnc.geometry import symmetric
 from dnc.geometry.pytree import array_dataclass
-from dnc.types import Array, Float, Int
+from dnc.types import Array, Float, Int, Key
 
 _ROWS_AT_ONCE = 1024
 _ROWS_OF_PRODUCTS = 256
@@ -169,3 +169,16 @@ def _compensated_add(
         added = high[name] - before
         low[name] = rounding + ((before - (high[name] - added)) + (value - added))
     return high, low
+
+
+def shuffled_classes(
+    key: Key[Array, ""], labels: Int[Array, " n"], counts: Int[Array, " k"]
+) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """Each class's samples in random order, drawn independently of the other classes.
+
+    Returns the rows of class 0, then those of class 1, ...; and each sample's rank, 0, 1, ..., inside its class.
+    """
+    starts = jnp.cumsum(counts) - counts
+    order = jnp.lexsort((jax.random.uniform(key, labels.shape), labels))  # by class, shuffled within
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size) - starts[labels[order]])
+    return order, rank

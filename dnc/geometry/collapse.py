@@ -4,10 +4,12 @@ Supervised training past zero error drives all four toward 0 (Papyan et al.); se
 """
 
 import functools
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
 
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.moments import center_by_class
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
@@ -23,6 +25,7 @@ class NeuralCollapse:
     simplex_deviation: Float[Array, ""]  # NC2, largest angles: mean over pairs of |cos(m_i, m_j) + 1/(k-1)|
 
 
+@converted(features=as_numbers, labels=as_codes)
 @functools.partial(jax.jit, static_argnames="num_classes")
 def neural_collapse(
     features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int
@@ -36,17 +39,19 @@ def neural_collapse(
     centered, count = center_by_class(features, labels, num_classes)
     means = centered.mean - jnp.mean(centered.mean, axis=0, keepdims=True)
     _, size, directions = jnp.linalg.svd(means, full_matrices=False)
-    kept = size > size[0] * max(means.shape) * jnp.finfo(means.dtype).eps
 
     def terms(r: Array, w: Array, _: Array) -> dict[str, Array]:
         along = jnp.einsum("bsd,rd->bsr", r, directions, precision="highest")
-        return {"within": jnp.einsum("bs,bsr->br", w, along**2, precision="highest")}
+        within = jnp.einsum("bs,bsr->br", w, along**2, precision="highest")
+        return {"within": within, "total": jnp.sum(w * jnp.sum(r * r, axis=2), axis=1)}
 
-    within = jnp.sum(centered.sums(terms)["within"], axis=0) / jnp.sum(count)
+    within, total = (jnp.sum(x, axis=0) / jnp.sum(count) for x in itemgetter("within", "total")(centered.sums(terms)))
+    # Class means round relative to what they are means of.
+    kept = size > max(means.shape) * jnp.finfo(means.dtype).eps * (size[0] + jnp.sqrt(total))
     variability = jnp.sum(jnp.where(kept, within / jnp.where(kept, size, 1) ** 2, 0))  # k / k cancels
     cosine = _pair_cosines(means)
     norm = jnp.linalg.norm(means, axis=1)
-    exists = jnp.where(size[0] > 0, 1, jnp.nan)
+    exists = jnp.where(kept[0], 1, jnp.nan)
     return NeuralCollapse(
         within_class_variability=variability * exists,
         norm_variation=jnp.std(norm) / jnp.mean(norm),
@@ -55,6 +60,7 @@ def neural_collapse(
     )
 
 
+@converted(means=as_numbers, classifier=as_numbers)
 @jax.jit
 def self_duality(means: Float[ArrayLike, "k d"], classifier: Float[ArrayLike, "k d"]) -> Float[Array, ""]:
     """NC3: || W / ||W||_F - M / ||M||_F ||_F of a linear classifier's rows W and the centered class means M."""
@@ -63,6 +69,7 @@ def self_duality(means: Float[ArrayLike, "k d"], classifier: Float[ArrayLike, "k
     return jnp.linalg.norm(rows / jnp.linalg.norm(rows) - centered / jnp.linalg.norm(centered))
 
 
+@converted(features=as_numbers, means=as_numbers, predictions=as_codes)
 @jax.jit
 def nearest_center_disagreement(
     features: Float[ArrayLike, "n d"], means: Float[ArrayLike, "k d"], predictions: Int[ArrayLike, " n"]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.moments import RESOLUTION
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
@@ -29,6 +30,7 @@ def spread_pairs(num_classes: int, limit: int = 10) -> Int[np.ndarray, "q 2"]:
     return pairs[np.linspace(0, len(pairs) - 1, limit).round().astype(int)]
 
 
+@converted(features=as_numbers, labels=as_codes)
 def variance_split(
     features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], pairs: Int[ArrayLike, "q 2"]
 ) -> VarianceSplit:

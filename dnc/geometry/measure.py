@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from dnc import errors
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.moments import RESOLUTION, ClassMoments, center_by_class, inverse, mean_slip, scale, vector_sums
 from dnc.geometry.pairs import MarginTerms, PairGeometry
 from dnc.geometry.queries import query_geometry
@@ -19,6 +20,7 @@ LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which `overlap
 OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
 
 
+@converted(features=as_numbers, labels=as_codes, weights=as_numbers)
 @functools.partial(jax.jit, static_argnames=("num_classes", "overlap", "queries", "parts"))
 def pair_geometry(
     features: Float[ArrayLike, "n d"],
@@ -39,7 +41,7 @@ def pair_geometry(
     [0, num_classes) and every class non-empty: `dnc.geometry.validation.validate` checks that on the host.
 
     Args:
-      features: any real dtype; measured in float32.
+      features: of any kind that `dnc.geometry.inputs.as_array` takes, and any real dtype; measured in float32.
       labels: class numbers.
       num_classes: k.
       weights: non-negative frequency of each sample; one of weight 0 does not count, whatever it and its label hold, so
@@ -58,8 +60,6 @@ def pair_geometry(
     [[nan, 0.125], [0.125, nan]]
     >>> geometry.directional_cdnv.tolist()
     [[nan, 0.0625], [0.0, nan]]
-    >>> geometry.with_corrected_distances().squared_distance.tolist()
-    [[0.0, 14.0], [14.0, 0.0]]
     """
     overlap = resolve_overlap(overlap, num_classes, jnp.shape(features)[1])
     if queries and overlap != "exact":
@@ -70,13 +70,15 @@ def pair_geometry(
     geometry = assemble(centered.origin, count, centered.mean, sums, overlap)
     if not queries:
         return geometry
-    weight = inverse(count)
-    third, flat = scale(weight, sums["third"]), scale(weight, sums["flat"])
+    per_sample = {name: scale(inverse(count), value) for name, value in sums.items()}
+    third = _third_moments(per_sample, overlap)
     moments = ClassMoments(
         centered.origin, count, centered.mean, geometry.variance, geometry.fourth_moment, third, covariance=None
     )
     sample_weights = jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32)
-    of_samples = query_geometry(jnp.asarray(features), jnp.asarray(labels), sample_weights, moments, flat)
+    of_samples = query_geometry(
+        jnp.asarray(features), jnp.asarray(labels), sample_weights, moments, per_sample["slip"], per_sample["flat"]
+    )
     return dataclasses.replace(geometry, queries=of_samples)
 
 
@@ -179,19 +181,26 @@ def assemble(
     moments = ClassMoments(origin, count, mean, sums["variance"], sums["fourth"], None, None)
     if overlap == "none":
         return _geometry(moments, sums["square"], None)
-    third = sums["third"] - mean_slip(sums)
+    third = _third_moments(sums, overlap)
     if overlap == "exact":
-        d = mean.shape[1]
-        along = jax.lax.map(
-            lambda own: symmetric.times(symmetric.stripes_of(own[0], d), own[1]), (sums["flat"], sums["slip"])
-        )
-        third -= 2 * along
         products = symmetric.gram(sums["flat"])
     else:
         size = sums["norm"] if overlap == "cauchy_schwarz" else sums["variance"]
         products = size[:, None] * size[None, :]
     terms = MarginTerms(_along_axes(mean, third), products, nearest_classes(mean), sums["joint"], overlap)
     return _geometry(moments, sums["square"], terms)
+
+
+def _third_moments(sums: dict[str, Array], overlap: str) -> Float[Array, "k d"]:
+    """t_c = E[(z - mu_c) ||z - mu_c||^2] from class averages, without the slip of rounded means as far as is known."""
+    third = sums["third"] - mean_slip(sums)
+    if overlap != "exact":
+        return third
+    d = third.shape[1]
+    along = jax.lax.map(
+        lambda own: symmetric.times(symmetric.stripes_of(own[0], d), own[1]), (sums["flat"], sums["slip"])
+    )
+    return third - 2 * along
 
 
 def _along_axes(mean: Float[Array, "k d"], third: Float[Array, "k d"]) -> Float[Array, "k k"]:

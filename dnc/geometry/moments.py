@@ -12,6 +12,7 @@ import numpy as np
 
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks, class_blocks
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -51,6 +52,7 @@ class ClassMoments:
         return ClassMoments(origin, classes, vectors, classes, *higher)
 
     @staticmethod
+    @converted(features=as_numbers, labels=as_codes, weights=as_numbers)
     @functools.partial(jax.jit, static_argnames=("num_classes", "covariance"))
     def from_batch(
         features: Float[ArrayLike, "n d"],

@@ -11,6 +11,8 @@ from dnc.geometry.pytree import array_dataclass, static
 from dnc.geometry.queries import QueryGeometry
 from dnc.types import Array, ArrayLike, Float, Int
 
+NOISE = 2.0  # standard deviations of a corrected squared distance, below which it says nothing
+
 
 @array_dataclass
 class MarginTerms:
@@ -54,7 +56,7 @@ class PairGeometry:
 
     Moments are population moments (1/n) unless `with_ddof` changed them; d_ij^2 is the plug-in estimate, biased up by
     v_i/n_i + v_j/n_j, unless `with_corrected_distances` changed it. Where two means coincide, cdnv, directional_cdnv
-    and theta are inf and directional_variance is nan.
+    and theta are inf and directional_variance is nan; where a corrected distance is nan, so are they.
     """
 
     counts: Float[Array, " k"]  # samples of each class, or the sum of their weights
@@ -139,26 +141,67 @@ class PairGeometry:
         )
 
     def with_corrected_distances(self) -> "PairGeometry":
-        """d_ij^2 less its plug-in bias: d_ij^2 - v_i/(n_i - 1) - v_j/(n_j - 1), v of 1/n; 0 where that is negative.
+        """Estimates for the population that the samples come from: distances and what lies along noisy axes, corrected.
 
-        An unbiased estimate before clipping. A pair whose means the samples cannot tell apart gets distance 0, hence
-        infinite ratios. Directional variances keep the axes of the sample means.
+        With covariances of 1/(n - 1), D = mu_j - mu_i, t_i = E[(z - mu_i) ||z - mu_i||^2] and
+        K_i = M4_i - v_i^2 - 2 tr Sigma_i^2, sample values D', Sigma' have
+
+            E[||D'||^2]        = d^2 + v_i/n_i + v_j/n_j,
+            E[D'^T Sigma_i' D'] = D^T Sigma_i D + tr(Sigma_i Sigma_j)/n_j + tr(Sigma_i^2)/n_i - 2 D.t_i/n_i + K_i/n_i^2.
+
+        The estimates are these less unbiased estimates of what was added; W_ij is the second over d^4 estimated without
+        bias, (d^2)^2 - Var[d^2]. So means over pairs are right where single pairs scatter, W_ij below 0 too. A pair
+        whose d^2 lies within NOISE of its standard deviations of 0 is nan: the samples cannot tell the means apart.
+        Moments of order two to four are unbiased as well (from four samples on, else nan).
+
+        Raises ValueError for a geometry that is corrected already, or has no exact overlaps.
         """
+        terms = self.margin_terms
         if self.corrected:
             raise ValueError("the geometry's distances are already corrected")
-        counts, terms = self.counts, self.margin_terms
-        bias = self.variance * (counts - self.ddof) * inverse(counts * (counts - 1))
-        distance = jnp.maximum(self.squared_distance - bias[:, None] - bias[None, :], 0)
-        distance = jnp.where(jnp.eye(counts.shape[0], dtype=bool), 0, distance)
-        if terms is not None:
-            shrink = jnp.sqrt(distance * inverse(self.squared_distance))  # of D_ij, which keeps its direction
-            near = jnp.take_along_axis(shrink, terms.neighbors, axis=1)
-            terms = dataclasses.replace(
-                terms,
-                third_moment=terms.third_moment * shrink,
-                axis_covariance=terms.axis_covariance * near[:, :, None] * near[:, None, :],
-            )
-        return dataclasses.replace(self, squared_distance=distance, margin_terms=terms, queries=None, corrected=True)
+        if terms is None or terms.overlap != "exact":
+            raise ValueError('corrections need tr(Sigma_i Sigma_j): measure with pair_geometry(..., overlap="exact")')
+        n, share = self.counts, inverse(self.counts)
+        factor = (n - self.ddof) * inverse(n - 1)
+        own = jnp.eye(n.shape[0], dtype=bool)
+        variance = factor * self.variance
+        overlap = factor[:, None] * factor[None, :] * terms.covariance_overlap
+        square = _trace_of_square(n, jnp.diag(overlap), variance, self.fourth_moment)
+        overlap = jnp.where(own, square[:, None], overlap)
+        fourth, excess = _unbiased_fourth(n, self.fourth_moment, variance, square)
+        third = (n**2 * inverse((n - 1) * (n - 2)))[None, :] * terms.third_moment
+
+        own_noise = share * (share * excess - square)  # [k]: in (mu_i - mu_a)^T Sigma_i (mu_i - mu_b) for any a, b
+        skew = share[None, :] * third  # [j, i]: D.t_i / n_i
+        measured = factor[:, None] * self.directional_variance * self.squared_distance
+        along = measured + own_noise[:, None] + 2 * skew.T - overlap * share[None, :]
+        along = jnp.where(own, 0, along)  # D^T Sigma_i D
+        bias = variance * share
+        distance = self.squared_distance - bias[:, None] - bias[None, :]
+        spread = square * share**2
+        spread = spread[:, None] + spread[None, :] + 2 * overlap * share[:, None] * share[None, :]
+        of_axis = jnp.maximum(along, 0) * share[:, None]
+        noise = 4 * (of_axis + of_axis.T) + 2 * spread  # Var[d~^2]
+        apart = distance > NOISE * jnp.sqrt(noise)
+
+        near = terms.neighbors
+        to_near = jnp.take_along_axis(skew.T, near, axis=1)
+        joint = scale(factor, terms.axis_covariance) + own_noise[:, None, None]
+        joint = joint + to_near[:, :, None] + to_near[:, None, :]
+        of_rival = jnp.take_along_axis(overlap * share[None, :], near, axis=1)
+        joint = joint - of_rival[:, :, None] * jnp.eye(near.shape[1])[None]
+        squared = jnp.where(apart, distance**2 - noise, jnp.nan)
+        return dataclasses.replace(
+            self,
+            variance=variance,
+            fourth_moment=fourth,
+            squared_distance=jnp.where(own, 0, jnp.where(apart, distance, jnp.nan)),
+            directional_variance=jnp.where(own, jnp.nan, along * distance / squared),
+            margin_terms=MarginTerms(third + (share * excess)[None, :], overlap, near, joint, overlap="exact"),
+            queries=None,
+            ddof=1,
+            corrected=True,
+        )
 
 
 @jax.jit
@@ -176,6 +219,35 @@ def mean_over_pairs(values: Float[ArrayLike, "*batch k k"]) -> Float[Array, "*ba
 
 @jax.jit
 def _over_distance(numerator: Float[Array, "k k"], divisor: Float[Array, "k k"]) -> Float[Array, "k k"]:
-    """numerator / divisor; inf where a divisor off the diagonal is zero, nan on the diagonal."""
-    ratio = jnp.where(divisor > 0, numerator / jnp.where(divisor > 0, divisor, 1), jnp.inf)
+    """numerator / divisor; inf where a divisor off the diagonal is zero, nan where it is nan and on the diagonal."""
+    ratio = jnp.where(divisor == 0, jnp.inf, numerator / jnp.where(divisor == 0, 1, divisor))
     return jnp.where(jnp.eye(divisor.shape[0], dtype=bool), jnp.nan, ratio)
+
+
+def _trace_of_square(
+    n: Float[Array, " k"], plug_in: Float[Array, " k"], variance: Float[Array, " k"], fourth: Float[Array, " k"]
+) -> Float[Array, " k"]:
+    """tr Sigma^2, unbiased, from tr S^2 and tr S with 1/(n - 1) and M4 with 1/n; nan for fewer than four samples.
+
+        (n-1) / (n (n-2) (n-3)) [ (n-1)(n-2) tr S^2 + (tr S)^2 - n/(n-1) sum ||z - mu^||^4 ]
+
+    The U-statistic of Himeno and Yamada (2014).
+    """
+    divisor = n * (n - 2) * (n - 3)
+    total = (n - 1) * (n - 2) * plug_in + variance**2 - n**2 / (n - 1) * fourth
+    return jnp.where(n > 3, (n - 1) / jnp.where(n > 3, divisor, jnp.nan) * total, jnp.nan)
+
+
+def _unbiased_fourth(
+    n: Float[Array, " k"], plug_in: Float[Array, " k"], variance: Float[Array, " k"], square: Float[Array, " k"]
+) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """M4 and K = M4 - v^2 - 2 tr Sigma^2, unbiased, from M4 with 1/n and unbiased v and tr Sigma^2.
+
+    They solve, with P = v^2 + 2 tr Sigma^2,
+
+        n^3/(n-1) E[M4^] = (n^2 - 3n + 3) M4 + (2n - 3) P,     E[v^^2] = v^2 + (M4 - v^2)/n + 2 tr Sigma^2 / (n (n-1)).
+    """
+    share = 1 / (n - 1)
+    at_least = n * share * (variance**2 - 2 * square * share / n) + 2 * square  # P + M4/(n-1)
+    fourth = (n**3 * share * plug_in - (2 * n - 3) * at_least) / (n**2 - 3 * n + 3 - (2 * n - 3) * share)
+    return fourth, fourth * n * share - at_least

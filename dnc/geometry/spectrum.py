@@ -10,11 +10,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from dnc.geometry.inputs import as_numbers, converted
 from dnc.types import Array, ArrayLike, Float
 
 _LIDAR_RIDGE = 1e-4  # delta of Thilak et al., relative to the mean within-sample eigenvalue
 
 
+@converted(features=as_numbers)
 @functools.partial(jax.jit, static_argnames="center")
 def singular_values(features: Float[ArrayLike, "n d"], center: bool = True) -> Float[Array, " r"]:
     """Singular values in descending order, r = min(n, d), of the features, by default minus their mean."""
@@ -26,6 +28,7 @@ def singular_values(features: Float[ArrayLike, "n d"], center: bool = True) -> F
     return jnp.linalg.svd(x, compute_uv=False)
 
 
+@converted(features=as_numbers)
 @jax.jit
 def rankme(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
     """exp(- sum_i p_i log p_i), p_i = s_i / sum_j s_j, of the uncentered features (Garrido et al. 2023, eq. 2).
@@ -35,12 +38,14 @@ def rankme(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
     return _exponential_entropy(singular_values(features, center=False))
 
 
+@converted(features=as_numbers)
 @jax.jit
 def effective_rank(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
     """exp(- sum_i p_i log p_i), p_i = lambda_i / tr Sigma (Roy and Vetterli 2007, for the covariance)."""
     return _exponential_entropy(singular_values(features) ** 2)
 
 
+@converted(features=as_numbers)
 @jax.jit
 def participation_ratio(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
     """(tr Sigma)^2 / tr Sigma^2: the r in tr Sigma^2 = v^2 / r, which decides how far the exact certificates win.
@@ -53,6 +58,7 @@ def participation_ratio(features: Float[ArrayLike, "n d"]) -> Float[Array, ""]:
     return 1 / jnp.sum(share**2)
 
 
+@converted(features=as_numbers)
 @functools.partial(jax.jit, static_argnames=("first", "last"))
 def alpha_req(features: Float[ArrayLike, "n d"], first: int = 1, last: int | None = None) -> Float[Array, ""]:
     """Decay exponent alpha of lambda_i ~ i^-alpha (Agrawal et al. 2022): near 1 is reported to transfer best.
@@ -73,6 +79,7 @@ def alpha_req(features: Float[ArrayLike, "n d"], first: int = 1, last: int | Non
     return -jnp.sum(weight * x * y) / jnp.where(jnp.sum(used) > 1, spread, jnp.nan)
 
 
+@converted(features=as_numbers)
 @jax.jit
 def label_free(features: Float[ArrayLike, "n d"]) -> dict[str, Float[Array, ""]]:
     """`rankme`, `effective_rank`, `participation_ratio` and `alpha_req`, by name; decompositions are shared."""
@@ -84,6 +91,7 @@ def label_free(features: Float[ArrayLike, "n d"]) -> dict[str, Float[Array, ""]]
     }
 
 
+@converted(views=as_numbers)
 @jax.jit
 def lidar(views: Float[ArrayLike, "n q d"]) -> Float[Array, ""]:
     """LiDAR (Thilak et al. 2023) of q views of each of n samples: the effective rank of linear discriminants.

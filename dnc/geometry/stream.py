@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.geometry.blocks import CenteredBlocks
+from dnc.geometry.inputs import as_codes, as_numbers
 from dnc.geometry.measure import assemble, class_spectra, pair_terms, resolve_overlap
 from dnc.geometry.moments import group_by_class, mean_terms
 from dnc.geometry.pairs import PairGeometry
@@ -21,17 +22,26 @@ Batches = Iterable[tuple[Any, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class ArrayBatches:
-    """Batches of adjacent rows of arrays, memory-mapped or not: (features [b, d], labels [b]), any number of times."""
+    """Batches of adjacent rows of arrays, memory-mapped or not: (features [b, d], labels [b]), any number of times.
+
+    Features that have a dtype and give NumPy slices (a memory map, an HDF5 or Zarr array) are read slice by slice;
+    everything else, and labels, is converted at once by `dnc.geometry.inputs`.
+    """
 
     features: Any
     labels: Any
     rows: int = 65_536
 
+    def __post_init__(self) -> None:
+        if not hasattr(self.features, "dtype") or hasattr(self.features, "iloc"):
+            object.__setattr__(self, "features", as_numbers(self.features, "features"))
+        object.__setattr__(self, "labels", as_codes(self.labels, "labels"))
+
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(self.features), self.rows):
             yield (
-                np.asarray(self.features[start : start + self.rows]),
-                np.asarray(self.labels[start : start + self.rows]),
+                as_numbers(self.features[start : start + self.rows], f"features from row {start}"),
+                self.labels[start : start + self.rows],
             )
 
 
@@ -65,7 +75,7 @@ def stream_pair_geometry(
             "batches is an iterator, which can be read once, and geometry takes two passes: give a list, a dataset, or "
             "a function that returns a new iterator (or merge ClassMoments with covariances, which take one pass)"
         )
-    source = batches if callable(batches) else lambda: batches
+    source = functools.partial(_converted, batches if callable(batches) else lambda: batches)
     note = progress or (lambda _stage, _rows: None)
     origin, count, mean, size = _read_means(source, num_classes, note)
     overlap = resolve_overlap(
@@ -86,6 +96,16 @@ def stream_pair_geometry(
     if not np.isfinite(np.asarray(geometry.fourth_moment)).all():
         raise ValueError("fourth moments overflow float32: divide the features by a constant, which changes no ratio")
     return geometry
+
+
+def _converted(source: Callable[[], Batches]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches as NumPy arrays, of one length, with at least one row."""
+    rows = 0
+    for features, labels in source():
+        where = f"the batch after row {rows}"
+        x, y = as_numbers(features, f"{where}: features"), as_codes(labels, f"{where}: labels")
+        yield x, y
+        rows += len(y)
 
 
 def _read_means(
@@ -143,7 +163,7 @@ def _read_norms(
     note: Callable[[str, int], None],
 ) -> Float[Array, " k"]:
     """||sum of r r^T||_F of each class: whole classes at a time, as many as a batch has room for."""
-    order = np.argsort(np.asarray(batches.labels), kind="stable")
+    order = np.argsort(batches.labels, kind="stable")
     ends = np.cumsum(count).astype(int)
     size = max(batches.rows, int(count.max()))
     groups, first = [], 0
@@ -156,7 +176,7 @@ def _read_norms(
     norms = []
     for first, last, start, end in groups:
         rows = np.sort(order[start:end])
-        features, labels = batches.features[rows], np.asarray(batches.labels)[rows] - first
+        features, labels = as_numbers(batches.features[rows], "features"), batches.labels[rows] - first
         center = np.zeros((widest, mean.shape[1]), np.float32)
         center[: last - first] = mean[first:last]
         (part,) = _padded(features, labels, size)
@@ -207,14 +227,15 @@ def _padded(
         yield (np.pad(x, ((0, short), (0, 0))), np.pad(y, (0, short)), weights) if short else (x, y, weights)
 
 
-def _check_batch(features: Any, labels: Any, num_classes: int, rows: int, dimension: int | None) -> None:
-    shape, codes = np.shape(features), np.asarray(labels)
-    where = f"the batch after row {rows}"
-    if len(shape) != 2 or shape[0] != len(codes) or not len(codes) or (dimension or shape[1]) != shape[1]:
+def _check_batch(features: np.ndarray, labels: np.ndarray, num_classes: int, rows: int, dimension: int | None) -> None:
+    shape, where = features.shape, f"the batch after row {rows}"
+    if len(shape) != 2 or shape[0] != len(labels) or not len(labels) or (dimension or shape[1]) != shape[1]:
         expected = "d" if dimension is None else dimension
-        raise ValueError(f"{where} has features {shape} and {len(codes)} labels: give [b, {expected}] and b labels")
-    if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= num_classes:
-        raise ValueError(f"{where} has labels of {codes.dtype}, not integers in 0..{num_classes - 1}: map them first")
+        raise ValueError(f"{where} has features {shape} and {len(labels)} labels: give [b, {expected}] and b labels")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"{where} has labels {labels.min()}..{labels.max()}, not in 0..{num_classes - 1}: map them first"
+        )
 
 
 def _check_sums(total: np.ndarray, features: Any, rows: int) -> None:

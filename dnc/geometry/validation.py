@@ -3,12 +3,14 @@
 Jitted code cannot look at values, so everything it assumes is checked before it is called.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.geometry.inputs import as_array, as_codes, as_numbers, refuse_missing, shape_remedy
 from dnc.types import ArrayLike, Float, Int
 
 
@@ -18,12 +20,7 @@ def validate(features: Any, labels: Any) -> None:
     Raises ValueError (or TypeError for a dtype that is not numeric) naming the argument, the value and the remedy.
     """
     array = as_features(features)
-    codes = np.asarray(labels)
-    if codes.ndim != 1 or codes.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels must be a one-dimensional integer array, got {codes.dtype} of shape {codes.shape}: "
-            "map them with dnc.geometry.validation.encode_labels"
-        )
+    codes = as_codes(labels, "labels")
     check_same_length(len(array), len(codes), "labels")
     check_finite(array)
     if codes.min() < 0:
@@ -31,16 +28,20 @@ def validate(features: Any, labels: Any) -> None:
     check_classes(codes, [str(c) for c in range(int(codes.max()) + 1)])
 
 
-def as_features(features: Any) -> np.ndarray:
-    """View features as a numeric [n, d] array, n and d positive, without copying where NumPy need not copy."""
-    array = np.asarray(features)
-    numeric = array.dtype.kind in "fiu" or array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-    if not numeric:
-        raise TypeError(f"features must be real numbers, got dtype {array.dtype}: convert them to float32")
+def as_features(features: Any, name: str = "features") -> np.ndarray:
+    """Features of any kind (see `dnc.geometry.inputs.as_array`) as a numeric [n, d] array, n and d positive.
+
+    Nothing is copied where NumPy need not copy: a memory map stays one.
+    """
+    array = as_numbers(features, name)
+    if array.dtype.kind == "b":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}: convert them to float32")
+    if array.ndim == 3 and isinstance(features, (list, tuple)):
+        raise ValueError(f"{name} must have shape [n, d], got {array.shape}: of batches give np.concatenate({name})")
     if array.ndim != 2:
-        raise ValueError(f"features must have shape [n, d], got {array.shape}: flatten or pool other axes first")
+        raise ValueError(f"{name} must have shape [n, d], got {array.shape}: flatten or pool other axes first")
     if 0 in array.shape:
-        raise ValueError(f"features must not be empty, got shape {array.shape}")
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     return array
 
 
@@ -90,8 +91,10 @@ def class_counts(labels: ArrayLike, num_classes: int, name: str = "labels") -> I
     return np.asarray(jnp.bincount(labels, length=num_classes))
 
 
-def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
+def check_shots(shots: Any) -> tuple[int, ...]:
     """Shots as a tuple of positive integers."""
+    if np.ndim(shots) == 0:
+        raise ValueError(f"shots={shots!r} must be a sequence of positive integers, such as [1, 5]")
     checked = tuple(int(m) for m in shots)
     if not checked or min(checked) < 1 or list(checked) != list(shots):
         raise ValueError(f"shots={list(shots)} must be a non-empty sequence of positive integers")
@@ -101,9 +104,10 @@ def check_shots(shots: Sequence[int]) -> tuple[int, ...]:
 def encode_labels(
     labels: Any, class_names: Sequence[str] | None = None, name: str = "labels"
 ) -> tuple[Int[np.ndarray, " n"], list[str]]:
-    """Map labels (integers, booleans, whole floats or strings) to 0..k-1, and keep the classes' names.
+    """Map labels (integers, booleans, whole floats, strings or bytes) to 0..k-1, and keep the classes' names.
 
-    Classes are ordered by value. With `class_names`, integer labels index the list and string labels must occur in
+    Classes are ordered by value. Labels that hold -1 beside several classes, which often means "unlabeled", give a
+    warning. With `class_names`, integer labels index the list and string labels must occur in
     it; classes of the list without samples are left out.
 
     >>> codes, names = encode_labels(["dog", "cat", "dog"])
@@ -113,6 +117,12 @@ def encode_labels(
     array = _as_labels(labels, name)
     if class_names is None:
         values, codes = np.unique(array, return_inverse=True)
+        if len(values) > 2 and values.dtype.kind == "i" and values[0] == -1:
+            warnings.warn(
+                f"{name} hold -1 in {np.count_nonzero(codes == 0)} of {len(codes)} rows, measured as a class of its "
+                "own: if it means unlabeled, drop these rows",
+                stacklevel=2,
+            )
         return codes.astype(np.int32), [str(value) for value in values]
     names = [str(class_name) for class_name in class_names]
     if len(set(names)) < len(names):
@@ -156,7 +166,8 @@ def unit_rows(features: np.ndarray) -> Float[np.ndarray, "n d"]:
 
 def _scaled(x: np.ndarray, size: float) -> tuple[np.ndarray, float]:
     exponent = int(np.frexp(size)[1])  # 0 for size 0
-    return np.ldexp(x, -exponent), 2.0**exponent
+    with np.errstate(over="ignore"):  # a unit of inf beyond float64
+        return np.ldexp(x, -exponent), float(np.ldexp(1.0, exponent))
 
 
 def _floating(features: np.ndarray) -> np.ndarray:
@@ -166,21 +177,32 @@ def _floating(features: np.ndarray) -> np.ndarray:
 
 
 def _as_labels(labels: Any, name: str) -> np.ndarray:
-    array = np.asarray(labels)
+    """Labels as integers of any size, or strings."""
+    array = as_array(labels, name)
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"{name} must be a non-empty one-dimensional array, got shape {array.shape}")
-    if array.dtype.kind == "O":
-        kinds = {type(label) for label in array.tolist()}
-        if not any(all(issubclass(kind, allowed) for kind in kinds) for allowed in (str, int)):
-            listed = sorted(kind.__name__ for kind in kinds)
-            raise TypeError(f"{name} must be all integers or all strings, got objects of type {listed}")
-        array = np.array(array.tolist())
+        remedy = shape_remedy(array, name)
+        raise ValueError(
+            f"{name} must be a non-empty one-dimensional array, got shape {array.shape}" + (remedy and f": {remedy}")
+        )
+    if array.dtype.kind == "O" and not all(type(label) is int for label in array):
+        listed = sorted({type(label).__name__ for label in array})
+        raise TypeError(f"{name} must be all integers or all strings, got objects of type {listed}")
     if array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and (array == np.rint(array)).all()):
-            raise TypeError(f"{name} must be integers or strings, got {array.dtype} with fractions or NaN")
-        array = array.astype(np.int64)
-    if array.dtype.kind == "S":
-        array = np.char.decode(array.astype(np.bytes_), "utf-8")
-    if array.dtype.kind not in "iubU":
+        return _whole(array, name)
+    if array.dtype.kind not in "iubUO":
         raise TypeError(f"{name} must be integers or strings, got dtype {array.dtype}")
-    return array.astype(np.int64) if array.dtype.kind in "bu" else array
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def _whole(labels: np.ndarray, name: str) -> Int[np.ndarray, " n"]:
+    """Floats as the integers that they are."""
+    refuse_missing(np.isnan(labels), name)
+    if not (np.isfinite(labels) & (labels == np.rint(labels))).all():
+        raise TypeError(f"{name} must be integers or strings, got {labels.dtype} with fractions or Inf")
+    limit = 2 ** (np.finfo(labels.dtype).nmant + 1)
+    if np.abs(labels).max() > limit:
+        raise ValueError(
+            f"{name} reach {np.abs(labels).max():.0f}, but {labels.dtype} tells integers apart only up to {limit}: "
+            "keep them as integers or strings"
+        )
+    return labels.astype(np.int64)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.probes.knn import NEIGHBORS, knn_accuracy, knn_leave_one_out
 from dnc.probes.linear import linear_probe
 from dnc.types import ArrayLike, Float, Int, Key
 
 
+@converted(train_features=as_numbers, train_labels=as_codes, test_features=as_numbers, test_labels=as_codes)
 def probe_accuracies(
     key: Key[jax.Array, ""],
     train_features: Float[ArrayLike, "n d"],

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dnc.few_shot.draws import check_few_shot_inputs, draw_support
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct
 from dnc.types import Array, ArrayLike, Float, Int, Key
 
@@ -31,6 +32,7 @@ class FewShotLinearError:
     per_class: Float[Array, "m k"]
 
 
+@converted(features=as_numbers, labels=as_codes)
 def few_shot_linear_error(
     key: Key[Array, ""],
     features: Float[ArrayLike, "n d"],

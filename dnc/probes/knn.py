@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dnc import errors
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.probes.splits import Split, accuracy_by_class, check_split, check_splits
 from dnc.types import Array, ArrayLike, Float, Int
 
@@ -34,6 +35,7 @@ class NeighborAccuracy:
     per_class: Float[Array, "j k"]
 
 
+@converted(train_features=as_numbers, train_labels=as_codes, test_features=as_numbers, test_labels=as_codes)
 def knn_accuracy(
     train_features: Float[ArrayLike, "n d"],
     train_labels: Int[ArrayLike, " n"],
@@ -68,6 +70,7 @@ def knn_accuracy(
     return _accuracy(correct, test.labels, sizes, num_classes)
 
 
+@converted(features=as_numbers, labels=as_codes)
 def knn_leave_one_out(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],

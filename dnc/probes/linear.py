@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.few_shot.draws import shuffled_classes
+from dnc.geometry.blocks import shuffled_classes
+from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct
 from dnc.probes.splits import Split, accuracy_by_class, check_splits
 from dnc.types import Array, ArrayLike, Float, Int, Key
@@ -43,6 +44,7 @@ class LinearProbe:
     iterations: Int[Array, ""]
 
 
+@converted(train_features=as_numbers, train_labels=as_codes, test_features=as_numbers, test_labels=as_codes)
 def linear_probe(
     key: Key[Array, ""],
     train_features: Float[ArrayLike, "n d"],

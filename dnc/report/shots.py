@@ -142,7 +142,7 @@ def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | 
 
 
 def _draw_interval(axes: Axes, m: np.ndarray, interval: IntervalRecord, color: str, floor: float) -> None:
-    """The bootstrap interval of a bound."""
+    """The confidence interval of a bound."""
     low, high = (np.clip(values, floor, 1.0) for values in (interval.low, interval.high))
     axes.fill_between(m, low, high, color=color, alpha=0.15, linewidth=0, zorder=1)
 

@@ -1,4 +1,5 @@
 import functools
+import inspect
 
 import numpy as np
 import pytest
@@ -75,6 +76,11 @@ def test_the_page_escapes_names_and_links_reports(three, tmp_path):
 def test_what_cannot_be_compared_is_refused(other, message):
     with pytest.raises(ValueError, match=message):
         compare({"one": measured(), "two": other()})
+
+
+def test_analyses_without_names_are_refused():
+    with pytest.raises(TypeError, match="analyses must be a dict, name -> analysis, not a list"):
+        inspect.unwrap(compare)([measured(), measured()])  # past the tests' own check of annotations
 
 
 def test_one_is_no_comparison():

@@ -130,3 +130,80 @@ def test_a_far_query_does_not_overflow():
     geometries = [pair_geometry(scale * features, labels, 4, queries=True) for scale in (1e6, 1)]
     bounds = [certificate("exact_conditional", geometry, SHOTS).bound for geometry in geometries]
     np.testing.assert_allclose(*bounds, rtol=1e-4)
+
+
+def one_shot_error(classes: list[np.ndarray]) -> np.ndarray:
+    """Of each class, over all queries and all single shots but the query; ties are errors."""
+    per_class = []
+    for i, members in enumerate(classes):
+        wrong = []
+        for index, x in enumerate(members):
+            pools = [np.delete(z, index, axis=0) if c == i else z for c, z in enumerate(classes)]
+            distance = [np.sum((pool - x) ** 2, axis=1) for pool in pools]
+            right = [
+                np.prod([np.mean(other > own) for c, other in enumerate(distance) if c != i]) for own in distance[i]
+            ]
+            wrong.append(1 - np.mean(right))
+        per_class.append(np.mean(wrong))
+    return np.array(per_class)
+
+
+def on_a_grid(seed):
+    """Few distinct points, so that many distances are equal and many rows the same."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 2, (5, 3)) * np.float32(0.1) for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        [np.eye(14)[:7] * 0.1, np.eye(14)[7:] * 0.1],
+        [np.eye(6)[:3], np.eye(6)[3:]],
+        [np.array([[0.0], [-1], [-1], [-1]]) / 3, np.full((3, 1), 1 / 3)],
+        *map(on_a_grid, range(8)),
+    ],
+)
+def test_ties_are_errors(classes):
+    features, labels = stacked([np.float32(z) for z in classes])
+    geometry = pair_geometry(features - features.mean(axis=0), labels, len(classes), queries=True)
+    bound = certificate("exact_conditional", geometry, [1]).per_class[0]
+    assert np.all(bound >= one_shot_error([*map(np.float64, map(np.float32, classes))]) - 1e-6)
+
+
+@pytest.mark.parametrize("m", [1, 10**6])
+def test_equal_distances_without_noise_are_certain_errors(m):
+    """The query 0 lies between its own class at -1 and the rival at 1, both without variance."""
+    features = np.array([[0.0], [-1], [-1], [-1], [1], [1], [1]], np.float32) / 3
+    geometry = pair_geometry(features, np.repeat([0, 1], [4, 3]), 2, queries=True)
+    assert certificate("exact_conditional", geometry, [m]).per_class[0, 0] >= 0.25
+
+
+@pytest.mark.parametrize(("distance", "rtol"), [(1e3, 1e-3), (1e5, 0.02)])
+def test_a_far_class_does_not_move_the_others_bounds(distance, rtol):
+    rng = np.random.default_rng(1)
+    classes = [np.float32(np.round(8 * rng.exponential(size=(5, 3)) + 12 * c)) / 8 for c in range(2)]
+    classes = [*classes, classes[0] + np.float32(distance)]
+    geometry = pair_geometry(*stacked(classes), 3, queries=True)
+    expected = [enumerated_bound([*map(np.float64, classes)], m)[0] for m in (1, 3)]
+    actual = certificate("exact_conditional", geometry, [1, 3]).per_class
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-6)
+
+
+def test_third_moments_of_a_far_class_are_about_its_mean():
+    """The mean of 1e6 rounds by .03; about the rounded mean, the moment would be off by that times the variance."""
+    rng = np.random.default_rng(0)
+    near, far = (np.round(8 * rng.exponential(size=(50, 3))) / 8 for _ in range(2))
+    far = far + 1e6
+    queries = pair_geometry(*stacked([np.float32(near), np.float32(far)]), 2, queries=True).queries
+    a = far - far.mean(axis=0)
+    expected = (near - far.mean(axis=0)) @ np.mean(a * np.sum(a**2, axis=1)[:, None], axis=0)
+    np.testing.assert_allclose(queries.skew[:50, 1], expected, rtol=0.01)
+
+
+def test_a_pair_whose_means_coincide_counts_as_1():
+    z = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    features, labels = stacked([z, z, z + 10])
+    bounds = certificate("exact_conditional", pair_geometry(features, labels, 3, queries=True), [5])
+    assert bounds.per_pair[0, 0, 1] == bounds.per_pair[0, 1, 0] == 1
+    np.testing.assert_array_equal(bounds.per_class[0, :2], 1)
+    assert bounds.per_class[0, 2] < 0.1

@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from dnc.certificates.exact import exact_cantelli
-from dnc.certificates.intervals import bootstrap, resampled
+from dnc.certificates.intervals import dealt, jackknife
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.pairs import mean_over_pairs
 from tests.samples import clusters
@@ -18,25 +19,28 @@ def cantelli(geometry):
     return exact_cantelli(geometry, jnp.array([5.0, 50.0])).bound
 
 
-def test_every_class_draws_its_own_number_of_samples(key):
+def test_every_class_is_dealt_out_evenly(key):
     _, labels = clusters(seed=0, n=200, k=4, d=3)
-    weights = np.asarray(jax.vmap(lambda draw: resampled(draw, labels, 4))(jax.random.split(key, 400)))
+    group = np.asarray(dealt(key, labels, 4, 7))
     for c in range(4):
-        np.testing.assert_array_equal(weights[:, labels == c].sum(axis=1), (labels == c).sum())
-    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.25)  # 5 standard errors of a Poisson count
-    assert np.all(weights == np.rint(weights))
+        sizes = np.bincount(group[labels == c], minlength=7)
+        assert sizes.max() - sizes.min() <= 1
+    assert np.any(np.diff(group[labels == 0]) != 1)  # shuffled
 
 
-def test_one_replicate_is_the_geometry_of_the_drawn_samples(key):
+def test_is_the_jackknife_of_the_samples_left(key):
     features, labels = clusters(seed=0, n=200, k=4, d=3)
-    interval = bootstrap(key, features, labels, 4, collapse, replicates=1)
-    times = np.asarray(resampled(jax.random.split(key, 1)[0], labels, 4)).astype(int)
-    drawn = collapse(pair_geometry(np.repeat(features, times, axis=0), np.repeat(labels, times), 4))
-    estimate = collapse(pair_geometry(features, labels, 4))
-    for name, value in drawn.items():
-        np.testing.assert_allclose(interval.estimate[name], estimate[name], rtol=1e-5)
-        np.testing.assert_allclose(interval.low[name], 2 * estimate[name] - value, rtol=1e-4)
-        np.testing.assert_allclose(interval.high[name], interval.low[name], rtol=1e-5)
+    interval = jackknife(key, features, labels, 4, collapse, groups=3)
+    group = np.asarray(dealt(key, labels, 4, 3))
+    whole = collapse(pair_geometry(features, labels, 4))
+    without = [collapse(pair_geometry(features[group != g], labels[group != g], 4)) for g in range(3)]
+    for name, value in whole.items():
+        left = np.array([float(values[name]) for values in without])
+        estimate, deviation = 3 * value - 2 * left.mean(), np.sqrt(2 / 3 * np.sum((left - left.mean()) ** 2))
+        np.testing.assert_allclose(interval.estimate[name], estimate, rtol=1e-4)
+        np.testing.assert_allclose(interval.deviation[name], deviation, rtol=1e-3)
+        half = stats.t.ppf(0.975, 2) * deviation
+        np.testing.assert_allclose(interval.high[name] - interval.low[name], 2 * half, rtol=1e-3)
 
 
 def population():
@@ -62,13 +66,32 @@ def test_intervals_cover_the_truth(statistic, leaf):
     truth = np.asarray(truth[leaf] if leaf else truth)
     hits = []
     for seed in range(60):
-        interval = bootstrap(jax.random.key(seed), *sample(60), 3, statistic, replicates=100)
+        interval = jackknife(jax.random.key(seed), *sample(60), 3, statistic)
         low, high = (end[leaf] if leaf else end for end in (interval.low, interval.high))
         hits.append((low <= truth) & (truth <= high))
     assert 0.85 <= np.mean(hits) <= 1.0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "gap", "least"), [(30, 2.0, 0.9), (200, 1.0, 0.93)])
+def test_intervals_cover_collapse_measures_of_small_samples(size, gap, least):
+    """d = 128, clouds of standard deviation 1/2 around five equidistant means: plug-in values are off by 1.3 to 1.6."""
+    rng = np.random.default_rng(0)
+    labels, means = np.arange(5 * size) % 5, gap / np.sqrt(2) * np.eye(5, 128)
+    true = {"cdnv": 2 * 128 * 0.25 / gap**2, "directional": 0.25 / gap**2}
+
+    def corrected(geometry):
+        return jax.tree.map(jnp.log, collapse(geometry.with_corrected_distances()))
+
+    hits = []
+    for seed in range(100):
+        features = (means[labels] + rng.normal(size=(5 * size, 128)) / 2).astype(np.float32)
+        interval = jackknife(jax.random.key(seed), features, labels, 5, corrected, overlap="exact")
+        hits.append([interval.low[name] <= np.log(value) <= interval.high[name] for name, value in true.items()])
+    assert np.all(np.mean(hits, axis=0) >= least)
+
+
 def test_more_samples_narrow_the_interval(key):
     sample = population()
-    few, many = (bootstrap(key, *sample(size), 3, collapse, replicates=100) for size in (60, 960))
+    few, many = (jackknife(key, *sample(size), 3, collapse) for size in (60, 960))
     assert many.high["cdnv"] - many.low["cdnv"] < (few.high["cdnv"] - few.low["cdnv"]) / 2

@@ -55,6 +55,14 @@ def test_reaches_the_optimum_of_the_semidefinite_program(q, rank):
     np.testing.assert_allclose(np.minimum(solve(mean, correlation), 1), expected, rtol=2e-3)
 
 
+def test_float64_by_default_changes_nothing():
+    mean, correlation = (x[0].astype(np.float32) for x in random_margins(seed=2, count=1, q=2, rank=2))
+    with jax.enable_x64(True):
+        actual = smallest_ellipsoid_bound(jnp.asarray(mean), jnp.asarray(correlation))
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, solve(mean[None], correlation[None])[0], rtol=1e-5)
+
+
 def test_reaches_the_optimum_of_a_float64_search():
     mean, correlation = random_margins(seed=1, count=8, q=5, rank=3)
     actual = solve(mean, correlation)

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
+from dnc.commands import analyze
 from tests.samples import clusters
 
 
@@ -48,6 +50,8 @@ MISTAKES = {
     "error: --superclasses=some.npz is not JSON": ["some.npz", "--superclasses=some.npz"],
     "error: tasks='shape' is not known": ["some.npz", "--tasks=shape"],
     "error: output='.' holds other files": ["--features=some.npz", "--output=."],
+    "error: some.npz holds no 'x': it has class_names": ["some.npz", "--features_key=x"],
+    "error: some.npz holds no 'y': it has class_names": ["some.npz", "--labels_key=y"],
 }
 ONE_AFTER_THE_OTHER = """
 import json, sys
@@ -72,6 +76,20 @@ def test_mistakes_are_one_line_and_leave_no_report(embeddings):
         assert message.startswith(start)
         assert "\n" not in message
     assert [path.name for path in embeddings.parent.iterdir()] == ["some.npz"]
+
+
+def test_commas_separate_files_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a,b.npz").touch()
+    assert analyze._split("a,b.npz") == ["a,b.npz"]
+    assert analyze._split("a.npz,b.npz") == ["a.npz", "b.npz"]
+
+
+def test_nesting_without_end_is_not_json(tmp_path, monkeypatch):
+    (tmp_path / "deep.json").write_text("[" * 10**6)
+    monkeypatch.setattr(analyze, "_SUPERCLASSES", types.SimpleNamespace(value=str(tmp_path / "deep.json")))
+    with pytest.raises(ValueError, match=r"deep\.json is not JSON"):
+        analyze._superclasses()
 
 
 def test_no_features_at_all_are_explained(tmp_path):

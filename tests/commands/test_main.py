@@ -1,6 +1,7 @@
 """`dnc COMMAND`: picks the command, nothing else."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -10,8 +11,9 @@ import pytest
 import dnc
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "dnc", *arguments], capture_output=True, text=True, check=False)
+def run(*arguments, **environment):
+    command = [sys.executable, "-m", "dnc", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0)])
@@ -25,6 +27,12 @@ def test_an_unknown_command_is_one_line():
     result = run("analyse")
     assert result.returncode == 1
     assert result.stderr == "error: command='analyse' is not known: did you mean 'analyze'?\n"
+
+
+def test_a_backend_that_matplotlib_does_not_know_is_no_hindrance():
+    result = run("analyze", "--features=gone.npz", MPLBACKEND="nonsense")
+    assert result.stderr.splitlines()[-1] == "error: gone.npz does not exist or is not a file"
+    assert "Traceback" not in result.stderr
 
 
 def test_a_command_and_a_function_share_no_name():

@@ -245,6 +245,12 @@ def test_labels_that_could_not_be_analyzed_are_refused_first(tmp_path, labels, f
     assert prepared == list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.h5"])
+def test_an_output_of_another_format_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"{name}: features are written to a file that ends in \.npz, or to a folder"):
+        run(tmp_path / name)
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds other files"):

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnc.few_shot.draws import draw_support, shuffled_classes
+from dnc.few_shot.draws import draw_support
+from dnc.geometry.blocks import shuffled_classes
 
 LABELS = np.random.default_rng(0).choice(4, 90, p=(0.1, 0.2, 0.3, 0.4)).astype(np.int32)
 COUNTS = np.bincount(LABELS)

@@ -147,3 +147,13 @@ def test_fewer_rivals_never_add_errors():
 def test_impossible_ways_are_refused(ways):
     with pytest.raises(ValueError, match="between 2 and num_classes=5"):
         few_shot_error(jax.random.key(0), *EPISODES, [3], 1, 5, ways)
+
+
+@pytest.mark.parametrize("distance", [1e2, 1e4])
+def test_a_far_class_makes_no_ties_of_the_others(distance):
+    """Classes 3 apart, clouds of .3, and one class far away: nothing is misclassified."""
+    rng = np.random.default_rng(0)
+    features, labels = 0.3 * rng.normal(size=(300, 8)), np.arange(300) % 3
+    features[labels == 1, 0] += 3
+    features[labels == 2] += distance
+    assert few_shot_error(jax.random.key(0), features, labels, [5], repeats=3, num_classes=3).mean[0] == 0

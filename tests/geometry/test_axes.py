@@ -4,6 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
+import dnc
 from dnc.geometry import axes
 from tests import oracles
 from tests.samples import clusters, factorial
@@ -103,3 +104,16 @@ def test_axis_between_coincident_means_is_nan():
     unit = axes.decision_axes(features, np.array([0, 0, 1, 1, 2, 2]), 3).unit
     assert np.isnan(unit[0]).all()
     assert np.isfinite(unit[1:]).all()
+
+
+@pytest.mark.parametrize("noise", [0, 1e-8])
+def test_orthogonal_tasks_without_noise_do_not_interfere(noise):
+    """What float32 rounds is neither interference nor a violation of the bound, which is then near 0."""
+    rng = np.random.default_rng(0)
+    first, second = np.arange(64) % 2, np.arange(64) // 2 % 2
+    q = np.linalg.qr(rng.normal(size=(32, 32)))[0]
+    features = np.outer(first, q[0]) + 3 * np.outer(second, q[1]) + 5 * q[3] + noise * rng.normal(size=(64, 32))
+    result = dnc.analyze(features, {"first": first, "second": second}, repeats=1)
+    assert result.interference == {"first": {"second": 0.0}, "second": {"first": 0.0}}
+    assert result.axes["first", "second"].violations == 0
+    assert result.axes["first", "second"].cosine["max"] < 1e-6

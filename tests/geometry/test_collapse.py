@@ -75,3 +75,16 @@ def test_disagreement_counts_samples_off_their_nearest_center():
     means = np.array([[0.0], [4.0]], np.float32) + 1e4
     features = np.array([[1.0], [3.0], [1.5], [5.0]], np.float32) + 1e4  # nearest: 0, 1, 0, 1
     assert nearest_center_disagreement(features, means, np.array([0, 1, 1, 1])) == 0.25
+
+
+@pytest.mark.parametrize("separation", [10, 0.01])
+def test_collinear_means_have_one_direction(separation):
+    """Means on a line, inside clouds that may dwarf it: what rounding leaves of other directions does not count."""
+    rng = np.random.default_rng(0)
+    labels, axis = np.arange(2000) % 10, np.ones(64) / 8
+    noise = rng.normal(size=(2000, 64))
+    noise -= np.stack([noise[labels == c].mean(axis=0) for c in range(10)])[labels]
+    features = (separation * labels[:, None] * axis + noise).astype(np.float32)
+    expected = np.mean((noise @ axis) ** 2) / np.sum((separation * (np.arange(10) - 4.5)) ** 2)
+    result = neural_collapse(features, labels, 10).within_class_variability
+    np.testing.assert_allclose(result, expected, rtol=1e-3)

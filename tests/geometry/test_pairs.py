@@ -229,26 +229,61 @@ def test_ddof_divides_second_moments_by_fewer():
         pair_geometry(np.eye(4, dtype=np.float32), np.array([0, 0, 0, 1]), 2).with_ddof(1)
 
 
-@pytest.mark.parametrize("ddof", [0, 1])
-def test_corrected_distances_are_unbiased(ddof):
-    """Means of few samples lie too far apart, by v/n each; averaged over draws the correction removes that."""
+def small_samples(n, d, draw, repeats):
+    """Corrected geometries of repeated draws of n samples of each of two classes, .8 apart along the first axis."""
     rng = np.random.default_rng(0)
-    true, plug_in, corrected = 8 * 0.4**2, [], []
-    for _ in range(300):
-        features = rng.normal(size=(12, 8)).astype(np.float32)
-        labels = np.repeat([0, 1], [4, 8])
-        features[labels == 1] += 0.4
-        geometry = pair_geometry(features, labels, 2)
-        geometry = geometry.with_ddof(ddof) if ddof else geometry
-        plug_in.append(geometry.squared_distance[0, 1])
-        v, n = np.asarray(geometry.variance), np.asarray(geometry.counts)
-        unclipped = plug_in[-1] - sum(v * n / (n - 1) / n if ddof == 0 else v / n)
-        np.testing.assert_allclose(
-            geometry.with_corrected_distances().squared_distance[0, 1], max(unclipped, 0), rtol=1e-4
-        )
-        corrected.append(unclipped)
-    assert np.mean(plug_in) > 1.5 * true
-    np.testing.assert_allclose(np.mean(corrected), true, atol=4 * np.std(corrected) / np.sqrt(300))
+    labels = np.arange(2 * n) % 2
+    features = draw(rng, (repeats, 2 * n, d)) * np.linspace(1, 0.5, d)
+    features[:, labels == 1, 0] += 0.8
+
+    def both(x):
+        geometry = pair_geometry(x, labels, 2, overlap="exact")
+        better = geometry.with_corrected_distances()
+        return geometry, better, geometry.directional_cdnv, better.directional_cdnv
+
+    return jax.jit(lambda samples: jax.lax.map(both, samples))(features.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng, shape: rng.normal(size=shape),
+        lambda rng, shape: rng.exponential(size=shape) - 1,
+        lambda rng, shape: rng.normal(size=shape) * rng.uniform(0.5, 1.5, (*shape[:-1], 1)) / np.sqrt(13 / 12),
+    ],
+    ids=["normal", "skewed", "unequal lengths"],
+)
+def test_corrections_are_unbiased(draw, monkeypatch):
+    """Averaged over draws of 12 samples in 30 dimensions, of variance 1 along the axis."""
+    monkeypatch.setattr("dnc.geometry.pairs.NOISE", -np.inf)
+    geometry, better, _, _ = small_samples(12, 30, draw, repeats=400)
+    terms = better.margin_terms
+    overlap = terms.covariance_overlap
+    values = better.squared_distance[:, 0, 1], terms.axis_covariance[:, 0, 0, 0], overlap[:, 0, 0], overlap[:, 0, 1]
+    square = np.sum(np.linspace(1, 0.5, 30) ** 4)
+    for value, true in zip(np.asarray(values), (0.8**2, 0.8**2, square, square), strict=True):
+        np.testing.assert_allclose(value.mean(), true, atol=4.5 * value.std() / np.sqrt(400))
+    assert geometry.squared_distance[:, 0, 1].mean() > 4 * 0.8**2
+
+
+def test_corrected_directional_cdnv_is_near_the_populations():
+    """Plug-in values of 30 samples in 128 dimensions are off by a factor; corrected ones by less than a fifth."""
+    _, _, plug_in, corrected = small_samples(30, 128, lambda rng, shape: rng.normal(size=shape) * 0.5, repeats=60)
+    true = 0.5**2 / 0.8**2
+    assert np.nanmean(plug_in) < true / 1.5
+    np.testing.assert_allclose(np.nanmean(corrected), true, rtol=0.2)
+
+
+def test_corrections_refuse_to_divide_by_noise():
+    rng = np.random.default_rng(0)
+    noise = pair_geometry(rng.normal(size=(16, 400)).astype(np.float32), np.arange(16) % 2, 2)
+    better = noise.with_corrected_distances()
+    assert np.isnan(better.cdnv).all()
+    assert np.isnan(better.directional_cdnv).all()
+    with pytest.raises(ValueError, match="already corrected"):
+        better.with_corrected_distances()
+    with pytest.raises(ValueError, match='overlap="exact"'):
+        pair_geometry(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), 2, overlap="none").with_corrected_distances()
 
 
 @pytest.mark.parametrize("classes", [[3, 1], [1, 3, 2, 0]])
@@ -260,4 +295,5 @@ def test_subset_equals_measuring_the_classes_samples(classes):
     np.testing.assert_array_equal(actual.margin_terms.neighbors, expected.margin_terms.neighbors)
     assert_leaves_close(*(dataclasses.replace(geometry, queries=None) for geometry in (actual, expected)), rtol=1e-5)
     kept = np.asarray(actual.queries.weight) > 0
-    assert_leaves_close(jax.tree.map(lambda values: values[kept], actual.queries), expected.queries, rtol=1e-4)
+    queries = [dataclasses.replace(g.queries, length=g.queries.weight) for g in (actual, expected)]  # other origins
+    assert_leaves_close(jax.tree.map(lambda values: values[kept], queries[0]), queries[1], rtol=1e-4)

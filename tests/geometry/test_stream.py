@@ -79,7 +79,7 @@ def broken(row=N, label=N, gone=0, size=1.0):
     ("arrays", "message"),
     [
         (broken(row=250), r"after row 200: features hold 16 NaN or Inf values in 1 of 100 rows \(first rows: 50\)"),
-        (broken(label=350), r"after row 300 has labels of int32, not integers in 0\.\.3"),
+        (broken(label=350), r"after row 300 has labels 0\.\.4, not in 0\.\.3"),
         (broken(gone=2), "every class needs at least 2 samples: class '2' has 0"),
         (broken(size=1e15), "overflow float32: divide the features"),
         ((np.zeros((0, 3), np.float32), np.zeros(0, np.int32)), "nothing to measure"),

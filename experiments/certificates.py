@@ -12,8 +12,8 @@ embed="python -m experiments.embed_registry_encoders --images=cifar10"
 $embed --encoder=pixels --output=pixels.npz
 $embed --encoder=augnet_resnet50 --output=augnet.npz                 # the published encoders need torch, see there
 $embed --encoder=efficientnet_lite0 --output=efficientnet.npz
-dnc embed --workdir=runs/simclr_cifar10 --step=0 --output=untrained.npz
-for run in simclr vicreg supervised; do dnc embed --workdir=runs/${run}_cifar10 --output=$run.npz; done
+dnc embed --run_images --workdir=runs/simclr_cifar10 --step=0 --output=untrained.npz
+for run in simclr vicreg supervised; do dnc embed --run_images --workdir=runs/${run}_cifar10 --output=$run.npz; done
 python -m experiments.certificates --output=experiments/results/certificates "raw pixels"=pixels.npz \
   untrained=untrained.npz SimCLR=simclr.npz VICReg=vicreg.npz AugNet=augnet.npz supervised=supervised.npz \
   EfficientNet-Lite0=efficientnet.npz

@@ -70,7 +70,7 @@ def main() -> None:
 
 def _images(run: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Training and test images, and their labels."""
-    data = load_run(epath.Path(run)).data
+    data = load_run(epath.Path(run), trusted=True).data
     splits = {"train": data.training_images(TRAIN_IMAGES), "test": data.held_out()}
     return {split: (images, np.asarray(labels[_TASK.value])) for split, (images, labels) in splits.items()}
 
@@ -83,7 +83,7 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 def _encoder(run: pathlib.Path, step: int | None = None) -> Features:
     mesh = distributed.make_mesh()
-    encoder = checkpoint_encoder(load_run(epath.Path(run)), epath.Path(run), mesh, step)
+    encoder = checkpoint_encoder(load_run(epath.Path(run), trusted=True), epath.Path(run), mesh, step)
     return lambda x: features_of(encoder.encode, x.__getitem__, np.arange(len(x)), encoder.size, mesh)[0]
 
 

@@ -42,8 +42,10 @@ class _ConfigFile(ConfigFileFlagParser):
             if error.name == "get_config":
                 sys.exit(f"error: --config={path} does not define get_config()")
             raise RuntimeError(f"--config={path} failed") from error
+        if not isinstance(config, ConfigDict):
+            sys.exit(f"error: --config={path}: get_config() returns {type(config).__name__}, not a ConfigDict")
         self.entries: dict[str, Any] = dict(entries(config))
-        return config
+        return config.unlock()
 
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -110,6 +112,10 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
         if interruption.is_disk_error(error):
             print(f"error: {error}\nThe last checkpoint is whole: make room, then start again", file=sys.stderr)
             return interruption.CANNOT_WRITE
+        if interruption.is_lost_peer(error):
+            print("error: another process of this run has ended, see its log: start all of them again", file=sys.stderr)
+            sys.stdout.flush()
+            os._exit(1)  # a regular exit waits a minute for the process that is gone
         if isinstance(error, NonFiniteLossError | OSError):
             return f"error: {error}"
         raise

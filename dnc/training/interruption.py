@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ CANNOT_WRITE = 74  # exit code (EX_IOERR): the disk is full or gone; the checkpo
 
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file system", "RESOURCE_EXHAUSTED")
+_PEER_PHRASES = ("Gloo", "heartbeat", "by peer", "NCCL", "coordination service", "CoordinationService")
 
 
 class Interruption:
@@ -68,11 +70,18 @@ class Interruption:
 
 def is_disk_error(error: BaseException) -> bool:
     """Whether an error, or one that led to it, means that files can no longer be written."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, OSError) and chain.errno in _ERRNOS:
-            return True
-        if any(phrase in str(chain) for phrase in _PHRASES):
-            return True
-        chain = chain.__cause__ or chain.__context__
-    return False
+    return any(
+        (isinstance(link, OSError) and link.errno in _ERRNOS) or any(phrase in str(link) for phrase in _PHRASES)
+        for link in _chain(error)
+    )
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, means that another process of the run has ended."""
+    return not distributed.is_alone() and any(phrase in str(link) for link in _chain(error) for phrase in _PEER_PHRASES)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -255,7 +255,14 @@ MEASUREMENTS: dict[str, Callable[..., Measurement]] = {"collapse": Collapse, "on
 
 def make_measurements(config: Config) -> dict[str, Measurement]:
     """What `config.measure` lists, by its labels; with an online probe (`config.probe.online`) its accuracies too."""
-    listed = {label: {"name": label, **options} for label, options in plain(config.measure).items()}
+    listed = {}
+    for label, options in plain(config.measure).items():
+        if not isinstance(options, dict):
+            raise ValueError(
+                f"config.measure.{label}={options!r}: give measurements, each a dict of its options; those of collapse are "
+                f"set as in config.measure.collapse.{label}"
+            )
+        listed[label] = {"name": label, **options}
     if config.probe.online:
         listed.setdefault("online_probe", {"name": "online_probe"})
     return {label: construct(f"measure.{label}", options, MEASUREMENTS) for label, options in listed.items()}

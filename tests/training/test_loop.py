@@ -44,8 +44,14 @@ def test_a_run_leaves_its_numbers_and_its_report(finished):
     assert analysis.to_json() == json.loads((workdir / "measurements" / "step_00000008.json").read_text())
     measured = sorted(path.name for path in (workdir / "measurements").iterdir())
     assert measured == [f"step_{step:08d}.json" for step in (0, 1, 2, 5, 8)]
-    assert [line["step"] for line in metrics(workdir)] == list(range(1, 9))
-    assert {"loss", "gradient_norm", "learning_rate", "examples", "epoch"} <= metrics(workdir)[0].keys()
+    trained, measured = ([line for line in metrics(workdir) if ("loss" in line) == is_trained] for is_trained in (1, 0))
+    assert [line["step"] for line in trained] == list(range(1, 9))
+    assert {"loss", "gradient_norm", "learning_rate", "examples", "epoch"} <= trained[0].keys()
+    assert [line["step"] for line in measured] == [0, 1, 2, 5, 8]
+    color = analysis.tasks["color"]
+    assert measured[-1]["cdnv_color"] == color.mean_cdnv
+    assert measured[-1]["directional_cdnv_color"] == color.mean_directional_cdnv
+    assert [measured[-1][f"few_shot_error_color_{m}"] for m in (1, 5)] == color.error.mean.tolist()
     timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
     assert [line["step"] for line in timing] == list(range(1, 9))
     assert {"examples_per_second", "input_seconds_per_step", "step_seconds_per_step", "input_share"} <= timing[0].keys()
@@ -173,6 +179,9 @@ UNCHANGED = {"crop_scale": (20.0, 20.0), "flip": 0.0, "jitter_probability": 0.0,
             "captions have 64 tokens and the text Transformer 32",
         ),
         ({"objective.name": "supervised"}, "config.objective sets .*temperature.*, which 'supervised' does not take"),
+        ({"model.depth": 17}, "depth=17 is not known: choose one of"),
+        ({"measure.normalize": True}, "normalize=True: give measurements, .* as in config.measure.collapse.normalize"),
+        ({"measure.collapse.lidar_examples": 9999}, "measure.collapse: lidar_examples=9999: there are 64 training"),
         ({"probe": {"online": True, "task": "color"}}, r"config\.probe sets 'task'"),
         ({"train.accumulate": 0}, "accumulate=0: give the number of micro-batches, 1 or more"),
         ({"train.accumulate": 2}, "accumulate=2: simclr couples"),

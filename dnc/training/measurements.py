@@ -259,8 +259,8 @@ def make_measurements(config: Config) -> dict[str, Measurement]:
     for label, options in plain(config.measure).items():
         if not isinstance(options, dict):
             raise ValueError(
-                f"config.measure.{label}={options!r}: give measurements, each a dict of its options; those of collapse are "
-                f"set as in config.measure.collapse.{label}"
+                f"config.measure.{label}={options!r}: give measurements, each a dict of its options; those of collapse "
+                f"are set as in config.measure.collapse.{label}"
             )
         listed[label] = {"name": label, **options}
     if config.probe.online:

@@ -4,8 +4,11 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -239,14 +242,36 @@ class NotFiniteAt:
         return {**views, "views": jnp.where(bad, jnp.nan, views["views"])}
 
 
-def train(workdir) -> subprocess.Popen:
+def train(workdir, *flags: str) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     environment["PYTHONPATH"] = os.getcwd()
     command = [sys.executable, "-m", "dnc", "train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
-    command += ["--config.train.duration.steps=8"]
+    command += flags or ["--config.train.duration.steps=8"]
     workdir.parent.mkdir(exist_ok=True)
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return subprocess.Popen(command, env=environment, cwd=workdir.parent, start_new_session=True, **streams)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_a_deleted_folder_is_one_line(tmp_path):
+    endless = "--config.train.duration.steps=100000"
+    run = train(workdir := tmp_path / "run", endless)
+    while run.poll() is None and len(metrics(workdir)) < 5:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 75, output
+    assert "stopped by Ctrl-C; saved, start again to go on" in output.splitlines()[-1]
+    saved = len(metrics(workdir))
+
+    run = train(workdir, endless)
+    while run.poll() is None and len(metrics(workdir)) <= saved:
+        time.sleep(0.05)
+    shutil.rmtree(workdir, ignore_errors=True)
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 1
+    assert "was deleted or moved while the run wrote to it" in output.splitlines()[-1]
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow  # a minute or three; CI runs it all the same

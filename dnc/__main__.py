@@ -1,7 +1,14 @@
-"""`dnc COMMAND ...`, the same as `python -m dnc COMMAND ...`: picks the command, nothing else."""
+"""`dnc COMMAND ...`, the same as `python -m dnc COMMAND ...`: picks the command, and where JAX keeps what it compiles.
+
+Compiled programs are kept between runs, in `dnc/compiled` in the user's cache folder ($XDG_CACHE_HOME, or ~/.cache),
+which may be deleted at any time. DNC_CACHE names another folder, and DNC_CACHE=off keeps nothing. JAX's own variables, such as
+JAX_COMPILATION_CACHE_DIR, win.
+"""
 
 import importlib
 import os
+import pathlib
+import signal
 import sys
 
 COMMANDS = {
@@ -9,6 +16,7 @@ COMMANDS = {
     "embed": "features of images from a run or a published encoder",
     "analyze": "a report on features that any framework produced",
 }
+INTERRUPTED = 128 + signal.SIGINT  # exit code, as a shell reports Ctrl-C
 
 
 def main() -> None:
@@ -28,7 +36,29 @@ def main() -> None:
         sys.path.append(sys.path.pop(0))
     del sys.argv[1]
     sys.argv[0] = f"dnc {command}"
-    importlib.import_module(f"dnc.commands.{command}").main()
+    keep_compiled_programs()
+    try:
+        importlib.import_module(f"dnc.commands.{command}").main()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends the process, whatever it still has to close
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def keep_compiled_programs() -> None:
+    """Turns JAX's compilation cache on, before JAX is imported, where its folder is wanted and can be written."""
+    folder = os.environ.get("DNC_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "dnc", "compiled"
+    )
+    if folder == "off" or {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys():
+        return
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK | os.X_OK):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(folder)
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield scratch
-        _flush(scratch)
+        flush(scratch)
         scratch.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except BaseException:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
@@ -73,8 +73,8 @@ def write_npz(path: epath.PathLike, arrays: Mapping[str, Any]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _flush(path: epath.Path) -> None:
-    """To the disk, where `path` is on one: a folder's entries, or a file's content."""
+def flush(path: epath.Path) -> None:
+    """Force a folder's entries, or a file's content, to the disk; nothing to do in a bucket."""
     if "://" in os.fspath(path):
         return
     descriptor = os.open(path, os.O_RDONLY)

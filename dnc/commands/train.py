@@ -2,24 +2,56 @@
 
 dnc train --config=configs/quickstart.py --workdir=runs/quickstart [--config.train.batch_size=256]
 
-The same command goes on with an interrupted run. Exit codes: 0 the run is complete; 75 it was stopped by SIGTERM or
---stop_after and saved, start it again; 74 files can no longer be written (a full disk), the last checkpoint is whole;
-1 anything else, said in one line where it is a matter of the config, the workdir or the data.
+Flags change what the file says, add an option of a method (--config.objective.decoupled=True), choose another method
+(--config.objective.name=vicreg, which leaves out the file's options that VICReg does not take) or measure a duration in
+another unit (--config.train.duration.steps=1000 where the file gives epochs).
+
+The same command goes on with an interrupted run. Exit codes: 0 the run is complete; 75 it was stopped by SIGTERM,
+Ctrl-C or --stop_after and saved, start it again; 130 a second Ctrl-C stopped it at once; 74 files can no longer be
+written (a full disk), the last checkpoint is whole; 1 anything else, said in one line where it is a matter of the
+config, the workdir or the data.
 
 The config file is code and is executed; so are the classes of your own that it names, "package.module:Class", found
 beside it or where PYTHONPATH points.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags, logging
 from etils import epath
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from dnc.training import own_code
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config().", lock_config=True)
+
+class _ConfigFile(ConfigFileFlagParser):
+    """Executes the config file, and keeps what it says before flags change it."""
+
+    def parse(self, path: str) -> ConfigDict:
+        from dnc.training.overrides import entries
+
+        if not os.path.isfile(path.partition(":")[0]):
+            sys.exit(f"error: --config={path} does not exist: give a Python file that defines get_config()")
+        try:
+            config = super().parse(path)
+        except AttributeError as error:
+            if error.name == "get_config":
+                sys.exit(f"error: --config={path} does not define get_config()")
+            raise RuntimeError(f"--config={path} failed") from error
+        if not isinstance(config, ConfigDict):
+            sys.exit(f"error: --config={path}: get_config() returns {type(config).__name__}, not a ConfigDict")
+        self.entries: dict[str, Any] = dict(entries(config))
+        return config.unlock()
+
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File with get_config().", lock_config=False, accept_new_attributes=True
+)
+_FILE = flags.FLAGS["config"].parser = _ConfigFile("config", lock_config=False)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, measurements and the report.")
 _FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which large parameters are split; divides their number.")
 _MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other processes of this run (automatic on TPU pods).")
@@ -38,8 +70,9 @@ def main() -> None:
 def _run(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
+    logging.set_verbosity(logging.FATAL)  # checkpointing reports every file, and its errors reach us as exceptions
     own_code.find_beside(config_flags.get_config_filename(flags.FLAGS["config"]))
+    _settle_config()
     if _COMPILE_FOR.value:
         from dnc.training import ahead_of_time
 
@@ -47,6 +80,17 @@ def _run(argv: Sequence[str]) -> None:
     if not _WORKDIR.value:
         raise app.UsageError("--workdir is missing: the folder for checkpoints, measurements and the report")
     sys.exit(_train(epath.Path(_WORKDIR.value), _steps(_PROFILE.value)))
+
+
+def _settle_config() -> None:
+    from dnc.training.overrides import settle
+
+    try:
+        told = settle(_CONFIG.value, _FILE.entries, config_flags.get_override_values(flags.FLAGS["config"]).keys())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    for line in told:
+        print(line)
 
 
 def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
@@ -68,6 +112,10 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
         if interruption.is_disk_error(error):
             print(f"error: {error}\nThe last checkpoint is whole: make room, then start again", file=sys.stderr)
             return interruption.CANNOT_WRITE
+        if interruption.is_lost_peer(error):
+            print("error: another process of this run has ended, see its log: start all of them again", file=sys.stderr)
+            sys.stdout.flush()
+            os._exit(1)  # a regular exit waits a minute for the process that is gone
         if isinstance(error, NonFiniteLossError | OSError):
             return f"error: {error}"
         raise
@@ -80,10 +128,7 @@ def _parsed(argv: Sequence[str]) -> list[str]:
         return app.parse_flags_with_usage(list(argv))
     except (AttributeError, KeyError) as error:
         entry = str(error.args[0]).replace("\\n", ". ").replace("\\", "").replace("'", "").strip('"')  # quoted twice
-        sys.exit(
-            f"error: --config has no entry {entry}: a flag overrides what the config file has; write a new entry into "
-            "the file"
-        )
+        sys.exit(f"error: --config has no entry {entry}: a flag sets what is in the file, or an option of a method")
 
 
 def _steps(text: str | None) -> tuple[int, int] | None:

@@ -167,14 +167,19 @@ def chosen(
     factory = own_code.load(section, name) if ":" in name else known.get(name)
     if factory is None:
         raise errors.unknown(f"{section}.name", name, known)
-    called = factory.__init__ if inspect.isclass(factory) else factory  # an nnx.Module's class has no signature
-    parameters = inspect.signature(called).parameters.keys() - {"self", *given_later}
-    if surplus := sorted(settings.keys() - parameters):
+    options_of = parameters(factory) - {*given_later}
+    if surplus := sorted(settings.keys() - options_of):
         raise ValueError(
             f"config.{section} sets {', '.join(map(repr, surplus))}, which {name!r} does not take: "
-            f"{errors.hint(surplus[0], parameters)}"
+            f"{errors.hint(surplus[0], options_of)}"
         )
     return partial(factory, **settings)
+
+
+def parameters(factory: Callable[..., Any]) -> set[str]:
+    """The names of what a function or class is called with."""
+    called = factory.__init__ if inspect.isclass(factory) else factory  # an nnx.Module's class has no signature
+    return inspect.signature(called).parameters.keys() - {"self"}
 
 
 def with_probe(objective: Objective, config: Config, data: TrainingData) -> Objective:

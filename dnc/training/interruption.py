@@ -1,10 +1,13 @@
-"""Reasons to stop before the last step, with everything saved: the scheduler's signal, a time limit, a full disk."""
+"""Reasons to stop before the last step, with everything saved: a signal, a time limit, a full disk."""
 
 import errno
+import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from dnc import distributed
 
@@ -13,33 +16,42 @@ CANNOT_WRITE = 74  # exit code (EX_IOERR): the disk is full or gone; the checkpo
 
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file system", "RESOURCE_EXHAUSTED")
+_PEER_PHRASES = ("Gloo", "heartbeat", "by peer", "NCCL", "coordination service", "CoordinationService")
 
 
 class Interruption:
-    """Watches for SIGTERM, inside a `with` block, and for the time limit, in minutes.
+    """Watches for SIGTERM and Ctrl-C, inside a `with` block, and for the time limit, in minutes.
 
-    The process goes on until the loop asks, so that the current step is finished and saved.
+    The process goes on until the loop asks, so that the current step is finished and saved. A second Ctrl-C does what
+    it did before the block: it raises KeyboardInterrupt at once. A signal that the process ignores stays ignored.
     """
 
     def __init__(self, stop_after: float | None = None) -> None:
         self._stop_after = stop_after
         self._deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
-        self._terminated = False
-        self._before = None
+        self._signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # Python allows handlers only here
-            self._before = signal.signal(signal.SIGTERM, self._terminate)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if (before := signal.getsignal(number)) not in (signal.SIG_IGN, None):
+                    self._before[number] = before
+                    signal.signal(number, self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
-    def _terminate(self, *_: object) -> None:
-        self._terminated = True
+    def _note(self, number: int, _: object) -> None:
+        self._signal = signal.Signals(number)
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[self._signal])
+            if distributed.is_lead():  # `print` could be what the signal has interrupted
+                os.write(2, b"\nCtrl-C: saving after this step; once more stops at once, without saving\n")
 
     @property
     def _late(self) -> bool:
@@ -47,22 +59,29 @@ class Interruption:
 
     def requested(self) -> bool:
         """Whether any process is to stop; every process must ask at the same steps."""
-        return distributed.any_process(self._terminated or self._late)
+        return distributed.any_process(self._signal is not None or self._late)
 
     @property
     def reason(self) -> str:
-        if self._terminated:
-            return "SIGTERM"
+        if self._signal is not None:
+            return "Ctrl-C" if self._signal == signal.SIGINT else self._signal.name
         return f"the limit of {self._stop_after:g} minutes" if self._late else "another process"
 
 
 def is_disk_error(error: BaseException) -> bool:
     """Whether an error, or one that led to it, means that files can no longer be written."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, OSError) and chain.errno in _ERRNOS:
-            return True
-        if any(phrase in str(chain) for phrase in _PHRASES):
-            return True
-        chain = chain.__cause__ or chain.__context__
-    return False
+    return any(
+        (isinstance(link, OSError) and link.errno in _ERRNOS) or any(phrase in str(link) for phrase in _PHRASES)
+        for link in _chain(error)
+    )
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, means that another process of the run has ended."""
+    return not distributed.is_alone() and any(phrase in str(link) for link in _chain(error) for phrase in _PEER_PHRASES)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

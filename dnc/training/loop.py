@@ -5,13 +5,14 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from flax import nnx
 from jax.sharding import Mesh
 
 from dnc import distributed, record
@@ -44,28 +45,32 @@ class Plan:
 
     training: Training
     measurements: Mapping[str, Measurement]
+    graphdef: nnx.GraphDef
+    abstract: TrainState  # shapes and shardings
 
 
-def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | None = None) -> Record:
+def train_and_evaluate(config: Config, workdir: epath.PathLike, mesh: Mesh | None = None) -> Record | None:
     """Runs a config to its end, or on to its end if `workdir` holds an interrupted run of the same config.
 
     Leaves in workdir: config.json, data.json and environment.json, metrics.jsonl, timing.jsonl and tensorboard/,
     checkpoints/, measurements/step_*.json (at steps 0, 1, 2, 5, 10, ... and the last; where train_examples asks
-    for them, of training images in measurements/train/), images/ and report/index.html. Returns the last measurement.
+    for them, of training images in measurements/train/), images/ and report/index.html. Returns the last measurement;
+    None, and leaves no report, where config.measure lists no collapse.
 
     Raises:
       ValueError, before any work: a config that is inconsistent, or does not fit the devices or the workdir's earlier
         config.
       BlockingIOError: another process trains in this workdir.
       NonFiniteLossError: names the step; the newest checkpoint is from before it.
-      InterruptedError: after SIGTERM, with everything saved; call again to go on.
+      InterruptedError: after SIGTERM or Ctrl-C, with everything saved; call again to go on.
     """
     workdir = epath.Path(workdir)
     mesh = distributed.make_mesh() if mesh is None else mesh
     plan = prepare(config, workdir, mesh)
     if not run(plan, workdir, mesh):
         raise InterruptedError(f"stopped before its last step; everything is saved in {workdir}")
-    return record.load(_measurement(workdir, plan.training.total_steps))
+    last = _measurement(workdir, plan.training.total_steps)
+    return record.load(last) if last.exists() else None
 
 
 def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Plan:
@@ -75,8 +80,9 @@ def prepare(config: Config, workdir: epath.Path, mesh: Mesh) -> Plan:
     training.objective.check(_abstract_views(training))
     distributed.check_divisible(mesh, config.train.batch_size, config.train.accumulate)
     refuse_other_config(workdir, config)
+    graphdef, abstract = training.abstract(mesh)
     _check_views_differ(training)
-    return Plan(training, measurements)
+    return Plan(training, measurements, graphdef, abstract)
 
 
 def run(
@@ -95,72 +101,94 @@ def run(
     """
     started = time.perf_counter()
     total = plan.training.total_steps
-    measured = log_spaced_steps(total)
     with ExitStack() as held:
-        _claim(workdir, plan.training, held)
+        _as_lead(workdir, lambda: _claim(workdir, held))
         interruption = held.enter_context(Interruption(stop_after))
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=measured)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=log_spaced_steps(total))
         held.callback(checkpoints.close)
-        complete = _Run(plan, mesh, workdir, checkpoints).train(measured, interruption, profile)
-    if complete and distributed.is_lead() and _measurement(workdir, total).exists():
-        print(record.load(_measurement(workdir, total)).summary())
-        page = write_report(os.fspath(workdir), os.fspath(workdir / "report"))
-        print(f"Report: {page} (training, measuring and report: {clock(time.perf_counter() - started)} min)")
+        complete = _Run(plan, mesh, workdir, checkpoints).train(interruption, profile)
+    if complete and distributed.is_lead():
+        _report(workdir, _measurement(workdir, total))
+        print(f"Training, measuring and report: {clock(time.perf_counter() - started)} min")
     return complete
+
+
+def _report(workdir: epath.Path, last: epath.Path) -> None:
+    """Writes the page, then prints its numbers; what a number does to either is said, and ends nothing."""
+    if not last.exists():
+        print("No report: config.measure lists no collapse")
+        return
+    try:
+        page = write_report(os.fspath(workdir), os.fspath(workdir / "report"))
+        print(f"Report: {page}")
+        print(record.load(last).summary())
+    except OSError:
+        raise
+    except Exception as error:  # the run is complete and its numbers are on disk
+        print(f"warning: not everything measured could be shown ({type(error).__name__}: {error}); it is all in {last}")
 
 
 def _measurement(workdir: epath.Path, step: int) -> epath.Path:
     return workdir / "measurements" / f"step_{step:08d}.json"
 
 
-def _claim(workdir: epath.Path, training: Training, held: ExitStack) -> None:
-    """The lead takes the folder; where that fails, no process stays behind waiting for it."""
-    refusal = None
+def _claim(workdir: epath.Path, held: ExitStack) -> None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    held.enter_context(claimed(workdir))
+
+
+def _as_lead(workdir: epath.Path, act: Callable[[], Any]) -> Any:
+    """What the lead's action on the folder returns; where it fails, no process stays behind waiting for the lead."""
+    refusal = result = None
     if distributed.is_lead():
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            held.enter_context(claimed(workdir))
-            record_run(workdir, training)
+            result = act()
         except OSError as error:
             refusal = error
     if distributed.any_process(refusal is not None):
         raise refusal or BlockingIOError(f"workdir={workdir} could not be locked by the lead process; see its log")
+    return result
 
 
 class _Run:
     """The objects that live as long as the process, so that the loop itself reads plainly."""
 
     def __init__(self, plan: Plan, mesh: Mesh, workdir: epath.Path, checkpoints: Checkpoints) -> None:
-        training = plan.training
+        training, total = plan.training, plan.training.total_steps
         self.training, self.mesh, self.workdir, self.checkpoints = training, mesh, workdir, checkpoints
-        self.config, total = training.config, training.total_steps
-        graphdef, abstract = training.abstract(mesh)
-        restored = checkpoints.restore_newest(abstract)
+        self.config, self.plan = training.config, plan
+        restored = checkpoints.restore_newest(plan.abstract)
+        self.is_new = restored is None
         self.state: TrainState = training.init(mesh) if restored is None else restored.state
         self.start = int(self.state.step)
+        self.measured = log_spaced_steps(total)
         self.window = Window(total, self.config.train.batch_size, restored.record["pending"] if restored else ())
-        self.step = training.step(graphdef)
+        self.step = training.step(plan.graphdef)
         self.tracing = False
-        self.writer = MetricWriter(workdir, self.start)
         self.progress = Progress(total, self.start)
         self.progress.say(_headline(training, mesh, self.start))
-        for step in restored.damaged if restored else ():
-            self.progress.say(f"the checkpoint of step {step} is damaged: put into damaged_checkpoints/")
-        if self.start == total:
-            self.progress.say("this run is complete: measuring its last step again")
-        subject = Subject(training, graphdef, mesh, workdir, self.progress.say, checkpoints.latest_step)
-        self.measures = [measurement.start(subject) for measurement in plan.measurements.values()]
+        for reason in restored.damaged.values() if restored else ():
+            self.progress.say(f"{reason}. It is put into damaged_checkpoints/")
+        subject = Subject(training, plan.graphdef, mesh, workdir, self.progress.say)
+        self.measures = {label: measurement.start(subject) for label, measurement in plan.measurements.items()}
+        for name in _as_lead(workdir, lambda: record_run(workdir, training)) or ():
+            self.progress.say(f"{name} was missing or damaged: written again")
+        logged = [step for step in range(1, self.start + 1) if self._is_logged(step)]
+        self.writer = MetricWriter(workdir, -1 if self.is_new else self.start, logged)
+        if lost := self.writer.lost:
+            self.progress.say(f"metrics.jsonl has lost {len(lost)} of its lines, of steps {lost[0]} to {lost[-1]}")
         if distributed.is_lead() and training.data.class_names:
             sheet = workdir / "images" / "contact_sheet.png"
             save_contact_sheet(*subject.held_out, training.data.class_names, sheet)
 
-    def train(self, measured: list[int], interruption: Interruption, profile: tuple[int, int] | None) -> bool:
+    def train(self, interruption: Interruption, profile: tuple[int, int] | None) -> bool:
         """From the restored step to the last; measures and saves on the way. Returns whether it got there."""
-        step, total, train = self.start, self.training.total_steps, self.config.train
-        if step in measured:
-            self._measure(step)
-        if self.checkpoints.latest_step() is None:
+        step, total = self.start, self.training.total_steps
+        if self.is_new:
+            self.writer.write(0, self._measure(0, self.state))
             self._save(0)
+        else:
+            self._measure_again()
         examples = self._batches()
         complete = True
         while step < total:
@@ -170,13 +198,11 @@ class _Run:
             self.state, metrics = self.step(self.state, batch)
             self.window.add(metrics, numbers)
             step += 1
-            saved = step in measured or step % train.checkpoint_every == 0
-            logged = saved or step % train.log_every == 0
-            if logged:
+            if logged := self._is_logged(step):
                 self._log(step)
-            if step in measured:
-                self.writer.write(step, self._measure(step))
-            if saved:
+            if step in self.measured:
+                self.writer.write(step, self._measure(step, self.state))
+            if self._is_saved(step):
                 self._save(step)
             if step < total and (logged or distributed.is_alone()) and interruption.requested():
                 self._save(step)
@@ -188,6 +214,12 @@ class _Run:
         self.progress.close()
         return complete
 
+    def _is_saved(self, step: int) -> bool:
+        return step in self.measured or step % self.config.train.checkpoint_every == 0
+
+    def _is_logged(self, step: int) -> bool:
+        return self._is_saved(step) or step % self.config.train.log_every == 0
+
     def _batches(self) -> Iterator[tuple[np.ndarray, Any]]:
         size = self.config.train.batch_size
         rows = distributed.local_rows(self.mesh, size)
@@ -198,6 +230,7 @@ class _Run:
         with self.window.spent("checkpoint"):
             pending = self.window.pending(step, self.checkpoints.latest_step())
             record = {"pending": pending, "config": json.loads(self.config.to_json()), "environment": environment()}
+            self.writer.flush()
             self.checkpoints.save(step, self.state, record)
 
     def _log(self, step: int) -> None:
@@ -223,9 +256,38 @@ class _Run:
             self.tracing = False
             self.progress.say(f"profile of the steps to {step}: {self.workdir / 'profile'}")
 
-    def _measure(self, step: int) -> dict[str, Any]:
+    def _measure(self, step: int, state: TrainState, labels: Collection[str] | None = None) -> dict[str, Any]:
+        """The numbers of the measurements, by default of all; one that fails is reported and left out."""
+        numbers: dict[str, Any] = {}
         with self.window.spent("measurement"):
-            return {name: value for measure in self.measures for name, value in measure(self.state, step).items()}
+            for label in self.measures if labels is None else labels:
+                try:
+                    measured = self.measures[label](state, step)
+                    numbers |= {name: np.asarray(value).item() for name, value in measured.items()}
+                except OSError:
+                    raise
+                except Exception as error:  # a user's own code, or features of any kind
+                    self.progress.say(f"step {step}: {label} failed and is left out: {type(error).__name__}: {error}")
+        return numbers
+
+    def _measure_again(self) -> None:
+        """What is missing of the steps before this process, where their checkpoints are kept."""
+        for step in (step for step in self.measured if step <= self.start):
+            measurements = self.plan.measurements.items()
+            labels = [label for label, measurement in measurements if not self._is_recorded(measurement, step)]
+            if not labels:
+                continue
+            try:
+                restored = self.checkpoints.restore(self.plan.abstract, step) if step < self.start else None
+            except (FileNotFoundError, ValueError) as error:
+                self.progress.say(f"step {step}: {', '.join(labels)} is missing and cannot be measured again: {error}")
+                continue
+            self.progress.say(f"step {step}: {', '.join(labels)} is missing or damaged: measured again")
+            self._measure(step, restored.state if restored else self.state, labels)
+
+    def _is_recorded(self, measurement: Measurement, step: int) -> bool:
+        """As the lead finds it, so that all processes measure together."""
+        return not distributed.any_process(distributed.is_lead() and not measurement.is_recorded(self.workdir, step))
 
 
 def _abstract_views(training: Training) -> Any:

@@ -9,12 +9,14 @@ own "package.module:Class", and the other entries are its options:
     )
 
 The numbers that a measurement returns are logged with the step's metrics; what else it makes, it writes itself.
+None ends a run: what cannot be measured is reported, and training goes on.
 """
 
 import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,12 +25,12 @@ from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
-from dnc import distributed
-from dnc.analysis.analyze import Analysis, analyze
+from dnc import distributed, record
+from dnc.analysis.analyze import analyze
+from dnc.record import Record, TaskRecord
 from dnc.training.build import Config, Training, construct, plain
 from dnc.training.run_encoder import make_embedder, make_view_embedder
 from dnc.training.state import TrainState
-from dnc.training.window import diverged
 
 Measure = Callable[[TrainState, int], Mapping[str, Any]]
 
@@ -47,10 +49,8 @@ class Subject:
         mesh: Mesh,
         workdir: epath.Path,
         say: Callable[[str], None] = print,
-        last_good_step: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.training, self.graphdef, self.mesh, self.workdir, self.say = training, graphdef, mesh, workdir, say
-        self._last_good_step = last_good_step
         self._latest: tuple[int, np.ndarray] | None = None
 
     @functools.cached_property
@@ -67,11 +67,11 @@ class Subject:
     def features(self, state: TrainState, step: int, images: np.ndarray) -> np.ndarray:
         """Features [n, d] of images uint8 [n, h, w, 3], computed by all processes together.
 
-        Raises NonFiniteLossError where one is not finite.
+        Raises ValueError where one is not finite.
         """
         features = self._embed(state.params, state.rest, images)
         if not np.all(np.isfinite(features)):
-            raise diverged(step, "the features are not finite", self._last_good_step())
+            raise ValueError(f"step {step}: the features are not finite")
         return features
 
     @functools.cached_property
@@ -88,6 +88,10 @@ class Measurement:
     def start(self, subject: Subject) -> Measure:
         """Called once, before the first step: the function that measures. All processes call it at the same steps."""
         raise NotImplementedError
+
+    def is_recorded(self, workdir: epath.Path, step: int) -> bool:
+        """Whether the files that it writes of a step are there; damaged ones are renamed, out of the reader's way."""
+        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +115,8 @@ class Collapse(Measurement):
         example: Any = training.data.source()[0]
         if self.train_examples and example.get("labels") == {}:
             raise ValueError(f"train_examples={self.train_examples}: the training images have no labels; set it to 0")
+        if self.lidar_examples > (examples := len(training.data.source())):
+            raise ValueError(f"lidar_examples={self.lidar_examples}: there are {examples} training examples")
         most = max(self.shots, default=0)
         for task, labels in training.data.held_out_labels().items():
             names = training.data.class_names[task]
@@ -132,49 +138,98 @@ class Collapse(Measurement):
         )
 
         def measure(state: TrainState, step: int) -> dict[str, float]:
-            started = time.perf_counter()
-            features = subject.held_out_features(state, step)
-            views = None if embed_views is None else embed_views(state.params, state.rest)
-            analysis = self._analyze(subject, step, features, subject.held_out[1], folder, views)
+            started, name = time.perf_counter(), f"step_{step:08d}.json"
+            views = None if embed_views is None else partial(embed_views, state.params, state.rest)
+            held_out = partial(subject.held_out_features, state, step)
+            measured = self._analyze(subject, step, held_out, subject.held_out[1], views)
+            if distributed.is_lead():
+                measured.save(folder / name)
             if trained_on is not None:
                 images, labels = trained_on
-                self._analyze(subject, step, subject.features(state, step, images), labels, folder / "train")
+                own = self._analyze(subject, step, partial(subject.features, state, step, images), labels)
+                if distributed.is_lead():
+                    own.save(folder / "train" / name)
             directional = ", ".join(
-                f"{name} {float(np.nanmean(task.directional_cdnv)):.3g}" for name, task in analysis.tasks.items()
+                f"{task} {entry.mean_directional_cdnv:.3g}" for task, entry in measured.tasks.items()
             )
             seconds = time.perf_counter() - started
             subject.say(f"step {step}: directional CDNV {directional}  (measured in {seconds:.1f} s)")
-            return {}
+            return _scalars(measured)
 
         return measure
+
+    def is_recorded(self, workdir: epath.Path, step: int) -> bool:
+        folders = ("measurements", "measurements/train") if self.train_examples else ("measurements",)
+        are_whole = [_is_whole(workdir / folder / f"step_{step:08d}.json") for folder in folders]
+        return all(are_whole)
 
     def _analyze(
         self,
         subject: Subject,
         step: int,
-        features: np.ndarray,
+        features: Callable[[], np.ndarray],
         labels: Mapping[str, np.ndarray],
-        folder: epath.Path,
-        views: np.ndarray | None = None,
-    ) -> Analysis:
-        analysis = analyze(
-            features,
-            dict(labels),
-            class_names={task: list(names) for task, names in subject.training.data.class_names.items()},
-            normalize=self.normalize,
-            shots=tuple(self.shots),
-            repeats=self.repeats,
-            seed=subject.training.config.seed,
+        views: Callable[[], np.ndarray] | None = None,
+    ) -> Record:
+        """What a file holds of the step; nan where the features allow no number. Whole in the lead alone."""
+        training = subject.training
+        epoch = step / training.steps_per_epoch
+        try:
+            analysis = analyze(
+                features(),
+                dict(labels),
+                class_names={task: list(names) for task, names in training.data.class_names.items()},
+                normalize=self.normalize,
+                shots=tuple(self.shots),
+                repeats=self.repeats,
+                seed=training.config.seed,
+                step=step,
+                epoch=epoch,
+                mesh=subject.mesh,
+                views=None if views is None else views(),
+            )
+            for task in analysis.tasks.values():
+                _ = task.geometry  # by all processes together; the rest is the lead's alone
+            if distributed.is_lead():
+                return analysis.record
+        except OSError:
+            raise
+        except Exception as error:  # a collapsed encoder can fail in any way
+            subject.say(f"step {step}: collapse could not be measured and is recorded as missing: {error}")
+        tasks = {
+            task: {"classes": names, "shots": list(self.shots), "repeats": self.repeats}
+            for task, names in training.data.class_names.items()
+        }
+        return Record(
+            {task: TaskRecord.from_json(entry) for task, entry in tasks.items()},
             step=step,
-            epoch=step / subject.training.steps_per_epoch,
-            mesh=subject.mesh,
-            views=views,
+            epoch=epoch,
+            samples=len(next(iter(labels.values()))),
+            normalized=self.normalize,
+            seed=training.config.seed,
         )
-        for task in analysis.tasks.values():
-            _ = task.geometry  # by all processes together; the rest is the lead's alone
-        if distributed.is_lead():
-            analysis.save(folder / f"step_{step:08d}.json")
-        return analysis
+
+
+def _scalars(measured: Record) -> dict[str, float]:
+    """What a log holds of a record: collapse and few-shot error of every task."""
+    scalars = {}
+    for name, task in measured.tasks.items():
+        scalars[f"cdnv_{name}"] = task.mean_cdnv
+        scalars[f"directional_cdnv_{name}"] = task.mean_directional_cdnv
+        errors = zip(task.shots.tolist(), task.error.mean.tolist(), strict=True)
+        scalars |= {f"few_shot_error_{name}_{shots}": error for shots, error in errors}
+    return scalars
+
+
+def _is_whole(path: epath.Path) -> bool:
+    try:
+        record.load(path)
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        path.replace(path.with_name(f"damaged_{path.name}"))
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +255,14 @@ MEASUREMENTS: dict[str, Callable[..., Measurement]] = {"collapse": Collapse, "on
 
 def make_measurements(config: Config) -> dict[str, Measurement]:
     """What `config.measure` lists, by its labels; with an online probe (`config.probe.online`) its accuracies too."""
-    listed = {label: {"name": label, **options} for label, options in plain(config.measure).items()}
+    listed = {}
+    for label, options in plain(config.measure).items():
+        if not isinstance(options, dict):
+            raise ValueError(
+                f"config.measure.{label}={options!r}: give measurements, each a dict of its options; those of collapse "
+                f"are set as in config.measure.collapse.{label}"
+            )
+        listed[label] = {"name": label, **options}
     if config.probe.online:
         listed.setdefault("online_probe", {"name": "online_probe"})
     return {label: construct(f"measure.{label}", options, MEASUREMENTS) for label, options in listed.items()}

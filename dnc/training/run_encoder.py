@@ -24,6 +24,7 @@ from dnc.features.shards import digest
 from dnc.training import own_code
 from dnc.training.build import Training, build
 from dnc.training.checkpoint import Checkpoints
+from dnc.training.workdir import recorded_config
 from dnc.types import Array, Float, Key, UInt8
 
 Embed = Callable[[nnx.State, nnx.State, np.ndarray], np.ndarray]
@@ -100,11 +101,11 @@ def load_run(
     trusted: whether they may be opened where the config says. Sets that come with dnc (PATHLESS) always may.
     imported: modules that the config may name, as in "package.module:Class".
     """
-    path = workdir / "config.json"
-    if not path.exists():
+    read = recorded_config(workdir)
+    if read is None:
         raise FileNotFoundError(f"workdir={workdir} has no config.json: give the --workdir of a run of dnc train")
     try:
-        config: Any = ConfigDict(files.read_json(path))
+        config: Any = ConfigDict(read)
         recorded = workdir / "data.json"
         reads_data = images or not recorded.exists()
         own_code.refuse_others(config, ("model", "objective", *(["data"] if reads_data else [])), imported)

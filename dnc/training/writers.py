@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from dnc import distributed, files
+from dnc import distributed, files, record
 
 PACKAGES = ("dnc", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml_collections", "numpy")
 
@@ -36,44 +36,55 @@ class MetricWriter:
     """Appends to metrics.jsonl, timing.jsonl and TensorBoard, in the lead process alone.
 
     metrics.jsonl is a function of the config: an interrupted run ends with the lines of an unbroken one. What a process
-    took for it is in timing.jsonl. Lines after `start_step`, of a run that was interrupted, are dropped.
+    took for it is in timing.jsonl. Lines after `start_step`, of a run that was interrupted, are dropped, and damaged
+    ones; `lost` are the steps of `logged` that metrics.jsonl has no line of.
     """
 
-    def __init__(self, workdir: epath.Path, start_step: int) -> None:
+    def __init__(self, workdir: epath.Path, start_step: int, logged: Collection[int] = ()) -> None:
         self._metrics, self._timing = workdir / "metrics.jsonl", workdir / "timing.jsonl"
-        self._board = None
+        self._board, self.lost = None, []
         if distributed.is_lead():
-            for path in (self._metrics, self._timing):
-                _drop_lines_after(path, start_step)
+            kept, _ = (_keep_lines(path, start_step) for path in (self._metrics, self._timing))
+            self.lost = sorted(set(logged) - kept)
             self._board = SummaryWriter(os.fspath(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, Any], timing: Mapping[str, float] = MappingProxyType({})) -> None:
-        """A line of each file, but for those that have no values; a step may have several lines."""
+        """A line of each file, but for those that have no values; a step may have several lines. nan becomes null."""
         if self._board is None:
             return
         for path, values in ((self._metrics, metrics), (self._timing, timing)):
             if values:
                 with path.open("a") as file:
-                    file.write(json.dumps({"step": step, **values}) + "\n")
+                    file.write(json.dumps(record.plain({"step": step, **values}), allow_nan=False) + "\n")
         for name, value in {**metrics, **timing}.items():
             if not isinstance(value, str):
                 self._board.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """To the disk: a checkpoint never outlives the lines before it."""
+        if self._board is not None and self._metrics.exists():
+            files.flush(self._metrics)
 
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
 
 
-def _drop_lines_after(path: epath.Path, step: int) -> None:
-    lines = path.read_text().splitlines() if path.exists() else []
-    files.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+def _keep_lines(path: epath.Path, last: int) -> set[int]:
+    """Leaves the whole lines of steps to `last`, and returns these steps."""
+    lines = {line: _step_of(line) for line in path.read_bytes().split(b"\n")} if path.exists() else {}
+    kept = {line.decode(): step for line, step in lines.items() if step is not None and step <= last}
+    files.write_text(path, "".join(f"{line}\n" for line in kept))
+    return set(kept.values())
 
 
-def _step_of(line: str) -> int | float:
+def _step_of(line: bytes) -> int | None:
+    """None for a line that a killed process cut short, or that is damaged in another way."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # the last line of a killed run can be cut short
-        return float("inf")
+        step = json.loads(line.decode())["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 class Progress:

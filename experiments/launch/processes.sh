@@ -24,7 +24,7 @@ done
 
 status=0
 for ((index = 0; index < PROCESSES; index++)); do
-  wait -n || { status=$?; stop; }
+  wait -n || { code=$?; [ "$status" -ne 0 ] || status=$code; stop; }
 done
 wait
 exit "$status"

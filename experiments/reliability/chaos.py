@@ -38,7 +38,7 @@ _KILLS = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer("seed", 0, "Of the random instants.")
 
 CONFIG = pathlib.Path(__file__).with_name("config.py")
-LATE = 22  # of the 24 lines of a run's metrics: a run faster than the undisturbed one is killed here
+LATE = 29  # of the 31 lines of a run's metrics: a run faster than the undisturbed one is killed here
 FSIZE = 60_000  # bytes: no file of a checkpoint's arrays fits
 DNC = [sys.executable, "-m", "dnc"]
 Suffer: TypeAlias = Callable[

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import dnc
+from dnc import __main__
 
 
 def run(*arguments, **environment):
@@ -33,6 +35,51 @@ def test_a_backend_that_matplotlib_does_not_know_is_no_hindrance():
     result = run("analyze", "--features=gone.npz", MPLBACKEND="nonsense")
     assert result.stderr.splitlines()[-1] == "error: gone.npz does not exist or is not a file"
     assert "Traceback" not in result.stderr
+def test_ctrl_c_is_one_line_and_a_second_one_ends_the_process(monkeypatch, capsys):
+    def press(_):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["dnc", "analyze"])
+    monkeypatch.setattr(importlib, "import_module", press)
+    monkeypatch.setenv("DNC_CACHE", "off")
+    try:
+        with pytest.raises(SystemExit) as end:
+            __main__.main()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def cache_folder(monkeypatch, **variables):
+    """Where compiled programs are kept with these variables, and no others of a kind, set."""
+    with monkeypatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("JAX_", "XDG_", "DNC_"))]:
+            patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setattr(os, "environ", dict(os.environ))
+        __main__.keep_compiled_programs()
+        return os.environ.get("JAX_COMPILATION_CACHE_DIR")
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_unless_told_otherwise(tmp_path, monkeypatch):
+    home = str(tmp_path / "home")
+    assert cache_folder(monkeypatch, HOME=home) == f"{home}/.cache/dnc/compiled"
+    assert cache_folder(monkeypatch, HOME=home, XDG_CACHE_HOME=f"{home}/x") == f"{home}/x/dnc"
+    assert cache_folder(monkeypatch, HOME=home, DNC_CACHE=f"{home}/y") == f"{home}/y"
+    assert cache_folder(monkeypatch, HOME=home, DNC_CACHE="off") is None
+    assert cache_folder(monkeypatch, HOME=home, JAX_COMPILATION_CACHE_DIR="mine") == "mine"
+    assert cache_folder(monkeypatch, HOME=home, JAX_ENABLE_COMPILATION_CACHE="false") is None
+
+
+def test_where_they_cannot_be_kept_nothing_fails(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert cache_folder(monkeypatch, DNC_CACHE=f"{tmp_path}/file/cache") is None
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert cache_folder(monkeypatch, DNC_CACHE=str(tmp_path)) is None
 
 
 def test_a_command_and_a_function_share_no_name():

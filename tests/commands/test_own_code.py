@@ -36,7 +36,7 @@ def run(tmp_path_factory):
 
 def test_an_objective_a_source_and_a_measurement_of_ones_own_run_through_all_commands(run):
     lines = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "weight_norm" in line] == [1, 2]
+    assert [line["step"] for line in lines if "weight_norm" in line] == [0, 1, 2]
     embed = ("embed", "--workdir=run", "--output=features.npz", "--import=config/own_methods.py")
     done = command(*embed, cwd=run)
     assert done.returncode == 1

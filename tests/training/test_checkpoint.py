@@ -3,6 +3,8 @@
 import contextlib
 import gc
 import os
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +65,7 @@ def flip(path):
 def test_the_newest_comes_back_with_its_record(directory):
     restored = newest(directory)
     assert restored.record == {"pending": [], "note": "step 7"}
-    assert restored.damaged == ()
+    assert restored.damaged == {}
     for one, two in zip(jax.tree.leaves(restored.state), jax.tree.leaves(state_at(7)), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -73,7 +75,8 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(directory, d
     damage(largest_file(directory, 7))
     restored = newest(directory)
     assert int(restored.state.step) == 5
-    assert restored.damaged == (7,)
+    assert list(restored.damaged) == [7]
+    assert "step 7 is damaged" in restored.damaged[7]
     assert not (directory / "7").exists()
     assert [path.name.split("_")[0] for path in (directory.parent / "damaged_checkpoints").iterdir()] == ["7"]
 
@@ -95,12 +98,54 @@ def test_every_single_file_counts(directory, part):
     assert len(unharmed) < len(files)
 
 
+def test_every_flipped_byte_of_metadata_is_noticed(directory):
+    """But for the files that only say when the checkpoint was made."""
+    checkpoints = Checkpoints(epath.Path(directory), read_only=True)
+    files = [path for path in (directory / "7").rglob("*") if path.is_file() and path.parent.name != "d"]
+    metadata = [path for path in files if path.name not in ("_CHECKPOINT_METADATA", "commit_success.txt")]
+    assert {"_METADATA", "_sharding", "metadata", "manifest.ocdbt"} <= {path.name for path in metadata}
+    for path in metadata:
+        content = path.read_bytes()
+        for place in range(0, len(content), max(1, len(content) // 5)):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(ValueError, match="the checkpoint of step 7 is damaged"):
+                checkpoints.restore(state_at(0), 7)
+        path.write_bytes(content)
+    assert int(checkpoints.restore(state_at(0), 7).state.step) == 7
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(directory):
+    path = largest_file(directory, 7)
+    path.rename(directory.parent / "elsewhere")
+    path.symlink_to(path)  # as for a permission, which root always has, opening it fails
+    with pytest.raises(OSError, match=path.name):
+        newest(directory)
+    assert (directory / "7").exists()
+    assert not (directory.parent / "damaged_checkpoints").exists()
+
+
+def test_the_clock_may_jump_while_a_checkpoint_is_saved(tmp_path, monkeypatch):
+    def jumping():
+        asked[0] += threading.current_thread().name == "async_save"
+        return now() + 30 * 86_400 * (asked[0] > 1)
+
+    now, asked = time.time, [0]
+    monkeypatch.setattr(time, "time", jumping)
+    checkpoints = Checkpoints(epath.Path(tmp_path))
+    checkpoints.save(1, state_at(1), {})
+    checkpoints.close()
+    assert asked[0] > 1
+    assert (tmp_path / "1").exists()
+
+
 def test_when_none_can_be_read_nothing_is_touched(directory):
     for step in (0, 5, 7, 3):
         if (directory / str(step)).exists():
             truncate(largest_file(directory, step))
     before = sorted(path.name for path in directory.iterdir())
-    with pytest.raises(OSError, match=r"none of the checkpoints .* can be read: choose a new --workdir"):
+    with pytest.raises(
+        OSError, match=r"none of the checkpoints .* choose a new --workdir. Of the newest: .*step 7 is damaged"
+    ):
         newest(directory)
     assert sorted(path.name for path in directory.iterdir()) == before
 

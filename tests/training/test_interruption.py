@@ -4,9 +4,10 @@ import errno
 import os
 import signal
 
+import jax
 import pytest
 
-from dnc.training.interruption import Interruption, is_disk_error
+from dnc.training.interruption import Interruption, is_disk_error, is_lost_peer
 
 
 def test_sigterm_is_kept_until_asked_for_and_the_old_handler_comes_back():
@@ -17,6 +18,41 @@ def test_sigterm_is_kept_until_asked_for_and_the_old_handler_comes_back():
         assert interruption.requested()
         assert interruption.reason == "SIGTERM"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_first_ctrl_c_is_kept_until_asked_for_and_the_second_raises_at_once(capfd):
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested()
+        assert interruption.reason == "Ctrl-C"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert "saving after this step" in capfd.readouterr().err
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interruption.requested()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("processes", "message", "expected"),
+    [
+        (2, "UNKNOWN: Gloo AllGather failed: Read error [127.0.0.1]:51590: Connection reset by peer", True),
+        (2, "shapes differ", False),
+        (1, "Connection reset by peer", False),
+    ],
+)
+def test_a_lost_peer(processes, message, expected, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    error = RuntimeError("the step failed")
+    error.__cause__ = ValueError(message)
+    assert is_lost_peer(error) == expected
 
 
 @pytest.mark.parametrize(("minutes", "requested"), [(0.0, True), (60.0, False), (None, False)])

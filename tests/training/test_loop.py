@@ -4,8 +4,11 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +47,14 @@ def test_a_run_leaves_its_numbers_and_its_report(finished):
     assert analysis.to_json() == json.loads((workdir / "measurements" / "step_00000008.json").read_text())
     measured = sorted(path.name for path in (workdir / "measurements").iterdir())
     assert measured == [f"step_{step:08d}.json" for step in (0, 1, 2, 5, 8)]
-    assert [line["step"] for line in metrics(workdir)] == list(range(1, 9))
-    assert {"loss", "gradient_norm", "learning_rate", "examples", "epoch"} <= metrics(workdir)[0].keys()
+    trained, measured = ([line for line in metrics(workdir) if ("loss" in line) == is_trained] for is_trained in (1, 0))
+    assert [line["step"] for line in trained] == list(range(1, 9))
+    assert {"loss", "gradient_norm", "learning_rate", "examples", "epoch"} <= trained[0].keys()
+    assert [line["step"] for line in measured] == [0, 1, 2, 5, 8]
+    color = analysis.tasks["color"]
+    assert measured[-1]["cdnv_color"] == color.mean_cdnv
+    assert measured[-1]["directional_cdnv_color"] == color.mean_directional_cdnv
+    assert [measured[-1][f"few_shot_error_color_{m}"] for m in (1, 5)] == color.error.mean.tolist()
     timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
     assert [line["step"] for line in timing] == list(range(1, 9))
     assert {"examples_per_second", "input_seconds_per_step", "step_seconds_per_step", "input_share"} <= timing[0].keys()
@@ -173,6 +182,9 @@ UNCHANGED = {"crop_scale": (20.0, 20.0), "flip": 0.0, "jitter_probability": 0.0,
             "captions have 64 tokens and the text Transformer 32",
         ),
         ({"objective.name": "supervised"}, "config.objective sets .*temperature.*, which 'supervised' does not take"),
+        ({"model.depth": 17}, "depth=17 is not known: choose one of"),
+        ({"measure.normalize": True}, "normalize=True: give measurements, .* as in config.measure.collapse.normalize"),
+        ({"measure.collapse.lidar_examples": 9999}, "measure.collapse: lidar_examples=9999: there are 64 training"),
         ({"probe": {"online": True, "task": "color"}}, r"config\.probe sets 'task'"),
         ({"train.accumulate": 0}, "accumulate=0: give the number of micro-batches, 1 or more"),
         ({"train.accumulate": 2}, "accumulate=2: simclr couples"),
@@ -230,14 +242,36 @@ class NotFiniteAt:
         return {**views, "views": jnp.where(bad, jnp.nan, views["views"])}
 
 
-def train(workdir) -> subprocess.Popen:
+def train(workdir, *flags: str) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     environment["PYTHONPATH"] = os.getcwd()
     command = [sys.executable, "-m", "dnc", "train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
-    command += ["--config.train.duration.steps=8"]
+    command += flags or ["--config.train.duration.steps=8"]
     workdir.parent.mkdir(exist_ok=True)
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return subprocess.Popen(command, env=environment, cwd=workdir.parent, start_new_session=True, **streams)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_a_deleted_folder_is_one_line(tmp_path):
+    endless = "--config.train.duration.steps=100000"
+    run = train(workdir := tmp_path / "run", endless)
+    while run.poll() is None and len(metrics(workdir)) < 5:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 75, output
+    assert "stopped by Ctrl-C; saved, start again to go on" in output.splitlines()[-1]
+    saved = len(metrics(workdir))
+
+    run = train(workdir, endless)
+    while run.poll() is None and len(metrics(workdir)) <= saved:
+        time.sleep(0.05)
+    shutil.rmtree(workdir, ignore_errors=True)
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 1
+    assert "was deleted or moved while the run wrote to it" in output.splitlines()[-1]
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow  # a minute or three; CI runs it all the same

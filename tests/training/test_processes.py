@@ -4,15 +4,17 @@ import fcntl
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
 from tests.training import tiny
-from tests.training.runs import kill_when, metrics, saved_state
+from tests.training.runs import kill_when, metrics, saved_state, trained
 
 LAUNCHER = pathlib.Path(__file__).parents[2] / "experiments" / "launch" / "processes.sh"
 pytestmark = pytest.mark.slow
@@ -50,8 +52,8 @@ def whole(tmp_path_factory):
 def killed(tmp_path_factory):
     """The same, both processes killed after the seventh step."""
     workdir = tmp_path_factory.mktemp("killed") / "run"
-    kill_when(start(workdir, 2, 2), lambda: len(metrics(workdir)) >= 7)
-    assert len(metrics(workdir)) < 12
+    kill_when(start(workdir, 2, 2), lambda: len(trained(workdir)) >= 7)
+    assert len(trained(workdir)) < 12
     return workdir
 
 
@@ -66,7 +68,7 @@ def test_resumed_by_two_processes_the_run_ends_in_the_same_bits(whole, killed, t
 def test_resumed_by_one_process_it_sees_the_same_examples_and_ends_in_the_same_parameters(whole, killed, tmp_path):
     shutil.copytree(killed, tmp_path / "run")
     finish(tmp_path / "run", 1, 4)
-    assert [line["examples"] for line in metrics(tmp_path / "run")] == [line["examples"] for line in metrics(whole)]
+    assert [line["examples"] for line in trained(tmp_path / "run")] == [line["examples"] for line in trained(whole)]
     for actual, expected in zip(parameters(tmp_path / "run"), parameters(whole), strict=True):
         assert np.linalg.norm(actual - expected) <= 1e-6 * np.linalg.norm(expected) + 1e-9
 
@@ -79,3 +81,17 @@ def test_when_the_first_process_is_refused_its_folder_both_end_at_once_and_say_w
     assert run.returncode != 0
     assert "is in use by another process" in output
     assert "could not be locked by the lead process" in output
+
+
+def test_when_one_process_is_killed_the_other_ends_at_once_in_one_line(tmp_path):
+    run = start(workdir := tmp_path / "run", 2, 2)
+    while run.poll() is None and len(trained(workdir)) < 2:
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=True).stdout.split()
+    variables = {int(child): pathlib.Path(f"/proc/{child}/environ").read_bytes() for child in children}
+    (second,) = (child for child, values in variables.items() if b"JAX_PROCESS_ID=1" in values)
+    os.kill(second, signal.SIGKILL)
+    output, _ = run.communicate(timeout=30)  # the coordinator would notice after 100 s
+    assert run.returncode == 128 + signal.SIGKILL
+    assert "another process of this run has ended" in output
+    assert "Traceback" not in output

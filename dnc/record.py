@@ -4,16 +4,18 @@
 where nothing finite was measured: such values become nan, or arrays without entries, so that readers need one rule.
 """
 
+import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epath
 
-from dnc import files
+from dnc import files, names
 from dnc.types import Bool, Float, Int
 
 if TYPE_CHECKING:
@@ -173,7 +175,7 @@ class Record:
             **{key: getattr(self, key) for key in _SCALARS},
             "spectrum": plain(self.spectrum),
             "tasks": {name: task.to_json() for name, task in self.tasks.items()},
-            "axes": {"|".join(pair): plain(asdict(axes)) for pair, axes in self.axes.items()},
+            "axes": {pair_key(*pair): plain(asdict(axes)) for pair, axes in self.axes.items()},
             "interference": plain(self.interference),
         }
 
@@ -187,8 +189,9 @@ class Record:
             tasks = {name: TaskRecord.from_json(task) for name, task in record["tasks"].items()}
             if not tasks:
                 raise ValueError("it holds no task")
+            pairs = {key(*pair): pair for key in ("{}|{}".format, pair_key) for pair in permutations(tasks, 2)}
             axes = {
-                _pair(key, tasks): AxesRecord(
+                _pair(key, pairs): AxesRecord(
                     _numbers(values.get("cosine")), _numbers(values.get("bound")), int(values.get("violations") or 0)
                 )
                 for key, values in (record.get("axes") or {}).items()
@@ -200,30 +203,36 @@ class Record:
         scalars = {key: record.get(key) for key in _SCALARS}
         return cls(tasks, **scalars, spectrum=spectrum, axes=axes, interference=interference)
 
+    def dumps(self) -> str:
+        """`to_json` as the text of a file."""
+        return json.dumps(self.to_json(), allow_nan=False) + "\n"
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json`, atomically: a reader never sees half a file."""
-        files.write_json(path, self.to_json(), indent=None)
+        files.write_text(path, self.dumps())
 
-    def renamed(self, rename: Callable[[str], str]) -> "Record":
-        """The same with every name (of the record, its tasks, their classes and certificates) put through `rename`."""
+    def shown(self) -> "Record":
+        """The same with every name (of the record, its tasks, their classes and certificates) fit to be shown."""
+        task_names = dict(zip(self.tasks, names.distinct([*self.tasks]), strict=True))
         tasks = {
-            rename(name): replace(
+            task_names[name]: replace(
                 task,
-                classes=tuple(map(rename, task.classes)),
-                certificates={rename(key): value for key, value in task.certificates.items()},
-                intervals={rename(key): value for key, value in task.intervals.items()},
-                decomposition={rename(key): value for key, value in task.decomposition.items()},
+                classes=tuple(names.distinct(task.classes)),
+                certificates=_shown(task.certificates),
+                intervals=_shown(task.intervals),
+                decomposition=_shown(task.decomposition),
             )
             for name, task in self.tasks.items()
         }
         return replace(
             self,
-            name=None if self.name is None else rename(self.name),
+            name=None if self.name is None else names.clean(self.name),
             tasks=tasks,
-            axes={(rename(first), rename(second)): axes for (first, second), axes in self.axes.items()},
+            axes={(task_names[first], task_names[second]): axes for (first, second), axes in self.axes.items()},
             interference={
-                rename(task): {rename(other): share for other, share in row.items()}
+                task_names[task]: {task_names.get(other, names.clean(other)): share for other, share in row.items()}
                 for task, row in self.interference.items()
+                if task in task_names
             },
         )
 
@@ -243,8 +252,9 @@ class Record:
 
     def summary(self) -> str:
         """A plain-text table: collapse, measured error and the main certificates of every labeling."""
-        table, lines = self.to_pandas(), []
-        for name, task in self.tasks.items():
+        shown, lines = self.shown(), []
+        table = shown.to_pandas()
+        for name, task in shown.tasks.items():
             rows = table.loc[table["task"] == name]
             lines.append(
                 f"{name}: {task.num_classes} classes, CDNV {task.mean_cdnv:.4g}, "
@@ -285,13 +295,19 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _pair(key: str, tasks: Mapping[str, Any]) -> tuple[str, str]:
-    """The two tasks of an entry "first|second"; names may hold the bar themselves."""
-    pairs = [(key[:cut], key[cut + 1 :]) for cut, letter in enumerate(key) if letter == "|"]
-    for first, second in pairs:
-        if first in tasks and second in tasks:
-            return first, second
-    raise ValueError(f"axes {key!r} are not of two of its tasks")
+def pair_key(first: str, second: str) -> str:
+    """Two tasks as one key, "first|second"; a bar in a name is escaped, so that no two pairs share a key."""
+    return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in (first, second))
+
+
+def _pair(key: str, pairs: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
+    if key not in pairs:
+        raise ValueError(f"axes {key!r} are not of two of its tasks")
+    return pairs[key]
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(zip(names.distinct([*values]), values.values(), strict=True))
 
 
 def _whole(values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """One labeling of one set of features: its geometry, certificates and measured error, computed once each."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnc import distributed, errors
+from dnc.analysis.progress import stage
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, bootstrap
@@ -40,6 +42,9 @@ class TaskAnalysis:
     unit: float
     replicates: int = 0  # of the bootstrap
     mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
+
+    def __repr__(self) -> str:
+        return f"<TaskAnalysis of {len(self.labels):,} samples in {self.num_classes} classes, shots {self.shots}>"
 
     @property
     def num_classes(self) -> int:
@@ -140,9 +145,17 @@ class TaskAnalysis:
         )
         return first, second
 
-    def record(self) -> TaskRecord:
-        """The task's entry of a result file: everything at the analysis's own shots."""
-        error, split = self.few_shot_error(), self.decomposition
+    def record(self, title: str = "labels") -> TaskRecord:
+        """The task's entry of a result file: everything at the analysis's own shots. `title` names its stages."""
+        with stage(title, "geometry"):
+            jax.block_until_ready(self.geometry)
+            split, collapse = self.decomposition, self.neural_collapse
+        with stage(title, "measured error"):
+            error = self.few_shot_error()
+        with stage(title, "certificates"):
+            certificates = {name: certificate_record(self.certificate(name)) for name in available(self.geometry)}
+        with stage(title, "bootstrap intervals") if self.replicates else contextlib.nullcontext():
+            intervals = self.intervals
         return TaskRecord(
             classes=self.classes,
             cdnv=_numbers(self.cdnv),
@@ -152,12 +165,12 @@ class TaskAnalysis:
             shots=np.asarray(self.shots),
             repeats=self.repeats,
             error=error_record(error),
-            certificates={name: certificate_record(self.certificate(name)) for name in available(self.geometry)},
+            certificates=certificates,
             counts=self.counts,
-            neural_collapse={name: float(value) for name, value in dataclasses.asdict(self.neural_collapse).items()},
+            neural_collapse={name: float(value) for name, value in dataclasses.asdict(collapse).items()},
             intervals={
                 name: IntervalRecord(_numbers(interval.low), _numbers(interval.high))
-                for name, interval in self.intervals.items()
+                for name, interval in intervals.items()
             },
             decomposition={field.name: np.asarray(getattr(split, field.name)) for field in dataclasses.fields(split)},
         )

@@ -159,9 +159,10 @@ MEASURES = {
 def spectrum(run: Run) -> list[SpectrumRow]:
     """Label-free measures of the last step, and where training was followed of the first."""
     before = run.first.spectrum if run.has_time else {}
+    order = [*(name for name in MEASURES if name in run.last.spectrum), *(run.last.spectrum.keys() - MEASURES)]
     return [
-        SpectrumRow(*MEASURES.get(name, (name, "")), before.get(name, math.nan), value)
-        for name, value in run.last.spectrum.items()
+        SpectrumRow(*MEASURES.get(name, (name, "")), before.get(name, math.nan), run.last.spectrum[name])
+        for name in order
     ]
 
 

@@ -73,6 +73,45 @@ def test_the_headline_states_the_measured_facts(report):
     assert "(medians of 4 tasks)" in title.group(1)
 
 
+def test_every_kind_of_report_speaks_of_what_it_shows(report, tmp_path):
+    single = synthetic.analysis({"color": ("red", "blue"), "shape": ("disk", "box", "star")})
+    single["axes"]["color|shape"]["bound"] = {"median": None}
+    run, one = report.read_text(), report_of(single, tmp_path).read_text()
+    for page in (run, one):
+        last = page[page.rindex("<section") :]
+        assert "These clouds are synthetic; they are not the data of this report." in last
+        assert "<dt>repeats</dt><dd>20 draws of the shots</dd>" in page
+        assert "<dt>shots per class</dt><dd>1, 5, 10, 20, 50, 100</dd>" in page
+        assert "<dt>seed</dt><dd>0</dd>" in page
+        assert re.search(r"<dt>measured</dt><dd>\d{4}-\d\d-\d\d \d\d:\d\d UTC</dd>", page)
+        assert re.search(r"RankMe</th>(<td>8.00</td>)?<td class=\"strong\">48.0", page)
+    of_training = ("band reaches from", "dashed, with W", "the same at the first step", "spread evenly over log time")
+    assert all(text in run and text not in one for text in of_training)
+    reason = "Bound n/a: it holds for labels that are balanced and independent"
+    assert reason in one
+    assert reason not in run
+    assert "bootstrap interval" not in run
+    assert ">measured<" not in "".join(path.read_text() for path in (tmp_path / "report/figures").glob("variance*.svg"))
+
+
+def test_the_reason_for_a_missing_number_is_told(tmp_path):
+    record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
+    record["tasks"]["animal"] |= {"error": None, "summary": {"cdnv": None, "directional_cdnv": 0.5}}
+    page = report_of(record, tmp_path).read_text()
+    assert "animal: few-shot accuracy was not measured." in page
+    assert "animal: CDNV has no finite mean" in page
+
+
+def test_folders_above_files_stay_private(tmp_path):
+    workdir = synthetic.workdir(tmp_path / "w", {"digit": ("0", "1")}, (0,))
+    private = {"data": {"train": "/home/someone/photos/train", "sets": ["~/x/y", "a/b"]}, "note": "a\u202eb"}
+    synthetic.save(workdir / "config.json", private)
+    page = write_report(workdir, workdir / "report").read_text()
+    assert "someone" not in page
+    for text in ("…/train", "…/y", "a/b", "a\ufffdb"):
+        assert f"&#34;{text}&#34;" in page
+
+
 def test_numbers_are_tidy_and_the_same_in_both_files(report):
     table = pd.read_csv(report.parent / "numbers.csv")
     records = json.loads((report.parent / "numbers.json").read_text())["records"]

@@ -66,8 +66,12 @@ def analysis(
         "dimension": 128,
         "normalized": True,
         "seed": 0,
-        "spectrum": {"rankme": 8 + 40 * done, "effective_rank": 5 + 20 * done, "participation_ratio": 3.2,
-                     "alpha_req": 1.4 - 0.3 * done},
+        "spectrum": {
+            "rankme": 8 + 40 * done,
+            "effective_rank": 5 + 20 * done,
+            "participation_ratio": 3.2,
+            "alpha_req": 1.4 - 0.3 * done,
+        },
         "tasks": {t: _task(generator, tasks[t], done, rates[t], np.asarray(shots, float)) for t in names},
         "axes": {f"{a}|{b}": _axes(generator, done) for a, b in combinations(names, 2)},
         "interference": {

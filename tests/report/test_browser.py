@@ -5,7 +5,7 @@ import pytest
 from dnc.report.html import write_report
 from tests.report import browser, synthetic
 
-pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason="chromium is not installed")
+pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason=browser.MISSING)
 
 LONG = "an_unbroken_class_name_" * 6
 

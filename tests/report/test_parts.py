@@ -14,7 +14,7 @@ from dnc.report import baguette, numbers, style
 from dnc.report.over_time import collapse
 from dnc.report.run import load
 from dnc.report.shots import shots
-from tests.report import synthetic
+from tests.report import browser, synthetic
 
 
 @settings(deadline=None)
@@ -127,3 +127,11 @@ def test_a_name_that_a_spreadsheet_would_compute_is_text_in_the_table():
     table = list(csv.DictReader(io.StringIO(numbers.to_csv(rows))))
     assert [row["task"] for row in table] == ["'=1+1", "' +A1", "'-2", "'@x", "'＝x", "plain", "a=b", ""]
     assert {row["value"] for row in table} == {"-1.5"}
+
+
+def test_what_was_not_tested_for_want_of_a_browser_is_said():
+    assert browser.untested(["needs dnc[tpu]"]) is None
+    message = browser.untested(["needs dnc[tpu]", f"Skipped: {browser.MISSING}", f"Skipped: {browser.MISSING}"])
+    assert message is not None
+    assert message.startswith("2 tests of the report's page in a browser did not run")
+    assert "apt-get install chromium" in message

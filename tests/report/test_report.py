@@ -164,7 +164,15 @@ def test_optional_files_may_be_missing_and_a_torn_log_line_is_skipped(tmp_path):
 def test_a_run_that_has_only_begun_is_a_single_analysis_with_a_log(tmp_path):
     workdir = synthetic.workdir(tmp_path / "w", {"digit": ("0", "1")}, (0,))
     page = everything_is_well_formed(write_report(workdir, workdir / "report"))
-    assert re.findall(r'<section id="(\w+)"', page) == ["shots", "variance", "pairs", "spectrum", "data", "details", "baguette"]
+    assert re.findall(r'<section id="(\w+)"', page) == [
+        "shots",
+        "variance",
+        "pairs",
+        "spectrum",
+        "data",
+        "details",
+        "baguette",
+    ]
     assert "two-class subtasks" not in page, "two classes have one two-class subtask: themselves"
 
 

@@ -105,6 +105,7 @@ def _task(generator: np.random.Generator, classes: Sequence[str], done: float, r
         "exact_chebyshev": (margin, True, True, True),
         "exact_cantelli": (margin / (1 + margin), True, True, True),
         "exact_joint": (0.9 * margin / (1 + margin), True, True, False),
+        "exact_conditional": (0.85 * margin / (1 + margin), True, True, False),
         "gaussian": (pair_error * 0.9, True, False, True),
     }
     certificates = {}

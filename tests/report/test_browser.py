@@ -42,6 +42,13 @@ def test_the_page_loads_fits_and_is_silent(pages, page, name, width):
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_no_table_is_cut_on_a_desktop(pages, page, width):
+    page.open(pages["run"].resolve().as_uri(), width)
+    assert page.evaluate("document.querySelectorAll('.wide th').length") > 20
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(t => t.scrollWidth <= t.clientWidth)")
+
+
 def test_text_in_figures_is_legible_on_a_phone(pages, page):
     page.open(pages["run"].resolve().as_uri(), 390)
     heights = page.evaluate(

@@ -1,8 +1,8 @@
 """`dnc COMMAND ...`, the same as `python -m dnc COMMAND ...`: picks the command, and where JAX keeps what it compiles.
 
 Compiled programs are kept between runs, in `dnc/compiled` in the user's cache folder ($XDG_CACHE_HOME, or ~/.cache),
-which may be deleted at any time. DNC_CACHE names another folder, and DNC_CACHE=off keeps nothing. JAX's own variables, such as
-JAX_COMPILATION_CACHE_DIR, win.
+which may be deleted at any time. DNC_CACHE names another folder, and DNC_CACHE=off keeps nothing. JAX's own variables,
+such as JAX_COMPILATION_CACHE_DIR, win.
 """
 
 import importlib

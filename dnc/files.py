@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, also after a power cut, and folders that one process holds."""
 
 import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -82,3 +83,11 @@ def flush(path: epath.Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sweep(path: epath.PathLike) -> None:
+    """Remove what writers of `path` that were killed have left beside it."""
+    path = epath.Path(path)
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if scratch.suffix[1:].isdecimal() and scratch.is_file():
+            scratch.unlink(missing_ok=True)

@@ -4,16 +4,19 @@
 where nothing finite was measured: such values become nan, or arrays without entries, so that readers need one rule.
 """
 
+import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epath
 
-from dnc import files
+from dnc import files, names
+from dnc.jsonable import array, number, numbers, plain, whole
 from dnc.types import Bool, Float, Int
 
 if TYPE_CHECKING:
@@ -123,17 +126,17 @@ class TaskRecord:
     @classmethod
     def from_json(cls, task: Mapping[str, Any]) -> "TaskRecord":
         """Raises KeyError, TypeError or ValueError where the entry does not follow the schema."""
-        k, shots = len(task["classes"]), _array(task.get("shots"), (None,))
+        k, shots = len(task["classes"]), array(task.get("shots"), (None,))
         m = len(shots)
         summary, error = task.get("summary") or {}, task.get("error") or {}
         vector, by_class = (m,), (m, k)
         certificates = {
             name: CertificateRecord(
-                bound=_array(values.get("bound"), vector),
-                two_class=_array(values.get("two_class"), vector),
-                per_class=_array(values.get("per_class"), by_class),
+                bound=array(values.get("bound"), vector),
+                two_class=array(values.get("two_class"), vector),
+                per_class=array(values.get("per_class"), by_class),
                 is_certificate=bool(values.get("is_certificate")),
-                valid=np.nan_to_num(_array(values.get("valid"), vector)).astype(bool),
+                valid=np.nan_to_num(array(values.get("valid"), vector)).astype(bool),
             )
             for name, values in (task.get("certificates") or {}).items()
         }
@@ -143,27 +146,27 @@ class TaskRecord:
         }
         return cls(
             classes=tuple(task["classes"]),
-            cdnv=_array(task.get("cdnv"), (k, k)),
-            directional_cdnv=_array(task.get("directional_cdnv"), (k, k)),
-            mean_cdnv=_number(summary.get("cdnv")),
-            mean_directional_cdnv=_number(summary.get("directional_cdnv")),
+            cdnv=array(task.get("cdnv"), (k, k)),
+            directional_cdnv=array(task.get("directional_cdnv"), (k, k)),
+            mean_cdnv=number(summary.get("cdnv")),
+            mean_directional_cdnv=number(summary.get("directional_cdnv")),
             shots=shots.astype(int),
             repeats=task.get("repeats"),
             error=ErrorRecord(
-                mean=_array(error.get("mean"), vector),
-                std=_array(error.get("std"), vector),
-                per_class=_array(error.get("per_class"), by_class),
-                two_class=_array(error.get("two_class"), vector),
+                mean=array(error.get("mean"), vector),
+                std=array(error.get("std"), vector),
+                per_class=array(error.get("per_class"), by_class),
+                two_class=array(error.get("two_class"), vector),
             ),
             certificates=certificates,
-            counts=_whole(_array(task.get("counts"), (k,))),
+            counts=whole(array(task.get("counts"), (k,))),
             overlap=task.get("overlap"),
             missing=dict(task.get("missing") or {}),
-            corrected=_numbers(task.get("corrected")),
-            neural_collapse=_numbers(task.get("neural_collapse")),
+            corrected=numbers(task.get("corrected")),
+            neural_collapse=numbers(task.get("neural_collapse")),
             intervals=intervals,
             decomposition={
-                part: _whole(np.array(values, float)) if part == "pairs" else np.array(values, float)
+                part: whole(np.array(values, float)) if part == "pairs" else np.array(values, float)
                 for part, values in (task.get("decomposition") or {}).items()
             },
         )
@@ -205,7 +208,7 @@ class Record:
             **{key: getattr(self, key) for key in _SCALARS},
             "spectrum": plain(self.spectrum),
             "tasks": {name: task.to_json() for name, task in self.tasks.items()},
-            "axes": {"|".join(pair): plain(asdict(axes)) for pair, axes in self.axes.items()},
+            "axes": {pair_key(*pair): plain(asdict(axes)) for pair, axes in self.axes.items()},
             "interference": plain(self.interference),
         }
 
@@ -219,43 +222,50 @@ class Record:
             tasks = {name: TaskRecord.from_json(task) for name, task in record["tasks"].items()}
             if not tasks:
                 raise ValueError("it holds no task")
+            pairs = {key(*pair): pair for key in ("{}|{}".format, pair_key) for pair in permutations(tasks, 2)}
             axes = {
-                _pair(key, tasks): AxesRecord(
-                    _numbers(values.get("cosine")), _numbers(values.get("bound")), int(values.get("violations") or 0)
+                _pair(key, pairs): AxesRecord(
+                    numbers(values.get("cosine")), numbers(values.get("bound")), int(values.get("violations") or 0)
                 )
                 for key, values in (record.get("axes") or {}).items()
             }
-            interference = {task: _numbers(row) for task, row in (record.get("interference") or {}).items()}
-            spectrum = _numbers(record.get("spectrum"))
+            interference = {task: numbers(row) for task, row in (record.get("interference") or {}).items()}
+            spectrum = numbers(record.get("spectrum"))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"it does not follow {SCHEMA!r}: {type(error).__name__} {error}") from error
         scalars = {key: record.get(key) for key in _SCALARS}
         return cls(tasks, **scalars, spectrum=spectrum, axes=axes, interference=interference)
 
+    def dumps(self) -> str:
+        """`to_json` as the text of a file."""
+        return json.dumps(self.to_json(), allow_nan=False) + "\n"
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json`, atomically: a reader never sees half a file."""
-        files.write_json(path, self.to_json(), indent=None)
+        files.write_text(path, self.dumps())
 
-    def renamed(self, rename: Callable[[str], str]) -> "Record":
-        """The same with every name (of the record, its tasks, their classes and certificates) put through `rename`."""
+    def shown(self) -> "Record":
+        """The same with every name (of the record, its tasks, their classes and certificates) fit to be shown."""
+        task_names = dict(zip(self.tasks, names.distinct([*self.tasks]), strict=True))
         tasks = {
-            rename(name): replace(
+            task_names[name]: replace(
                 task,
-                classes=tuple(map(rename, task.classes)),
-                certificates={rename(key): value for key, value in task.certificates.items()},
-                intervals={rename(key): value for key, value in task.intervals.items()},
-                decomposition={rename(key): value for key, value in task.decomposition.items()},
+                classes=tuple(names.distinct(task.classes)),
+                certificates=_shown(task.certificates),
+                intervals=_shown(task.intervals),
+                decomposition=_shown(task.decomposition),
             )
             for name, task in self.tasks.items()
         }
         return replace(
             self,
-            name=None if self.name is None else rename(self.name),
+            name=None if self.name is None else names.clean(self.name),
             tasks=tasks,
-            axes={(rename(first), rename(second)): axes for (first, second), axes in self.axes.items()},
+            axes={(task_names[first], task_names[second]): axes for (first, second), axes in self.axes.items()},
             interference={
-                rename(task): {rename(other): share for other, share in row.items()}
+                task_names[task]: {task_names.get(other, names.clean(other)): share for other, share in row.items()}
                 for task, row in self.interference.items()
+                if task in task_names
             },
         )
 
@@ -275,8 +285,9 @@ class Record:
 
     def summary(self) -> str:
         """A plain-text table: collapse, measured error and the main certificates of every labeling."""
-        table, lines = self.to_pandas(), []
-        for name, task in self.tasks.items():
+        shown, lines = self.shown(), []
+        table = shown.to_pandas()
+        for name, task in shown.tasks.items():
             rows = table.loc[table["task"] == name]
             lines.append(
                 f"{name}: {task.num_classes} classes, CDNV {task.mean_cdnv:.4g}, "
@@ -303,48 +314,16 @@ def load(path: str | os.PathLike[str]) -> Record:
         raise ValueError(f"{os.fspath(path)!r}: {error}") from error
 
 
-def plain(value: Any) -> Any:
-    """Arrays as lists, nan and inf as None, keys as strings: what JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
-        array = np.asarray(value)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            finite, array = np.isfinite(array), array.astype(object)
-            array[~finite] = None
-        return array.tolist()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def pair_key(first: str, second: str) -> str:
+    """Two tasks as one key, "first|second"; a bar in a name is escaped, so that no two pairs share a key."""
+    return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in (first, second))
 
 
-def _pair(key: str, tasks: Mapping[str, Any]) -> tuple[str, str]:
-    """The two tasks of an entry "first|second"; names may hold the bar themselves."""
-    pairs = [(key[:cut], key[cut + 1 :]) for cut, letter in enumerate(key) if letter == "|"]
-    for first, second in pairs:
-        if first in tasks and second in tasks:
-            return first, second
-    raise ValueError(f"axes {key!r} are not of two of its tasks")
+def _pair(key: str, pairs: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
+    if key not in pairs:
+        raise ValueError(f"axes {key!r} are not of two of its tasks")
+    return pairs[key]
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Integers, unless one is missing."""
-    return values.astype(int) if np.isfinite(values).all() else values
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _numbers(values: Mapping[str, float | None] | None) -> dict[str, float]:
-    return {name: _number(value) for name, value in (values or {}).items()}
-
-
-def _array(values: Sequence[Any] | None, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Numbers as float64, null as nan; all nan where `values` is missing. None in `shape` stands for any size."""
-    if values is None:
-        return np.full([size or 0 for size in shape], math.nan)
-    array = np.array(values, float)
-    if array.ndim != len(shape) or any(size not in (None, n) for size, n in zip(shape, array.shape, strict=True)):
-        raise ValueError(f"expected numbers of shape {shape}, found shape {array.shape}")
-    return array
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(zip(names.distinct([*values]), values.values(), strict=True))

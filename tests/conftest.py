@@ -14,10 +14,19 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.report import browser
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 install_import_hook("dnc", "beartype.beartype")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if message := browser.untested(str(report.longrepr) for report in skipped):
+        terminalreporter.section("not tested", yellow=True)
+        terminalreporter.write_line(message)
 
 
 @pytest.fixture

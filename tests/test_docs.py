@@ -21,7 +21,7 @@ DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 CONTRIBUTING = "../CONTRIBUTING.md"
-SITE_TOOLS = ("mkdocs", "material", "mkdocstrings_handlers")
+SITE_TOOLS = ("mkdocs", "material", "mkdocstrings_handlers", "latex2mathml")
 
 
 def text_of(page: str) -> str:
@@ -131,3 +131,9 @@ def test_site_builds_without_warnings(tmp_path):
     assert built.returncode == 0, built.stdout + built.stderr
     pages = {page.removesuffix(".md") + ".html" for page in PAGES}
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")} >= pages
+    for page in pages:  # math, scripts and search come with the pages
+        text = (tmp_path / page).read_text(encoding="utf-8")
+        assert "arithmatex" not in text
+        assert not re.search(r'<(script|link)[^>]*(src|href)="(https?:)?//', text)
+    assert "<math" in (tmp_path / "concepts/certificates.html").read_text(encoding="utf-8")
+    assert (tmp_path / "search/search_index.js").is_file()

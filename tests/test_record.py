@@ -1,5 +1,7 @@
 """Records and their JSON: what is written is what is read."""
 
+import dataclasses
+import itertools
 import json
 import math
 
@@ -8,7 +10,7 @@ import pytest
 
 import dnc
 from dnc import record
-from dnc.record import Record, plain
+from dnc.record import AxesRecord, Record, plain
 from tests.report import synthetic
 from tests.samples import clusters, factorial
 
@@ -54,18 +56,26 @@ def test_infinite_values_are_written_and_told():
 
 
 def test_names_may_hold_the_bar_that_joins_them():
-    names = {"a|b": ("0", "1"), "c": ("x", "y"), "a": ("x", "y"), "b|c": ("x", "y")}
-    axes = Record.from_json(synthetic.analysis(dict(list(names.items())[:2]))).axes
-    assert list(axes) == [("a|b", "c")]
+    names = {"a|b": ("0", "1"), "c": ("x", "y"), "a": ("x", "y"), "b|c": ("x", "y"), "a\\": ("x", "y")}
+    assert list(Record.from_json(synthetic.analysis(dict(list(names.items())[:2]))).axes) == [("a|b", "c")]
+    pairs = list(itertools.combinations(names, 2))  # "a|b|c" is of two of them
+    axes = {pair: AxesRecord({"median": float(i)}, {}, 0) for i, pair in enumerate(pairs)}
+    measured = dataclasses.replace(Record.from_json(synthetic.analysis(names) | {"axes": {}}), axes=axes)
+    assert Record.from_json(measured.to_json()).axes == axes
 
 
-def test_every_name_is_renamed(measured):
-    renamed = measured.renamed(str.upper)
-    assert renamed.name == "A|B"
-    assert list(renamed.tasks) == ["FACTOR0", "FACTOR1", "FACTOR2"]
-    assert ("FACTOR0", "FACTOR1") in renamed.axes
-    assert set(renamed.interference["FACTOR0"]) == {"FACTOR1", "FACTOR2"}
-    assert set(renamed.tasks["FACTOR0"].intervals) >= {"MEAN_CDNV", "EXACT_CANTELLI"}
+def test_every_name_is_fit_to_be_shown(measured):
+    tasks = {f"{name}\x1b[31m": dataclasses.replace(task, classes=("a\x00", "a\u202e", "a\ufffd")[: task.num_classes])
+             for name, task in measured.tasks.items()}  # fmt: skip
+    axes = {(f"{a}\x1b[31m", f"{b}\x1b[31m"): value for (a, b), value in measured.axes.items()}
+    interference = {f"{a}\x1b[31m": {f"{b}\x1b[31m": 0.5 for b in row} for a, row in measured.interference.items()}
+    nasty = dataclasses.replace(measured, tasks=tasks, axes=axes, interference=interference, name="x\ny")
+    shown = nasty.shown()
+    assert shown.name == "x y"
+    assert list(shown.tasks) == [f"factor{i}\ufffd[31m" for i in range(3)]
+    assert list(shown.axes) == [(f"factor{i}\ufffd[31m", f"factor{j}\ufffd[31m") for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert set(shown.interference) == set(shown.tasks)
+    assert "\x1b" not in nasty.summary()
 
 
 @pytest.mark.parametrize(

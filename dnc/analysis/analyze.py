@@ -8,8 +8,11 @@
 Geometry is computed at once; measured error and certificates when they are first asked for.
 """
 
+import contextlib
 import dataclasses
+import datetime
 import functools
+import html
 import itertools
 import math
 import os
@@ -23,10 +26,12 @@ import numpy as np
 from jax.sharding import Mesh
 from threadpoolctl import threadpool_limits
 
+from dnc.analysis.progress import stage
 from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import Certificate
 from dnc.few_shot.measured import FewShotError
 from dnc.geometry import axes, inputs, spectrum, validation
+from dnc.names import clean
 from dnc.record import AxesRecord, Record
 from dnc.types import Float
 
@@ -50,6 +55,21 @@ class Analysis:
     epoch: float | None = None
     features: Any = dataclasses.field(default=None, repr=False)  # as given, or with rows of length 1 if normalized
     views: Any = dataclasses.field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        classes = (f"{clean(name)} ({task.num_classes} classes)" for name, task in self.tasks.items())
+        return f"<Analysis of {self.samples:,} x {self.dimension:,} features: {', '.join(classes)}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show. It computes nothing."""
+        rows = (
+            f"<tr><th>{html.escape(clean(name))}</th><td>{task.num_classes}</td>"
+            f"<td>{task.counts.min():,} to {task.counts.max():,}</td><td>{', '.join(map(str, task.shots))}</td></tr>"
+            for name, task in self.tasks.items()
+        )
+        head = "<tr><th>labeling</th><th>classes</th><th>samples per class</th><th>shots</th></tr>"
+        title = f"Analysis of {self.samples:,} × {self.dimension:,} features{', normalized' if self.normalized else ''}"
+        return f"<p>{title}</p><table>{head}{''.join(rows)}</table>"
 
     @property
     def task(self) -> TaskAnalysis:
@@ -126,8 +146,13 @@ class Analysis:
     @functools.cached_property
     def record(self) -> Record:
         """Every number, as a result file holds it."""
+        tasks = {name: task.record(clean(name)) for name, task in self.tasks.items()}
+        with stage("axes of several labelings") if len(tasks) > 1 else contextlib.nullcontext():
+            angles, shares = self.axes, self.interference
+        with stage("spectrum"):
+            measures = self.spectrum
         return Record(
-            tasks={name: task.record() for name, task in self.tasks.items()},
+            tasks=tasks,
             name=self.name,
             step=self.step,
             epoch=self.epoch,
@@ -135,9 +160,9 @@ class Analysis:
             dimension=self.dimension,
             normalized=self.normalized,
             seed=self.seed,
-            spectrum=self.spectrum,
-            axes=self.axes,
-            interference=self.interference,
+            spectrum=measures,
+            axes=angles,
+            interference=shares,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,15 +181,22 @@ class Analysis:
         """A plain-text table: collapse, measured error and the main certificates of every labeling."""
         return self.record.summary()
 
-    def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
-        """Write a self-contained report, and `analysis.json`, into a folder; returns the path of its page."""
+    def to_html(self, output: str | os.PathLike[str], provenance: Mapping[str, str] | None = None) -> pathlib.Path:
+        """Write a self-contained report, and `analysis.json`, into a folder; returns the path of its page.
+
+        The folder is checked before anything is measured, and the numbers are written before the page is made.
+        provenance: further lines of its "How it was made".
+        """
+        from dnc.report import folder
         from dnc.report.html import write_report
         from dnc.report.run import run_of
 
         output = pathlib.Path(output)
-        page = write_report(run_of([self.record], "analysis"), output)
-        self.save(output / "analysis.json")
-        return page
+        folder.check(output)
+        measured = {"measured": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"}
+        run = run_of([self.record], "analysis", measured | dict(provenance or {}))
+        with stage("page"):
+            return write_report(run, output, first={"analysis.json": self.record.dumps()})
 
 
 def analyze(

@@ -7,6 +7,9 @@ comparison.to_html("report")
 """
 
 import dataclasses
+import html
+import itertools
+import json
 import os
 import pathlib
 import re
@@ -15,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc import files
+from dnc import names
 from dnc.analysis.analyze import Analysis
-from dnc.record import plain
+from dnc.jsonable import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,15 @@ class Comparison:
     """Analyses of the same labelings, by name."""
 
     analyses: dict[str, Analysis]
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {', '.join(names.distinct([*self.analyses]))}: {next(iter(self.analyses.values()))!r}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show. It computes nothing."""
+        shown = zip(names.distinct([*self.analyses]), self.analyses.values(), strict=True)
+        rows = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(repr(one))}</td></tr>" for name, one in shown)
+        return f"<p>Comparison</p><table>{''.join(rows)}</table>"
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per encoder, task and number of shots: measured error, every measure, every bound."""
@@ -85,31 +97,47 @@ class Comparison:
         }
 
     def folders(self) -> dict[str, str]:
-        """A folder name for each encoder: letters, digits, dots, hyphens, made distinct by a number."""
-        names: dict[str, str] = {}
+        """A folder name for each encoder: letters, digits, dots, hyphens; in any case unlike others and the page's."""
+        taken, folders = {"figures", "index.html", "comparison.json"}, {}
         for name in self.analyses:
-            base = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "encoder"
-            folder, number = base, 2
-            while folder in names.values():
-                folder, number = f"{base}_{number}", number + 1
-            names[name] = folder
-        return names
+            base = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._")[:80] or "encoder"
+            numbered = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(2)))
+            folders[name] = next(folder for folder in numbered if folder.lower() not in taken)
+            taken.add(folders[name].lower())
+        return folders
 
-    def to_html(self, output: str | os.PathLike[str]) -> pathlib.Path:
-        """Write a page that compares the encoders, and each one's own report in a folder beside it."""
+    def to_html(self, output: str | os.PathLike[str], provenance: Mapping[str, str] | None = None) -> pathlib.Path:
+        """Write a page that compares the encoders, and each one's own report in a folder beside it.
+
+        The folder is checked before anything is measured, and the numbers are written before the pages are made.
+        """
+        from dnc.report import folder
         from dnc.report.comparison import write_comparison
 
-        output, tables, folders = pathlib.Path(output), self.to_dict(), self.folders()
-        records = {name: analysis.record for name, analysis in self.analyses.items()}
-        page = write_comparison(records, tables["ranking"], tables["rank_correlations"], folders, output)
-        for name, folder in folders.items():
-            self.analyses[name].to_html(output / folder)
-        files.write_json(output / "comparison.json", tables, indent=None)
-        return page
+        output, folders = pathlib.Path(output), self.folders()
+        folder.check(output)
+        for inner in folders.values():
+            folder.check(output / inner)
+        tables, shown = self.to_dict(), dict(zip(self.analyses, names.distinct([*self.analyses]), strict=True))
+        numbers = {"comparison.json": json.dumps(tables, allow_nan=False) + "\n"}
+        folder.write(output, numbers)
+        for name, inner in folders.items():
+            folder.write(output / inner, {"analysis.json": self.analyses[name].record.dumps()})
+        for name, inner in folders.items():
+            self.analyses[name].to_html(output / inner, provenance)
+        write_comparison(
+            {shown[name]: analysis.record.shown() for name, analysis in self.analyses.items()},
+            plain(_shown(self.ranking()).to_dict("records")),
+            plain(_shown(self.rank_correlations().reset_index()).to_dict("records")),
+            {shown[name]: inner for name, inner in folders.items()},
+            output,
+            numbers,
+        )
+        return output / "index.html"
 
     def summary(self) -> str:
         """The ranking as a plain-text table."""
-        return self.ranking().to_string(index=False, float_format="%.4f")
+        return _shown(self.ranking()).to_string(index=False, float_format="%.4f")
 
 
 def compare(analyses: Mapping[str, Analysis]) -> Comparison:
@@ -128,6 +156,15 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
             if ours != first[what]:
                 raise ValueError(f"{name} and {first_name} have different {what}: {ours} and {first[what]}")
     return Comparison(dict(analyses))
+
+
+def _shown(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with names of encoders and tasks fit to be shown."""
+    for column in table.columns.intersection(["encoder", "task"]):
+        known = list(dict.fromkeys(table[column]))
+        shown = dict(zip(known, names.distinct(known), strict=True))
+        table = table.assign(**{column: [shown[name] for name in table[column]]})
+    return table
 
 
 def _layout(analysis: Analysis) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One labeling of one set of features: its geometry, certificates and measured error, computed once each."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -12,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnc import distributed, errors
+from dnc.analysis.progress import stage
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, jackknife
@@ -44,6 +46,9 @@ class TaskAnalysis:
     unit: float
     replicates: int = 0  # of the jackknife
     mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
+
+    def __repr__(self) -> str:
+        return f"<TaskAnalysis of {len(self.labels):,} samples in {self.num_classes} classes, shots {self.shots}>"
 
     @property
     def num_classes(self) -> int:
@@ -187,12 +192,20 @@ class TaskAnalysis:
         )
         return first, second
 
-    def record(self) -> TaskRecord:
-        """The task's entry of a result file: everything at the analysis's own shots."""
-        error, split, missing = self.few_shot_error(), self.decomposition, self._without_queries
-        names = available(self.geometry)
-        if (NEEDS_QUERIES, self.shots) in self._cache and NEEDS_QUERIES not in names:
-            names, missing = (*names, NEEDS_QUERIES), None
+    def record(self, title: str = "labels") -> TaskRecord:
+        """The task's entry of a result file: everything at the analysis's own shots. `title` names its stages."""
+        with stage(title, "geometry"):
+            jax.block_until_ready(self.geometry)
+            split, collapse = self.decomposition, self.neural_collapse
+        with stage(title, "measured error"):
+            error = self.few_shot_error()
+        with stage(title, "certificates"):
+            names, missing = available(self.geometry), self._without_queries
+            if (NEEDS_QUERIES, self.shots) in self._cache and NEEDS_QUERIES not in names:
+                names, missing = (*names, NEEDS_QUERIES), None
+            certificates = {name: certificate_record(self.certificate(name)) for name in names}
+        with stage(title, "intervals") if self.replicates else contextlib.nullcontext():
+            intervals = self.intervals
         return TaskRecord(
             classes=self.classes,
             cdnv=_numbers(self.cdnv),
@@ -202,15 +215,15 @@ class TaskAnalysis:
             shots=np.asarray(self.shots),
             repeats=self.repeats,
             error=error_record(error),
-            certificates={name: certificate_record(self.certificate(name)) for name in names},
+            certificates=certificates,
             counts=self.counts,
             overlap=margin_terms(self.geometry).overlap,
             missing={} if missing is None else {NEEDS_QUERIES: missing},
             corrected=self._corrected_means(),
-            neural_collapse={name: float(value) for name, value in dataclasses.asdict(self.neural_collapse).items()},
+            neural_collapse={name: float(value) for name, value in dataclasses.asdict(collapse).items()},
             intervals={
                 name: IntervalRecord(_numbers(interval.low), _numbers(interval.high))
-                for name, interval in self.intervals.items()
+                for name, interval in intervals.items()
             },
             decomposition={field.name: np.asarray(getattr(split, field.name)) for field in dataclasses.fields(split)},
         )

@@ -14,16 +14,20 @@ The file holds `features` [n, d] and `labels` [n], or `labels_NAME` for several 
 import json
 import logging
 import pathlib
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 
 from absl import app, flags
 
 from dnc import distributed
+from dnc.analysis import progress
 from dnc.analysis.analyze import Analysis, analyze
 from dnc.analysis.comparison import compare
 from dnc.features.files import read_features
-from dnc.report.html import refuse_foreign
+from dnc.names import clean
+from dnc.report import folder
 
 _FEATURES = flags.DEFINE_multi_string(
     "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several, with commas or again."
@@ -55,18 +59,25 @@ def _run(argv: Sequence[str]) -> None:
         raise app.UsageError("no features: name a file, dnc analyze --features=features.npz")
     for chatty in ("fontTools", "jax"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    _tell_stages()
     output = pathlib.Path(_OUTPUT.value)
+    further = [pathlib.Path(flag.value) for flag in (_LABELS, _SUPERCLASSES) if flag.value]
     try:
-        refuse_foreign(output)
+        folder.check(output, [*paths, *further])
         if len(paths) == 1:
             result = _analyze(paths[0], _NAME.value or paths[0].stem)
         else:
-            names = _names(paths)
-            result = compare({name: _analyze(path, name) for name, path in names.items()})
+            result = compare({name: _analyze(path, name) for name, path in _names(paths).items()})
+        print(result.summary())
     except (OSError, TypeError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    page = result.to_html(output)
-    print(result.summary())
+        sys.exit(f"error: {clean(error)}")
+    numbers = output / ("analysis.json" if len(paths) == 1 else "comparison.json")
+    older = _written(numbers)
+    try:
+        page = result.to_html(output, {"command": _command_line()})
+    except OSError as error:
+        kept = "" if _written(numbers) == older else f" and in {clean(numbers)}"
+        sys.exit(f"error: the page could not be written ({clean(error)}): the numbers are above{kept}")
     print(f"report: {page}")
 
 
@@ -75,13 +86,37 @@ def _split(value: str) -> list[str]:
     return [value] if pathlib.Path(value).exists() else value.split(",")
 
 
+def _written(path: pathlib.Path) -> int | None:
+    """When a file was written, in ns; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def _tell_stages() -> None:
+    """The stages of the analysis, a line each, on stderr."""
+
+    class Stages(logging.StreamHandler):
+        def format(self, record: logging.LogRecord) -> str:
+            message = super().format(record)
+            self.terminator = " " if message.endswith("...") else "\n"
+            return message
+
+    progress.LOGGER.handlers = [Stages()]
+    progress.LOGGER.setLevel(logging.INFO)
+    progress.LOGGER.propagate = False
+
+
+def _command_line() -> str:
+    """The command without folders above the files that it names, which are nobody's business."""
+    arguments = (re.sub(r"(?<![^=,])~?/[^=,]*", lambda path: pathlib.Path(path[0]).name, a) for a in sys.argv[1:])
+    return shlex.join(["dnc", "analyze", *arguments])
+
+
 def _analyze(path: pathlib.Path, name: str) -> Analysis:
-    if sys.stderr.isatty():
-        print(f"measuring {path}", file=sys.stderr)
-    labels_path = pathlib.Path(_LABELS.value) if _LABELS.value else None
-    file = read_features(path, labels_path, _FEATURES_KEY.value, _LABELS_KEY.value)
-    if _TASKS.value:
-        file = file.with_tasks(_TASKS.value)
+    with progress.stage("reading", clean(path)):
+        labels_path = pathlib.Path(_LABELS.value) if _LABELS.value else None
+        file = read_features(path, labels_path, _FEATURES_KEY.value, _LABELS_KEY.value)
+        if _TASKS.value:
+            file = file.with_tasks(_TASKS.value)
     return analyze(
         file.features,
         file.labels,

@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 
 from dnc.record import Record, TaskRecord
-from dnc.report import html, style
+from dnc.report import folder, html, style
 from dnc.report.shots import LABELS
+from dnc.report.summary import MEASURES
 
-_LABELS = LABELS | {
-    "mean_cdnv": "CDNV",
-    "mean_directional_cdnv": "directional CDNV",
-    "rankme": "RankMe",
-    "effective_rank": "effective rank",
-    "participation_ratio": "participation ratio",
-    "alpha_req": "α-ReQ",
-    "nc1": "NC1",
-}
+_MEASURES = {name: label for name, (label, _) in MEASURES.items()}
+_LABELS = LABELS | _MEASURES | {"mean_cdnv": "CDNV", "mean_directional_cdnv": "directional CDNV", "nc1": "NC1"}
 _SHOWN_MEASURES = ("mean_directional_cdnv", "mean_cdnv", "rankme")
 _SHOWN_BOUNDS = ("exact_joint", "exact_conditional")
 
@@ -29,39 +23,39 @@ def write_comparison(
     correlations: Sequence[Mapping[str, Any]],
     folders: Mapping[str, str],
     output: Path,
-) -> Path:
-    """Write `output`/index.html and figures/ from the encoders' records, by name.
+    first: Mapping[str, str],
+) -> None:
+    """Write `output`/index.html and figures/ from the encoders' records, by name, and before them the files `first`.
 
     ranking, correlations: rows of `dnc.Comparison.ranking` and `.rank_correlations`. folders: of the encoders' own
-    reports, which are linked and not written.
+    reports, which are linked and not written. All names are fit to be shown (`Record.shown`, `dnc.names.distinct`).
 
     Raises FileExistsError when `output` holds files of another origin.
     """
-    html.refuse_foreign(output)
+    folder.write(output, first)
     tasks = list(next(iter(records.values())).tasks)
     rows_of = {task: [row for row in ranking if row["task"] == task] for task in tasks}
-    with html.in_place_of(output) as folder:
-        with style.theme():
-            names = style.file_names(tasks)
-            figures = {
-                task: _figures(task, names[task], {name: record.tasks[task] for name, record in records.items()})
-                for task in tasks
-            }
-        pictures = [picture for group in figures.values() for picture in group]
-        html.save_figures(pictures, folder)
-        page = html.render(
-            "comparison.html",
-            pictures,
-            title=_headline(rows_of[tasks[0]]),
-            encoders=folders,
-            colors={name: style.task_style(index)["color"] for index, name in enumerate(records)},
-            tables={task: _table(task, rows_of[task], records) for task in tasks},
-            figures=figures,
-            correlations={task: _correlations([row for row in correlations if row["task"] == task]) for task in tasks},
-            label=lambda name: _LABELS.get(name, name.replace("_", " ")),
-        )
-        (folder / "index.html").write_text(page, encoding="utf-8")
-    return output / "index.html"
+    with style.theme():
+        names = style.file_names(tasks)
+        figures = {
+            task: _figures(task, names[task], {name: record.tasks[task] for name, record in records.items()})
+            for task in tasks
+        }
+    pictures = [picture for group in figures.values() for picture in group]
+    page = html.render(
+        "comparison.html",
+        pictures,
+        title=_headline(rows_of[tasks[0]]),
+        encoders=folders,
+        colors={name: style.task_style(index)["color"] for index, name in enumerate(records)},
+        tables={task: _table(task, rows_of[task], records) for task in tasks},
+        figures=figures,
+        correlations={task: _correlations([row for row in correlations if row["task"] == task]) for task in tasks},
+        label=lambda name: _LABELS.get(name, name.replace("_", " ")),
+    )
+    contents = {**html.figure_files(pictures), "index.html": page}
+    folder.write(output, contents)
+    folder.keep_only(output, {*first, *contents})
 
 
 def _middle(ranking: Sequence[Mapping[str, Any]]) -> int:

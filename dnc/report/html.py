@@ -8,10 +8,8 @@ import io
 import json
 import math
 import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,90 +18,65 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from dnc.report import baguette, fonts, numbers, over_time, pairs, shots, style, summary
+from dnc.names import clean
+from dnc.report import baguette, folder, fonts, numbers, over_time, pairs, shots, style, summary
 from dnc.report.run import Run, load
 
 _HERE = Path(__file__).parent
-_MARK = '<meta name="generator" content="dnc report">'
 _SHEET_BYTES = 500_000
 
 
-def write_report(source: Run | str | Path | Sequence[str | Path], output: str | Path) -> Path:
+def write_report(
+    source: Run | str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    first: Mapping[str, str] | None = None,
+) -> Path:
     """Write `output`/index.html with figures/, numbers.json and numbers.csv, return the page's path.
 
     `source` is a run (see `dnc.report.run`), a workdir (measurements/step_*.json, and where they exist metrics.jsonl,
-    config.json, environment.json, images/contact_sheet.png), one analysis file, or several of one run. The report is
-    rendered beside `output` and then put in place, so an interrupted call leaves the old report; files of other
-    origin in an old report's folder stay.
+    config.json, environment.json, images/contact_sheet.png), one analysis file, or several of one run. first: files
+    by name that are there even if the page cannot be made. An older report is replaced, its page last; files of other
+    origin in its folder stay.
 
     Raises:
         FileNotFoundError: `source` holds no analysis.
         ValueError: a file does not follow the schema.
-        FileExistsError: `output` holds files but no report, so replacing it could lose them.
+        FileExistsError: `output` holds files but no report, or a file that no report wrote by the name of one.
     """
     output = Path(output)
-    refuse_foreign(output)
+    folder.check(output)
     run = source if isinstance(source, Run) else load(source)
-    with in_place_of(output) as folder:
-        _render(run, folder)
+    if first:
+        folder.write(output, first)
+    contents = _contents(run)
+    folder.write(output, contents)
+    folder.keep_only(output, {*(first or ()), *contents})
     return output / "index.html"
 
 
-@contextmanager
-def in_place_of(output: Path) -> Iterator[Path]:
-    """A new folder that replaces `output` when the block ends; files in `output` that it does not have stay."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.resolve().parent) as scratch:
-        fresh, old = Path(scratch) / "new", Path(scratch) / "old"
-        fresh.mkdir()
-        yield fresh
-        _replace(fresh, output, old)
-
-
-def refuse_foreign(output: Path) -> None:
-    """Raise FileExistsError unless `output` is new, empty, or an older report."""
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"output={str(output)!r} is a file: name a directory")
-    page = output / "index.html"
-    ours = page.is_file() and _MARK in page.read_text(encoding="utf-8", errors="replace")[:2000]
-    if output.exists() and any(output.iterdir()) and not ours:
-        raise FileExistsError(f"output={str(output)!r} holds other files: name a new or empty directory")
-
-
-def _replace(fresh: Path, output: Path, old: Path) -> None:
-    if output.exists():
-        output.rename(old)
-    try:
-        fresh.rename(output)
-    except OSError:
-        if old.exists():
-            old.rename(output)
-        raise
-    if old.exists():
-        for entry in old.iterdir():
-            if not (output / entry.name).exists():
-                shutil.move(entry, output / entry.name)
-
-
-def _render(run: Run, directory: Path) -> None:
+def _contents(run: Run) -> dict[str, str | bytes]:
+    """The report's files by name, the page last."""
     with style.theme():
         figures = _draw(run)
     everything = [picture for group in figures.values() for picture in _flat(group)]
-    save_figures(everything, directory)
     headline = summary.headline(run)
     rows = numbers.records(run)
-    (directory / "numbers.json").write_text(numbers.to_json(run, headline, rows), encoding="utf-8")
-    (directory / "numbers.csv").write_text(numbers.to_csv(rows), encoding="utf-8")
-    page = _page(run, headline, figures, everything)
-    (directory / "index.html").write_text(page, encoding="utf-8")
+    return {
+        **figure_files(everything),
+        "numbers.json": numbers.to_json(run, headline, rows),
+        "numbers.csv": numbers.to_csv(rows),
+        "index.html": _page(run, headline, figures, everything),
+    }
 
 
-def save_figures(pictures: Iterable[style.Picture], directory: Path) -> None:
+def figure_files(pictures: Iterable[style.Picture]) -> dict[str, str | bytes]:
     """Every picture as SVG and PNG, in figures/."""
-    (directory / "figures").mkdir()
-    for picture in pictures:
-        (directory / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-        (directory / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+    return {
+        f"figures/{picture.name}.{suffix}": content
+        for picture in pictures
+        for suffix, content in (("svg", picture.svg), ("png", picture.png))
+    }
 
 
 def _draw(run: Run) -> dict[str, Any]:
@@ -136,6 +109,12 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         rows=summary.task_rows(run),
         first_shots=summary.first_shots(run),
         checks=summary.checks(run),
+        drawn={key for task in run.last.tasks.values() for key in task.certificates},
+        has_intervals=any(task.intervals for task in run.last.tasks.values()),
+        spectrum=summary.spectrum(run),
+        reasons=summary.reasons(run),
+        unbounded=any(not math.isfinite(axes.bound.get("median", math.nan)) for axes in run.last.axes.values()),
+        provenance={**summary.provenance(run), "dnc": metadata.version("dnc")},
         certificate_label=shots.label,
         certified=[
             name
@@ -151,7 +130,7 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         figures=figures,
         contact_sheet=contact_sheet(run.contact_sheet),
         details={"Configuration": run.config, "Environment": run.environment},
-        pretty=lambda record: json.dumps(record, indent=2, ensure_ascii=False),
+        pretty=lambda record: "\n".join(map(clean, json.dumps(record, indent=2, ensure_ascii=False).split("\n"))),
     )
 
 
@@ -171,7 +150,7 @@ def render(template: str, pictures: Sequence[style.Picture], **values: Any) -> s
     css = (_HERE / "style.css").read_text(encoding="utf-8")
     text = "".join(re.sub(r"<[^>]*>", "", picture.svg) for picture in pictures)
     return environment.get_template(template).render(
-        mark=Markup(_MARK), css=Markup(fonts.font_face(text) + css), **values
+        mark=Markup(folder.MARK), css=Markup(fonts.font_face(text) + css), **values
     )
 
 

@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsFloat
 
-from dnc.record import Record, TaskRecord
+from dnc.record import Record, TaskRecord, pair_key
 from dnc.report.run import Run
 
 COLUMNS = ("step", "epoch", "task", "quantity", "name", "shots", "value")
 MOST_CLASSES = 32  # class pairs of larger tasks stay in the measurement files: they would be all of the table
+_FORMULA = tuple("=+-@＝＋－＠")  # a cell's first character, in either width
 
 
 def records(run: Run) -> list[dict[str, Any]]:
@@ -41,12 +42,16 @@ def to_json(run: Run, headline: str, rows: list[dict[str, Any]]) -> str:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Missing values are empty cells."""
+    """Missing values are empty cells; a name that a spreadsheet would compute as a formula gets an apostrophe."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in _FORMULA else value
 
 
 _Row = tuple[str, str, str | None, int | None, float]
@@ -60,8 +65,8 @@ def _analysis_rows(analysis: Record, pairs: bool) -> Iterator[_Row]:
     for (first, second), axes in analysis.axes.items():
         for quantity, values in (("cosine", axes.cosine), ("cosine_bound", axes.bound)):
             for quantile, value in values.items():
-                yield f"{first}|{second}", quantity, quantile, None, value
-        yield f"{first}|{second}", "cosine_violations", None, None, axes.violations
+                yield pair_key(first, second), quantity, quantile, None, value
+        yield pair_key(first, second), "cosine_violations", None, None, axes.violations
     for name, shares in analysis.interference.items():
         for other, share in shares.items():
             yield name, "interference", other, None, share

@@ -117,7 +117,7 @@ def variance(run: Run) -> list[style.Picture]:
             for part, (_, color) in enumerate(_PARTS.values()):
                 heights = style.positive(values[task][:, part]) - floor
                 axes.bar(np.arange(len(chosen)) + (part - 2) * 0.165, heights, 0.15, bottom=floor, color=color)
-            axes.set_xticks(range(len(chosen)), [f"{times[i]:.3g}" for i in chosen] if run.has_time else ["measured"])
+            axes.set_xticks(range(len(chosen)), [f"{times[i]:.3g}" if run.has_time else "" for i in chosen])
             axes.tick_params(axis="x", length=0)
             axes.set_xlabel(unit if run.has_time else "")
             style.label_ends(

@@ -2,15 +2,15 @@
 
 import json
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dnc import files, record
+from dnc import files, names, record
 from dnc.record import Record
 
 
@@ -19,6 +19,7 @@ class Run:
     """A training run (several records in the order of their steps) or a single record.
 
     trained_on: records of images that the encoder was trained on, at the same steps; empty where none were made.
+    provenance: lines of "How it was made", such as the date.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Run:
     config: Any = None
     environment: Any = None
     contact_sheet: bytes | None = field(default=None, repr=False)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> Record:
@@ -64,13 +66,7 @@ def _series(records: Sequence[Record | None], task: str, attribute: str) -> np.n
     return np.array([math.nan if measured is None else getattr(measured, attribute) for measured in tasks], float)
 
 
-def clean(text: object) -> str:
-    """User text on one line, with characters that XML or a terminal would choke on replaced."""
-    kept = (" " if c.isspace() else "\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Co") else c for c in str(text))
-    return "".join(kept)
-
-
-def run_of(records: Sequence[Record], name: str) -> Run:
+def run_of(records: Sequence[Record], name: str, provenance: Mapping[str, str] | None = None) -> Run:
     """The run of these records, in the order of their steps; `name` where they have none. Names are made clean.
 
     Raises ValueError for several records without distinct steps.
@@ -85,8 +81,8 @@ def run_of(records: Sequence[Record], name: str) -> Run:
                 "write one report per file instead"
             )
         records = sorted(records, key=lambda measured: measured.step or 0)
-    named = tuple(measured.renamed(clean) for measured in records)
-    return Run(name=named[-1].name or clean(name), records=named)
+    named = tuple(measured.shown() for measured in records)
+    return Run(name=named[-1].name or names.clean(name), records=named, provenance=provenance or {})
 
 
 def load(source: str | Path | Sequence[str | Path]) -> Run:
@@ -105,7 +101,7 @@ def load(source: str | Path | Sequence[str | Path]) -> Run:
 def _from_files(paths: Sequence[Path]) -> Run:
     if not paths:
         raise ValueError("source=[] names no analysis file: pass at least one")
-    return run_of([record.load(path) for path in paths], paths[-1].stem)
+    return run_of([record.load(path) for path in paths], paths[-1].stem, _measured(paths))
 
 
 def _from_workdir(workdir: Path) -> Run:
@@ -114,7 +110,7 @@ def _from_workdir(workdir: Path) -> Run:
         raise FileNotFoundError(
             f"source={str(workdir)!r} has no measurements/step_*.json: train first, or pass an analysis file"
         )
-    run = run_of([record.load(path) for path in paths], workdir.resolve().name)
+    run = run_of([record.load(path) for path in paths], workdir.resolve().name, _measured(paths))
     trained_on = sorted((workdir / "measurements" / "train").glob("step_*.json"))
     sheet = workdir / "images" / "contact_sheet.png"
     return Run(
@@ -122,10 +118,26 @@ def _from_workdir(workdir: Path) -> Run:
         records=run.records,
         trained_on=_from_files(trained_on).records if trained_on else (),
         training=_json_lines(workdir / "metrics.jsonl"),
-        config=_optional_json(workdir / "config.json"),
-        environment=_optional_json(workdir / "environment.json"),
+        config=_without_folders(_optional_json(workdir / "config.json")),
+        environment=_without_folders(_optional_json(workdir / "environment.json")),
         contact_sheet=sheet.read_bytes() if sheet.is_file() else None,
+        provenance=run.provenance,
     )
+
+
+def _measured(paths: Sequence[Path]) -> dict[str, str]:
+    """When the newest of the files was written."""
+    newest = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
+    return {"measured": f"{newest:%Y-%m-%d %H:%M} UTC"}
+
+
+def _without_folders(value: Any) -> Any:
+    """JSON whose absolute paths, which are nobody's business on a page, have become names."""
+    if isinstance(value, dict):
+        return {key: _without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(entry) for entry in value]
+    return f"…/{Path(value).name}" if isinstance(value, str) and value.startswith(("/", "~/")) else value
 
 
 def _optional_json(path: Path) -> Any:

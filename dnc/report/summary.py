@@ -137,21 +137,73 @@ def hardest_pairs(task: TaskRecord, most: int = 10) -> list[HardPair]:
     ]
 
 
+@dataclass(frozen=True)
+class SpectrumRow:
+    """One label-free measure; `first` is nan without training."""
+
+    measure: str
+    meaning: str
+    first: float
+    last: float
+
+
+MEASURES = {
+    "rankme": ("RankMe", "directions in use, from the entropy of the singular values; at most the dimension"),
+    "effective_rank": ("effective rank", "the same of the covariance's eigenvalues"),
+    "participation_ratio": ("participation ratio", "(tr Σ)² / tr Σ²: directions that share the variance"),
+    "alpha_req": ("α-ReQ", "decay exponent of the eigenvalues; near 1 is reported to transfer best"),
+    "lidar": ("LiDAR", "directions that tell images apart whatever their augmentation"),
+}
+
+
+def spectrum(run: Run) -> list[SpectrumRow]:
+    """Label-free measures of the last step, and where training was followed of the first."""
+    before = run.first.spectrum if run.has_time else {}
+    order = [*(name for name in MEASURES if name in run.last.spectrum), *(run.last.spectrum.keys() - MEASURES)]
+    return [
+        SpectrumRow(*MEASURES.get(name, (name, "")), before.get(name, math.nan), run.last.spectrum[name])
+        for name in order
+    ]
+
+
+def provenance(run: Run) -> dict[str, str]:
+    """What the numbers were made with, line by line."""
+    tasks = run.last.tasks.values()
+    shots = {", ".join(map(str, task.shots.tolist())) for task in tasks if task.shots.size}
+    repeats = {f"{task.repeats}" for task in tasks if task.repeats is not None}
+    lines = {
+        **run.provenance,
+        "shots per class": "; ".join(sorted(shots)),
+        "repeats": " or ".join(sorted(repeats)) + " draws of the shots" if repeats else "",
+        "seed": "" if run.last.seed is None else str(run.last.seed),
+    }
+    return {what: value for what, value in lines.items() if value}
+
+
+def reasons(run: Run) -> list[str]:
+    """Why numbers of the last step are n/a."""
+    lines = []
+    for name, task in run.last.tasks.items():
+        if not np.isfinite(task.error.mean).any():
+            lines.append(f"{name}: few-shot accuracy was not measured.")
+        if not math.isfinite(task.mean_cdnv) or not math.isfinite(task.mean_directional_cdnv):
+            lines.append(f"{name}: CDNV has no finite mean: two classes have one mean, or it was not measured.")
+    return lines
+
+
 def headline(run: Run) -> str:
-    """One sentence of measured facts."""
+    """One sentence of measured facts; over several tasks, medians."""
     rows = task_rows(run)
-    parts = []
+    medians = f" (medians of {len(rows)} tasks)" if len(rows) > 1 else ""
     if run.has_time:
         unit, times = run.times()
         directional, classical = ([getattr(row, f) for row in rows] for f in ("directional_factor", "cdnv_factor"))
         elapsed = f"{times[-1] - times[0]:.3g}"
         duration = f"{elapsed} {unit}{'' if elapsed == '1' else 's'}"
-        parts.append(f"Over {duration} directional CDNV {_fell(directional)} while CDNV {_fell(classical)}")
+        parts = [f"Over {duration} directional CDNV {_moved(directional)} while CDNV {_moved(classical)}{medians}"]
     else:
-        parts.append(
-            f"Directional CDNV is {_range([row.directional_last for row in rows])} where CDNV is "
-            f"{_range([row.cdnv_last for row in rows])}"
-        )
+        directional, classical = ([getattr(row, f"{f}_last") for row in rows] for f in ("directional", "cdnv"))
+        parts = [f"Directional CDNV is {_median(directional)} where CDNV is {_median(classical)}{medians}"]
     accuracies = [row.accuracy[0] for row in rows if math.isfinite(row.accuracy[0][1])]
     shots = {m for m, _ in accuracies}
     if len(shots) == 1:
@@ -161,22 +213,21 @@ def headline(run: Run) -> str:
     return "; ".join(parts) + "."
 
 
-def _fell(factors: list[float]) -> str:
+def _moved(factors: list[float]) -> str:
     known = [factor for factor in factors if math.isfinite(factor)]
     if not known:
         return "has no value"
-    if min(known) >= 1:
-        return f"fell {_range(known, '×')}"
-    if max(known) <= 1:
-        return f"rose {_range([1 / factor for factor in known], '×')}"
-    return f"changed between a {max(known):.2g}× fall and a {1 / min(known):.2g}× rise"
+    factor = float(np.median(known))
+    return f"fell {_plain(factor)}×" if factor >= 1 else f"rose {_plain(1 / factor)}×"
 
 
-def _range(values: list[float], unit: str = "") -> str:
+def _median(values: list[float]) -> str:
     known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return "n/a"
-    low, high = f"{_plain(min(known))}{unit}", f"{_plain(max(known))}{unit}"
+    return _plain(float(np.median(known))) if known else "n/a"
+
+
+def _range(values: list[float], unit: str) -> str:
+    low, high = f"{_plain(min(values))}{unit}", f"{_plain(max(values))}{unit}"
     return low if low == high else f"{low} to {high}"
 
 

@@ -14,7 +14,8 @@ from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from dnc import distributed, files, record
+from dnc import distributed, files
+from dnc.jsonable import plain
 
 PACKAGES = ("dnc", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml_collections", "numpy")
 
@@ -55,7 +56,7 @@ class MetricWriter:
         for path, values in ((self._metrics, metrics), (self._timing, timing)):
             if values:
                 with path.open("a") as file:
-                    file.write(json.dumps(record.plain({"step": step, **values}), allow_nan=False) + "\n")
+                    file.write(json.dumps(plain({"step": step, **values}), allow_nan=False) + "\n")
         for name, value in {**metrics, **timing}.items():
             if not isinstance(value, str):
                 self._board.add_scalar(name, value, step)

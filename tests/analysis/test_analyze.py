@@ -449,3 +449,15 @@ def test_labels_of_a_data_frame_become_labelings_as_the_refusal_says():
     with pytest.raises(ValueError, match=r"of a pandas DataFrame, dict\(frame\.items\(\)\)"):
         analyze(FACTORIAL[0], frame)
     assert set(analyze(FACTORIAL[0], dict(frame.items())).tasks) == set(FACTORIAL[1])
+
+
+def test_notebooks_show_a_short_form_and_measure_nothing():
+    features, labels = clusters(n=60, k=3, d=4, balanced=True)
+    result = dnc.analyze(features, {"<b>color</b>": labels, "shape\x1b": labels % 2}, shots=[1, 5])
+    assert repr(result) == "<Analysis of 60 x 4 features: <b>color</b> (3 classes), shape\ufffd (2 classes)>"
+    assert len(repr(result.tasks["<b>color</b>"])) < 100
+    page = result._repr_html_()
+    assert "<th>&lt;b&gt;color&lt;/b&gt;</th><td>3</td><td>20 to 20</td><td>1, 5</td>" in page
+    assert "shape\ufffd" in page
+    assert "record" not in vars(result)
+    assert all("geometry" not in vars(task) for task in result.tasks.values())

@@ -20,7 +20,7 @@ def measured(noise=0.0):
 
 @pytest.fixture(scope="module")
 def three() -> Comparison:
-    return compare({"a/b": measured(), "a b": measured(noise=2.0), "<i>c</i>": measured(noise=6.0)})
+    return compare({"a/b": measured(), "a b": measured(noise=2.0), "<i>c</i>\x1b": measured(noise=6.0)})
 
 
 def test_places_are_shared_by_overlapping_intervals(three):
@@ -56,10 +56,28 @@ def test_folders_are_safe_and_distinct(three):
     assert list(three.folders().values()) == ["a_b", "a_b_2", "i_c_i"]
 
 
+def test_folders_differ_in_more_than_case_and_from_the_pages_own_files():
+    names = ("A", "a", "figures", "Index.html", "comparison.json")
+    folders = Comparison(dict.fromkeys(names, measured())).folders()
+    assert list(folders.values()) == ["A", "a_2", "figures_2", "Index.html_2", "comparison.json_2"]
+
+
+def test_notebooks_show_what_is_compared_and_measure_nothing():
+    comparison = compare({"<i>one</i>": dnc.analyze(FEATURES, LABELS), "two\x1b": dnc.analyze(FEATURES, LABELS)})
+    assert repr(comparison) == (
+        "<Comparison of <i>one</i>, two\ufffd: <Analysis of 240 x 8 features: labels (3 classes)>>"
+    )
+    page = comparison._repr_html_()
+    assert "&lt;i&gt;one&lt;/i&gt;" in page
+    assert "two\ufffd" in page
+    assert all("record" not in vars(one) for one in comparison.analyses.values())
+
+
 def test_the_page_escapes_names_and_links_reports(three, tmp_path):
     page = three.to_html(tmp_path / "out").read_text()
     assert "<i>c</i>" not in page
-    assert "&lt;i&gt;c&lt;/i&gt;" in page
+    assert "&lt;i&gt;c&lt;/i&gt;\ufffd" in page
+    assert "\x1b" not in page + three.summary()
     for folder in three.folders().values():
         assert f'href="{folder}/index.html"' in page
         assert (tmp_path / "out" / folder / "index.html").exists()

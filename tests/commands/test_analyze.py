@@ -1,6 +1,7 @@
 """The command: results run as a person runs it, mistakes one after the other in one process."""
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -17,6 +18,9 @@ def run(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
+PARTS = ("geometry", "measured error", "certificates")
+
+
 @pytest.fixture
 def embeddings(tmp_path):
     features, labels = clusters(n=80, k=2, d=4, balanced=True)
@@ -26,14 +30,19 @@ def embeddings(tmp_path):
 
 def test_embeddings_become_a_report(embeddings):
     folder = embeddings.parent
-    result = run("--features=some.npz", "--output=out", "--shots=1,5", "--repeats=2", cwd=folder)
+    result = run("--features=some.npz", f"--output={folder}/out", "--shots=1,5", "--repeats=2", cwd=folder)
     assert result.returncode == 0, result.stderr
+    stages = [re.fullmatch(r"(.*) \.\.\. \d+\.\d s", line) for line in result.stderr.splitlines()]
+    named = [stage[1] for stage in stages if stage]
+    assert named == ["reading: some.npz", *(f"labels: {part}" for part in PARTS), "spectrum", "page"]
     assert "labels: 2 classes, CDNV" in result.stdout
-    assert "report: out/index.html" in result.stdout
+    assert f"report: {folder}/out/index.html" in result.stdout
     assert "fontTools" not in result.stderr
     assert "pruned" not in result.stderr
     page = (folder / "out/index.html").read_text()
     assert "<b>ant</b>" not in page
+    assert "dnc analyze --features=some.npz --output=out --shots=1,5 --repeats=2" in page
+    assert str(folder) not in page
     found = json.loads((folder / "out/analysis.json").read_text())
     assert found["name"] == "some"
     assert found["tasks"]["labels"]["shots"] == [1, 5]
@@ -52,12 +61,18 @@ MISTAKES = {
     "error: output='.' holds other files": ["--features=some.npz", "--output=."],
     "error: some.npz holds no 'x': it has class_names": ["some.npz", "--features_key=x"],
     "error: some.npz holds no 'y': it has class_names": ["some.npz", "--labels_key=y"],
+    "error: output='some.npz/out' cannot be written": ["some.npz", "--output=some.npz/out"],
+    "error: the page could not be written": ["some.npz", "--output=full", "--shots=1", "--repeats=1"],
 }
 ONE_AFTER_THE_OTHER = """
 import json, sys
 from absl import flags
 from absl.testing import flagsaver
 from dnc.commands import analyze
+from dnc.report import html
+def full(run):
+    raise OSError(28, "No space left on device")
+html._contents = full
 for arguments in json.loads(sys.argv[1]):
     with flagsaver.flagsaver():
         try:
@@ -67,15 +82,20 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def test_mistakes_are_one_line_and_leave_no_report(embeddings):
+def test_mistakes_are_one_line_and_lose_no_numbers(embeddings):
     command = [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(list(MISTAKES.values()))]
     result = subprocess.run(command, cwd=embeddings.parent, capture_output=True, text=True, check=True)
-    messages = [json.loads(line) for line in result.stdout.splitlines()]
+    messages = [json.loads(line) for line in result.stdout.splitlines() if line.startswith('"error')]
     assert len(messages) == len(MISTAKES)
     for message, start in zip(messages, MISTAKES, strict=True):
         assert message.startswith(start)
         assert "\n" not in message
-    assert [path.name for path in embeddings.parent.iterdir()] == ["some.npz"]
+    assert messages[-1].endswith("No space left on device): the numbers are above and in full/analysis.json")
+    assert "labels: 2 classes, CDNV" in result.stdout
+    kept = json.loads((embeddings.parent / "full/analysis.json").read_text())
+    assert kept["tasks"]["labels"]["error"]["mean"]
+    assert {path.name for path in embeddings.parent.iterdir()} == {"some.npz", "full"}
+    assert not (embeddings.parent / "full/index.html").exists()
 
 
 def test_commas_separate_files_unless_a_file_is_called_so(tmp_path, monkeypatch):

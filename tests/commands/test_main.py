@@ -35,6 +35,8 @@ def test_a_backend_that_matplotlib_does_not_know_is_no_hindrance():
     result = run("analyze", "--features=gone.npz", MPLBACKEND="nonsense")
     assert result.stderr.splitlines()[-1] == "error: gone.npz does not exist or is not a file"
     assert "Traceback" not in result.stderr
+
+
 def test_ctrl_c_is_one_line_and_a_second_one_ends_the_process(monkeypatch, capsys):
     def press(_):
         raise KeyboardInterrupt
@@ -68,7 +70,7 @@ def cache_folder(monkeypatch, **variables):
 def test_compiled_programs_are_kept_in_the_users_cache_unless_told_otherwise(tmp_path, monkeypatch):
     home = str(tmp_path / "home")
     assert cache_folder(monkeypatch, HOME=home) == f"{home}/.cache/dnc/compiled"
-    assert cache_folder(monkeypatch, HOME=home, XDG_CACHE_HOME=f"{home}/x") == f"{home}/x/dnc"
+    assert cache_folder(monkeypatch, HOME=home, XDG_CACHE_HOME=f"{home}/x") == f"{home}/x/dnc/compiled"
     assert cache_folder(monkeypatch, HOME=home, DNC_CACHE=f"{home}/y") == f"{home}/y"
     assert cache_folder(monkeypatch, HOME=home, DNC_CACHE="off") is None
     assert cache_folder(monkeypatch, HOME=home, JAX_COMPILATION_CACHE_DIR="mine") == "mine"

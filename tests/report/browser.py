@@ -9,15 +9,22 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 EXECUTABLE = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
+MISSING = "no Chromium: apt-get install chromium, or put chromium or google-chrome on the PATH"
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --remote-debugging-pipe"
 )
+
+
+def untested(reasons: Iterable[str]) -> str | None:
+    """What to say at the end of the tests, some of which were skipped for these reasons."""
+    count = sum(MISSING in reason for reason in reasons)
+    return f"{count} tests of the report's page in a browser did not run, {MISSING}" if count else None
 
 
 class Page:

@@ -66,6 +66,12 @@ def analysis(
         "dimension": 128,
         "normalized": True,
         "seed": 0,
+        "spectrum": {
+            "rankme": 8 + 40 * done,
+            "effective_rank": 5 + 20 * done,
+            "participation_ratio": 3.2,
+            "alpha_req": 1.4 - 0.3 * done,
+        },
         "tasks": {t: _task(generator, tasks[t], done, rates[t], np.asarray(shots, float)) for t in names},
         "axes": {f"{a}|{b}": _axes(generator, done) for a, b in combinations(names, 2)},
         "interference": {
@@ -99,6 +105,7 @@ def _task(generator: np.random.Generator, classes: Sequence[str], done: float, r
         "exact_chebyshev": (margin, True, True, True),
         "exact_cantelli": (margin / (1 + margin), True, True, True),
         "exact_joint": (0.9 * margin / (1 + margin), True, True, False),
+        "exact_conditional": (0.85 * margin / (1 + margin), True, True, False),
         "gaussian": (pair_error * 0.9, True, False, True),
     }
     certificates = {}

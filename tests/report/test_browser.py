@@ -5,7 +5,7 @@ import pytest
 from dnc.report.html import write_report
 from tests.report import browser, synthetic
 
-pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason="chromium is not installed")
+pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason=browser.MISSING)
 
 LONG = "an_unbroken_class_name_" * 6
 
@@ -40,6 +40,13 @@ def test_the_page_loads_fits_and_is_silent(pages, page, name, width):
     assert all(200 < size <= width for size in page.evaluate(figures))
     assert page.evaluate("document.fonts.check(\"8px 'DejaVu Sans'\") && document.fonts.size") == 1
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_no_table_is_cut_on_a_desktop(pages, page, width):
+    page.open(pages["run"].resolve().as_uri(), width)
+    assert page.evaluate("document.querySelectorAll('.wide th').length") > 20
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(t => t.scrollWidth <= t.clientWidth)")
 
 
 def test_text_in_figures_is_legible_on_a_phone(pages, page):

@@ -1,5 +1,7 @@
 """Pieces of the report that can be wrong on their own: label placement, axes, the baguette's arithmetic."""
 
+import csv
+import io
 import re
 
 import matplotlib
@@ -12,7 +14,7 @@ from dnc.report import baguette, numbers, style
 from dnc.report.over_time import collapse
 from dnc.report.run import load
 from dnc.report.shots import shots
-from tests.report import synthetic
+from tests.report import browser, synthetic
 
 
 @settings(deadline=None)
@@ -117,3 +119,19 @@ def test_the_users_matplotlib_settings_neither_leak_in_nor_out():
             assert not matplotlib.rcParams["text.usetex"]
             assert matplotlib.rcParams["font.size"] == 8.5
         assert matplotlib.rcParams["font.size"] == 40.0
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text_in_the_table():
+    cells = ("=1+1", " +A1", "-2", "@x", "＝x", "plain", "a=b", None)
+    rows = [dict.fromkeys(numbers.COLUMNS) | {"task": cell, "value": -1.5} for cell in cells]
+    table = list(csv.DictReader(io.StringIO(numbers.to_csv(rows))))
+    assert [row["task"] for row in table] == ["'=1+1", "' +A1", "'-2", "'@x", "'＝x", "plain", "a=b", ""]
+    assert {row["value"] for row in table} == {"-1.5"}
+
+
+def test_what_was_not_tested_for_want_of_a_browser_is_said():
+    assert browser.untested(["needs dnc[tpu]"]) is None
+    message = browser.untested(["needs dnc[tpu]", f"Skipped: {browser.MISSING}", f"Skipped: {browser.MISSING}"])
+    assert message is not None
+    assert message.startswith("2 tests of the report's page in a browser did not run")
+    assert "apt-get install chromium" in message

@@ -10,8 +10,12 @@ LOGGER = logging.getLogger("dnc.analysis")
 
 @contextlib.contextmanager
 def stage(*names: str) -> Iterator[None]:
-    """Two messages: "name: name ..." when the block begins, and the seconds it took when it ends."""
+    """Two messages: "name: name ..." when the block begins; when it ends, the seconds it took, or "failed"."""
     LOGGER.info("%s ...", ": ".join(names))
     began = time.perf_counter()
-    yield
+    try:
+        yield
+    except BaseException:
+        LOGGER.info("failed")
+        raise
     LOGGER.info("%.1f s", time.perf_counter() - began)

@@ -45,3 +45,9 @@ def test_what_is_not_json_is_named(tmp_path):
         files.read_json(tmp_path / "a.json")
     (tmp_path / "a.json").write_text(json.dumps("ok"))
     assert files.read_json(tmp_path / "a.json") == "ok"
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+    for _ in range(2):
+        with files.locked(tmp_path), pytest.raises(BlockingIOError, match="in use by another process"):
+            files.locked(tmp_path).__enter__()

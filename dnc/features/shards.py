@@ -142,7 +142,10 @@ def _refuse_other(output: pathlib.Path, folder: pathlib.Path, record: Mapping[st
     else:
         return
     if differing := [key for key, value in record.items() if theirs.get(key) != value]:
-        changes = "; ".join(f"{key} was {theirs.get(key)} and is now {record[key]}" for key in differing)
+        said = {key: f"{key} was {theirs.get(key)} and is now {record[key]}" for key in differing}
+        if "image_files" in said:
+            said["image_files"] = "the images have other sizes, dates or content"
+        changes = "; ".join(said.values())
         raise ValueError(f"output={output} holds other features: {changes}. Choose a new --output, or remove this one.")
 
 

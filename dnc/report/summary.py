@@ -44,7 +44,7 @@ class FirstShots:
 
 @dataclass(frozen=True)
 class Checks:
-    """How often a measured number was compared with a bound on it, and how often it was above."""
+    """How often a measured number was compared with a bound on it, and how often it was above or had none."""
 
     certificates: int
     exceeded: list[str]
@@ -115,12 +115,12 @@ def checks(run: Run) -> Checks:
                     (task.error.mean, certificate.bound),
                     (task.error.two_class, certificate.two_class),
                 ):
-                    usable = certificate.valid & np.isfinite(error) & np.isfinite(bound)
+                    usable = certificate.valid & np.isfinite(error) & np.isfinite(bound).any()  # else: was left out
                     compared += int(usable.sum())
                     exceeded += [
                         f"{name}, step {analysis.step}, {key}, m = {task.shots[i]:g}: "
                         f"error {error[i]:.3g} > {bound[i]:.3g}"
-                        for i in np.flatnonzero(usable & (error > bound + 1e-6))
+                        for i in np.flatnonzero(usable & ~(error <= bound + 1e-6))  # nan certifies nothing
                     ]
     return Checks(compared, exceeded, sum(pair.violations for a in run.records for pair in a.axes.values()))
 

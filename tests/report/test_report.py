@@ -212,6 +212,23 @@ def test_an_error_above_its_certificate_is_reported(tmp_path):
     assert "exact_cantelli, m = 100: error 0.9 &gt;" in page
 
 
+def test_a_certificate_of_no_value_fails_the_check(tmp_path):
+    record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
+    record["tasks"]["animal"]["certificates"]["exact_cantelli"]["bound"][0] = None
+    assert re.search(r"1 of \d+</strong> measured errors lie above", report_of(record, tmp_path).read_text())
+
+
+def test_warnings_stand_under_the_numbers(tmp_path):
+    record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
+    task = record["tasks"]["animal"]
+    task |= {"missing": {"exact_conditional": "<too large>"}, "overlap": "cauchy_schwarz"}
+    task["corrected"] = {"cdnv": 2 * task["summary"]["cdnv"], "undecided": 0.5}
+    page = report_of(record, tmp_path).read_text()
+    assert "</strong>: exact_conditional is left out: &lt;too large&gt;." in page
+    assert "</strong>: certificates use an upper bound of tr(Sigma_i Sigma_j): cauchy_schwarz." in page
+    assert "once corrected, the means of 50% of the pairs cannot be told apart." in page
+
+
 def test_names_are_text_everywhere(tmp_path):
     classes = (NASTY, MATHTEXT, LONG, "猫 🐈", "_hidden", 'quote" onload="x', "\ud800\x00bell\x07\nline")
     tasks = {NASTY: classes, MATHTEXT: classes[:3], '"><img src=x>': ("$", "$$")}

@@ -38,10 +38,16 @@ def test_a_backend_that_matplotlib_does_not_know_is_no_hindrance():
 
 
 def test_ctrl_c_is_one_line_and_a_second_one_ends_the_process(monkeypatch, capsys):
-    def press(_):
-        raise KeyboardInterrupt
+    imported = importlib.import_module
+
+    def press(name):
+        if name.startswith("dnc.commands"):
+            raise KeyboardInterrupt
+        return imported(name)
 
     before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setattr(sys, "argv", ["dnc", "analyze"])
     monkeypatch.setattr(importlib, "import_module", press)
     monkeypatch.setenv("DNC_CACHE", "off")

@@ -91,10 +91,10 @@ class TaskRecord:
         off = [
             f"{title} {value:.3g} of the sample is {corrected:.3g} once corrected"
             for title, (value, corrected) in better.items()
-            if corrected > 0 and not 1 / _FEW_SAMPLES < value / corrected < _FEW_SAMPLES
+            if corrected > 0 and value < math.inf and not 1 / _FEW_SAMPLES < value / corrected < _FEW_SAMPLES
         ]
         if undecided := self.corrected.get("undecided"):
-            off.append(f"the means of {undecided:.0%} of the pairs cannot be told apart")
+            found.append(f"these samples cannot tell the class means of {undecided:.0%} of the pairs apart")
         if off:
             smallest = "" if self.counts is None else f", {self.counts.min():g} in the smallest class"
             found.append(f"few samples for the dimension{smallest}: {', '.join(off)}")

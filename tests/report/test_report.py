@@ -226,7 +226,7 @@ def test_warnings_stand_under_the_numbers(tmp_path):
     page = report_of(record, tmp_path).read_text()
     assert "</strong>: exact_conditional is left out: &lt;too large&gt;." in page
     assert "</strong>: certificates use an upper bound of tr(Sigma_i Sigma_j): cauchy_schwarz." in page
-    assert "once corrected, the means of 50% of the pairs cannot be told apart." in page
+    assert "cannot tell the class means of 50% of the pairs apart." in page
 
 
 def test_names_are_text_everywhere(tmp_path):

@@ -108,17 +108,23 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
         return f"error: {error}"
     try:
         complete = loop.run(plan, workdir, mesh, stop_after=_STOP_AFTER.value, profile=profile)
+    except NonFiniteLossError as error:
+        return f"error: {error}"
     except Exception as error:
         if interruption.is_disk_error(error):
-            print(f"error: {error}\nThe last checkpoint is whole: make room, then start again", file=sys.stderr)
-            return interruption.CANNOT_WRITE
-        if interruption.is_lost_peer(error):
-            print("error: another process of this run has ended, see its log: start all of them again", file=sys.stderr)
-            sys.stdout.flush()
-            os._exit(1)  # a regular exit waits a minute for the process that is gone
-        if isinstance(error, NonFiniteLossError | OSError):
-            return f"error: {error}"
-        raise
+            message, code = (
+                f"{error}\nThe last checkpoint is whole: make room, then start again",
+                interruption.CANNOT_WRITE,
+            )
+        elif interruption.is_lost_peer(error):
+            message, code = "another process of this run has ended, see its log: start all of them again", 1
+        elif isinstance(error, OSError):
+            message, code = str(error), 1
+        else:
+            raise
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(code)  # a regular exit waits a minute for a process that is gone, and failed saves complain
     return 0 if complete else interruption.INTERRUPTED
 
 

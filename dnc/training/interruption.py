@@ -81,6 +81,11 @@ def is_lost_peer(error: BaseException) -> bool:
     return not distributed.is_alone() and any(phrase in str(link) for link in _chain(error) for phrase in _PEER_PHRASES)
 
 
+def must_end_run(error: BaseException) -> bool:
+    """Whether an error while measuring ends the run all the same: files or other processes are gone."""
+    return isinstance(error, OSError) or is_lost_peer(error)
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error

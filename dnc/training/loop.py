@@ -22,7 +22,7 @@ from dnc.report.contact_sheet import save_contact_sheet
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
-from dnc.training.interruption import Interruption
+from dnc.training.interruption import Interruption, must_end_run
 from dnc.training.measurements import Measurement, Subject, check_measurements, make_measurements
 from dnc.training.state import TrainState
 from dnc.training.step import views_difference
@@ -264,9 +264,9 @@ class _Run:
                 try:
                     measured = self.measures[label](state, step)
                     numbers |= {name: np.asarray(value).item() for name, value in measured.items()}
-                except OSError:
-                    raise
                 except Exception as error:  # a user's own code, or features of any kind
+                    if must_end_run(error):
+                        raise
                     self.progress.say(f"step {step}: {label} failed and is left out: {type(error).__name__}: {error}")
         return numbers
 

@@ -29,6 +29,7 @@ from dnc import distributed, record
 from dnc.analysis.analyze import analyze
 from dnc.record import Record, TaskRecord
 from dnc.training.build import Config, Training, construct, plain
+from dnc.training.interruption import must_end_run
 from dnc.training.run_encoder import make_embedder, make_view_embedder
 from dnc.training.state import TrainState
 
@@ -192,9 +193,9 @@ class Collapse(Measurement):
                 _ = task.geometry  # by all processes together; the rest is the lead's alone
             if distributed.is_lead():
                 return analysis.record
-        except OSError:
-            raise
         except Exception as error:  # a collapsed encoder can fail in any way
+            if must_end_run(error):
+                raise
             subject.say(f"step {step}: collapse could not be measured and is recorded as missing: {error}")
         tasks = {
             task: {"classes": names, "shots": list(self.shots), "repeats": self.repeats}

@@ -55,6 +55,8 @@ class MetricWriter:
             return
         for path, values in ((self._metrics, metrics), (self._timing, timing)):
             if values:
+                if not path.exists():  # appending would begin a second history
+                    raise FileNotFoundError(f"{path} was deleted or moved while the run wrote to it")
                 with path.open("a") as file:
                     file.write(json.dumps(plain({"step": step, **values}), allow_nan=False) + "\n")
         for name, value in {**metrics, **timing}.items():

@@ -267,7 +267,8 @@ def test_ctrl_c_saves_and_a_deleted_folder_is_one_line(tmp_path):
     run = train(workdir, endless)
     while run.poll() is None and len(metrics(workdir)) <= saved:
         time.sleep(0.05)
-    shutil.rmtree(workdir, ignore_errors=True)
+    while workdir.exists() and run.poll() is None:
+        shutil.rmtree(workdir, ignore_errors=True)
     output, _ = run.communicate(timeout=100)
     assert run.returncode == 1
     assert "was deleted or moved while the run wrote to it" in output.splitlines()[-1]

@@ -168,6 +168,25 @@ def test_features_without_a_number_are_recorded_as_missing_and_make_a_report(val
         assert over_time.collapse(load(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("processes", "error"),
+    [(1, OSError("No space left on device")), (2, ValueError("Gloo AllGather failed: Connection reset by peer"))],
+)
+def test_a_full_disk_and_a_lost_process_are_not_taken_for_a_measurement(processes, error, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    training = build(config_of())
+    graphdef, state = training.abstract(one_device())
+    subject = Subject(training, graphdef, one_device(), epath.Path(tmp_path))
+    monkeypatch.setitem(subject.__dict__, "_embed", fail)
+    measure = Collapse(shots=(1,), repeats=1).start(subject)
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    with pytest.raises(type(error), match=str(error)):
+        measure(state, 1)
+    assert not (tmp_path / "measurements").exists()
+
+
 @pytest.mark.parametrize("broken", ["write_report", "summary"])
 def test_a_page_or_a_table_that_fails_ends_no_run(broken, run, monkeypatch, capsys):
     def fail(*_):

@@ -1,11 +1,10 @@
 """A run's folder: one run of one config at a time, and what it records of itself."""
 
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from etils import epath
@@ -26,9 +25,9 @@ def claimed(workdir: epath.Path) -> Iterator[None]:
     if "://" in os.fspath(workdir):
         yield
         return
-    with (workdir / ".lock").open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(files.locked(workdir))
         except BlockingIOError as error:
             raise BlockingIOError(
                 f"workdir={workdir} is in use by another process: wait for it, or choose another --workdir"
@@ -36,7 +35,7 @@ def claimed(workdir: epath.Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if (workdir / ".lock").exists():
+            if (workdir / files.LOCK).exists():
                 raise
             raise FileNotFoundError(f"workdir={workdir} was deleted or moved while the run wrote to it") from error
 

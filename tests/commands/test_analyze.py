@@ -9,8 +9,10 @@ import types
 import numpy as np
 import pytest
 
-from dnc.commands import analyze
 from tests.samples import clusters
+from tests.scripts import imported
+
+analyze = imported("dnc.commands.analyze")
 
 
 def run(*arguments, cwd):

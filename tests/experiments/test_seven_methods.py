@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 import pytest
 
 from dnc.data.multitask.render import FACTORS
-from tests.experiments.scripts import imported
 from tests.report import synthetic
+from tests.scripts import imported
 
-seven_methods = imported("seven_methods")
+seven_methods = imported("experiments.seven_methods")
 
 MODELS = {"simclr": {"depth": 18, "width": 16}, "mae": {"name": "vit", "depth": 4, "width": 96, "patch_size": 4}}
 

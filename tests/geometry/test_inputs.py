@@ -81,7 +81,7 @@ def test_features_of_any_container_keep_their_values(value):
         ([True, False], ["0", "1"]),
         (range(2), ["0", "1"]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_labels_of_any_container_keep_their_names(value, classes):
     codes, names = encode_labels(value)

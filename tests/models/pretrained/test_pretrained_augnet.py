@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from dnc.data.sources.packages import package
-from tests.experiments.scripts import imported
 from tests.models import torch_resnet
+from tests.scripts import imported
 
-registry = imported("embed_registry_encoders")
+registry = imported("experiments.embed_registry_encoders")
 
 
 @pytest.mark.slow

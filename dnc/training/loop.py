@@ -22,7 +22,7 @@ from dnc.report.contact_sheet import save_contact_sheet
 from dnc.report.html import write_report
 from dnc.training.build import Config, Training, build, root_key
 from dnc.training.checkpoint import Checkpoints
-from dnc.training.interruption import Interruption, must_end_run
+from dnc.training.interruption import Interruption, is_lost_peer, must_end_run
 from dnc.training.measurements import Measurement, Subject, check_measurements, make_measurements
 from dnc.training.state import TrainState
 from dnc.training.step import views_difference
@@ -105,7 +105,8 @@ def run(
         _as_lead(workdir, lambda: _claim(workdir, held))
         interruption = held.enter_context(Interruption(stop_after))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=log_spaced_steps(total))
-        held.callback(checkpoints.close)
+        # Closing finishes the last save, for which a process that is gone would be awaited.
+        held.push(lambda _, error, __: None if error and is_lost_peer(error) else checkpoints.close())
         complete = _Run(plan, mesh, workdir, checkpoints).train(interruption, profile)
     if complete and distributed.is_lead():
         _report(workdir, _measurement(workdir, total))

@@ -136,9 +136,11 @@ class Analysis:
     def spectrum(self) -> dict[str, float]:
         """Label-free measures: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`; `lidar` of `views`."""
         peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
-        scaled = (np.asarray(self.features, np.float64) / peak).astype(np.float32)
+        scaled = np.asarray(self.features, np.float64) / peak
+        centered = scaled - scaled.mean(axis=0)
+        centered /= max(float(np.abs(centered).max()), 1e-300)
         with threadpool_limits(limits=1, user_api="blas"):  # on a shared machine, LAPACK's threads wait for each other
-            measures = spectrum.label_free(scaled)
+            measures = spectrum.label_free(scaled.astype(np.float32), centered.astype(np.float32))
             if self.views is not None:
                 measures = measures | {"lidar": spectrum.lidar(self.views)}
             return {name: float(value) for name, value in measures.items()}
@@ -270,6 +272,8 @@ def analyze(
     if views is not None and (views.ndim != 3 or views.shape[1] < 2 or not np.isfinite(views).all()):
         raise ValueError(f"views of shape {views.shape}: give finite features [n, q, d] of q >= 2 views per image")
     rows = validation.unit_rows(array) if normalize else array
+    for task, (codes, classes, _) in encoded.items():
+        validation.check_resolution(rows, codes, classes, task)
     standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)
     tasks = {

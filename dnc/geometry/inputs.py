@@ -146,7 +146,10 @@ def _of_torch(tensor: Any, name: str) -> np.ndarray:
     if str(tensor.layout) != "torch.strided":
         raise TypeError(f"{name} are a sparse tensor: give {name}.to_dense()")
     foreign = tensor.is_floating_point() and str(tensor.dtype) not in ("torch.float16", "torch.float64")
-    return (tensor.detach().float() if foreign else tensor).numpy(force=True)  # float32 holds bfloat16 and float8
+    try:
+        return (tensor.detach().float() if foreign else tensor).numpy(force=True)  # float32 holds bfloat16 and float8
+    except RuntimeError as error:  # a tensor of a kind of its own, such as a masked one
+        raise TypeError(f"{name} of type {type(tensor).__name__} cannot be read as an array: {error}") from error
 
 
 def _of_pandas(value: Any, name: str) -> np.ndarray:
@@ -174,10 +177,7 @@ def _columns(columns: Iterable[tuple[Any, Any]], name: str) -> np.ndarray:
 
 
 def _of_list(rows: Sequence[Any], name: str) -> np.ndarray:
-    nested = [
-        as_array(row, f"{name}[{i}]") if hasattr(row, "__array__") and not isinstance(row, np.generic) else row
-        for i, row in enumerate(rows)
-    ]
+    nested = [as_array(row, f"{name}[{i}]") if _holds_arrays(row) else row for i, row in enumerate(rows)]
     try:
         array = np.asarray(nested)
     except ValueError as error:
@@ -191,13 +191,21 @@ def _of_list(rows: Sequence[Any], name: str) -> np.ndarray:
     return array
 
 
+def _holds_arrays(row: Any) -> bool:
+    if isinstance(row, (list, tuple)):
+        return any(map(_holds_arrays, row))
+    return hasattr(row, "__array__") and not isinstance(row, np.generic)
+
+
 def _of_anything(value: Any, name: str) -> np.ndarray:
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} are a sparse {type(value).__name__}: give {name}.toarray()")
     try:
-        array = np.asarray(value)
+        array = np.asanyarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} of type {type(value).__name__} cannot be read as an array: {error}") from error
+    if isinstance(array, np.ma.MaskedArray):
+        return as_array(array, name)
     if array.ndim == 0 and array.dtype == object:
         raise TypeError(f"{name} are a {type(value).__name__}, not an array: give an array with one row per sample")
     return array

@@ -81,13 +81,19 @@ def alpha_req(features: Float[ArrayLike, "n d"], first: int = 1, last: int | Non
 
 @converted(features=as_numbers)
 @jax.jit
-def label_free(features: Float[ArrayLike, "n d"]) -> dict[str, Float[Array, ""]]:
-    """`rankme`, `effective_rank`, `participation_ratio` and `alpha_req`, by name; decompositions are shared."""
+def label_free(
+    features: Float[ArrayLike, "n d"], centered: Float[ArrayLike, "n d"] | None = None
+) -> dict[str, Float[Array, ""]]:
+    """`rankme`, `effective_rank`, `participation_ratio` and `alpha_req`, by name; decompositions are shared.
+
+    centered: the features less their mean, where float32 cannot hold both.
+    """
+    centered = features if centered is None else centered
     return {
         "rankme": rankme(features),
-        "effective_rank": effective_rank(features),
-        "participation_ratio": participation_ratio(features),
-        "alpha_req": alpha_req(features),
+        "effective_rank": effective_rank(centered),
+        "participation_ratio": participation_ratio(centered),
+        "alpha_req": alpha_req(centered),
     }
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from dnc.geometry.inputs import as_array, as_codes, as_numbers, refuse_missing, shape_remedy
 from dnc.types import ArrayLike, Float, Int
 
+RESOLVED = 2**14  # largest distance from the mean, in units of what two classes lie apart, that float32 resolves
+
 
 def validate(features: Any, labels: Any) -> None:
     """Check what `pair_geometry` assumes: finite [n, d] features, labels 0..k-1 with k >= 2, all classes >= 2.
@@ -151,6 +153,33 @@ def standardize(features: np.ndarray) -> tuple[Float[np.ndarray, "n d"], float]:
     x = x - x.mean(axis=0, dtype=np.float64).astype(x.dtype)
     x, spread = _scaled(x, float(np.sqrt(np.mean(x.astype(np.float64) ** 2))))
     return x.astype(np.float32), unit * spread
+
+
+def check_resolution(features: np.ndarray, codes: Int[np.ndarray, " n"], names: Sequence[str], task: str) -> None:
+    """Refuse two classes that lie too close together, for float32, where the rest of the features puts them.
+
+    Features are measured relative to their mean. From RESOLVED times the distance of two class means on, rounding what
+    lies between a class and that mean would show in the directional variance of the two.
+    """
+    order = np.argsort(codes, kind="stable")
+    counts = np.bincount(codes)
+    x = features if features.dtype.itemsize >= 4 else features.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.add.reduceat(x[order], np.cumsum(counts) - counts, axis=0, dtype=np.float64)
+        means = sums / counts[:, None]
+        means -= sums.sum(axis=0) / len(codes)
+        size = np.linalg.norm(means, axis=1)
+        square = size[:, None] ** 2 + size[None, :] ** 2 - 2 * means @ means.T
+        largest = np.maximum(size[:, None], size[None, :])
+        pairs = np.argwhere(np.triu(square < 2 * (largest / RESOLVED) ** 2, 1))
+    for i, j in pairs.tolist():
+        distance = np.linalg.norm(means[i] - means[j])
+        if 1e-14 * largest[i, j] < distance < largest[i, j] / RESOLVED:  # else they coincide
+            raise ValueError(
+                f"classes {names[i]!r} and {names[j]!r} of {task} lie {distance:.2g} apart and {largest[i, j]:.2g} "
+                "from the mean of all features, too far for float32: leave out the far samples, or measure these "
+                "classes on their own"
+            )
 
 
 def unit_rows(features: np.ndarray) -> Float[np.ndarray, "n d"]:

@@ -115,7 +115,8 @@ def checks(run: Run) -> Checks:
                     (task.error.mean, certificate.bound),
                     (task.error.two_class, certificate.two_class),
                 ):
-                    usable = certificate.valid & np.isfinite(error) & np.isfinite(bound).any()  # else: was left out
+                    is_given = any(np.isfinite(x).any() for x in (bound, certificate.bound, certificate.per_class))
+                    usable = certificate.valid & np.isfinite(error) & is_given
                     compared += int(usable.sum())
                     exceeded += [
                         f"{name}, step {analysis.step}, {key}, m = {task.shots[i]:g}: "

@@ -127,7 +127,7 @@ def make_data(config: Config) -> TrainingData:
 
 def make_reading(config: Config) -> ReadOptions:
     """config.reading, which may be left out, says how examples are read."""
-    return construct("data.reading", {"name": "reading", **plain(config.get("reading", {}))}, {"reading": ReadOptions})
+    return construct("data.reading", {**plain(config.get("reading", {})), "name": "reading"}, {"reading": ReadOptions})
 
 
 def make_encoder(config: Config) -> Callable[..., Encoder]:
@@ -184,7 +184,7 @@ def parameters(factory: Callable[..., Any]) -> set[str]:
 
 def with_probe(objective: Objective, config: Config, data: TrainingData) -> Objective:
     """The objective with an online probe of every task, where config.probe is dict(online=True, learning_rate=...)."""
-    options = {"name": "probe", **plain(config)}
+    options = {**plain(config), "name": "probe"}
     if not options.pop("online"):
         return objective
     classes = {task: len(names) for task, names in data.class_names.items()}

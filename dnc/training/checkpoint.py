@@ -133,8 +133,9 @@ class Checkpoints:
     def _check_digests(self, step: int) -> None:
         folder = self._directory / str(step)
         if (folder / _DIGESTS).exists():
-            for name, digest in files.read_json(folder / _DIGESTS).items():
-                if zlib.crc32((folder / name).read_bytes()) != digest:
+            metadata = {path.relative_to(folder).as_posix(): path for path in _files_in(folder)}
+            for name, digest in dict(files.read_json(folder / _DIGESTS)).items():
+                if name not in metadata or zlib.crc32(metadata[name].read_bytes()) != digest:
                     raise ValueError(f"{name} is not what was saved")
 
     def _read_everything(self, step: int) -> None:

@@ -14,8 +14,8 @@ from dnc import distributed
 INTERRUPTED = 75  # exit code (EX_TEMPFAIL): saved, start the same command again to go on
 CANNOT_WRITE = 74  # exit code (EX_IOERR): the disk is full or gone; the checkpoint before is whole
 
-_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-_PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file system", "RESOURCE_EXHAUSTED")
+_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file system")
 _PEER_PHRASES = ("Gloo", "heartbeat", "by peer", "NCCL", "coordination service", "CoordinationService")
 
 

@@ -66,7 +66,5 @@ def refuse_others(config: Any, sections: Sequence[str], allowed: Collection[str]
             if not f"{owner}.".startswith(f"{module}."):
                 raise ValueError(f"the run's {section} is {name!r}, which {module} imports from {owner}: refused")
         elif colon:
-            raise ValueError(
-                f"the run's {section} is {name!r}, its author's own code: if you trust it, say "
-                f"dnc embed --import={module.replace('.', '/')}.py"
-            )
+            remedy = f"PYTHONPATH=. dnc embed --import={module}" if "." in module else f"dnc embed --import={module}.py"
+            raise ValueError(f"the run's {section} is {name!r}, its author's own code: if you trust it, say {remedy}")

@@ -376,6 +376,28 @@ def test_close_classes_among_far_ones_are_refused():
         analyze(features + 10**10.25 * far, labels, shots=[10]).cdnv  # noqa: B018
 
 
+@pytest.mark.parametrize("offset", [1e6, 1e8, 1e12])
+def test_classes_too_far_from_the_mean_for_float32_are_refused(offset):
+    rng = np.random.default_rng(0)
+    labels, features = np.arange(120) % 3, 0.1 * rng.normal(size=(120, 8))
+    features[labels == 1, 0] += 1
+    near = analyze(features, labels).directional_cdnv[0, 1]
+    features[labels == 2] += 1e3
+    np.testing.assert_allclose(analyze(features, labels).directional_cdnv[0, 1], near, rtol=0.01)
+    features[labels == 2] += offset
+    with pytest.raises(ValueError, match=r"classes '0' and '1' of labels lie 0.99 apart and .*e\+\d+ from the mean"):
+        analyze(features, labels)
+    features[labels == 1] = features[labels == 0]
+    assert analyze(features, labels).directional_cdnv[0, 1] == np.inf
+
+
+def test_the_spectrum_of_centered_features_does_not_depend_on_an_offset():
+    features, labels = SAMPLE
+    near, far = (analyze(features + np.float64(offset), labels).spectrum for offset in (0, 1e9))
+    for name in ("effective_rank", "participation_ratio", "alpha_req"):
+        np.testing.assert_allclose(far[name], near[name], rtol=1e-4)
+
+
 def test_the_largest_float64_have_a_result():
     features = 1.7e308 * np.random.default_rng(0).uniform(-1, 1, size=(40, 4))
     result = analyze(features, np.arange(40) % 2, repeats=2)

@@ -130,9 +130,21 @@ def test_missing_features_are_counted_and_located(value):
         as_features(value)
 
 
-@pytest.mark.parametrize("value", [pa.table({"a": [1, None, 3]}), [np.ma.masked_array([1, 2], mask=[0, 1])]])
+class OfAnotherLibrary:
+    def __array__(self, dtype=None, copy=None):
+        return np.ma.masked_array([-9999, 2], mask=[1, 0])
+
+
+MASKED = np.ma.masked_array([1, 2], mask=[0, 1])
+
+
+@pytest.mark.parametrize(
+    "value", [pa.table({"a": [None, 1, 3]}), [MASKED[::-1]], [[MASKED[::-1]], [MASKED[::-1]]], OfAnotherLibrary()]
+)
 def test_missing_values_are_found_inside_containers(value):
-    with pytest.raises(ValueError, match=r"features(\[0\]| column 'a') hold 1 missing values .*\(first rows: 1\)"):
+    with pytest.raises(
+        ValueError, match=r"features(\[0\]\[0\]|\[0\]| column 'a'|) hold 1 missing values .*\(first rows: 0\)"
+    ):
         as_features(value)
 
 

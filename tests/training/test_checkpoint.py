@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import json
 import os
 import threading
 import time
@@ -112,6 +113,14 @@ def test_every_flipped_byte_of_metadata_is_noticed(directory):
                 checkpoints.restore(state_at(0), 7)
         path.write_bytes(content)
     assert int(checkpoints.restore(state_at(0), 7).state.step) == 7
+
+
+def test_digests_open_no_file_outside_the_checkpoint(directory):
+    digests = directory / "7" / "digests.json"
+    for name in ("/dev/zero", "../../elsewhere"):
+        digests.write_text(json.dumps({name: 0}))
+        with pytest.raises(ValueError, match=f"damaged.*{name} is not what was saved"):
+            Checkpoints(epath.Path(directory), read_only=True).restore(state_at(0), 7)
 
 
 def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(directory):

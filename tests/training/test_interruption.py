@@ -73,6 +73,8 @@ def test_the_limit_is_named():
         (OSError(errno.EFBIG, "File too large"), True),
         (ValueError("INTERNAL: writing: No space left on device [source locations]"), True),
         (OSError(errno.ENOENT, "No such file"), False),
+        (OSError(errno.EIO, "Input/output error"), False),  # making room would not help
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), False),
         (ValueError("shapes differ"), False),
     ],
 )

@@ -1,6 +1,8 @@
 """The encoder of a run, where the run's images are and where they are not."""
 
 import contextlib
+import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -118,3 +120,17 @@ def test_a_folder_without_the_record_opens_its_images(run):
     workdir, _ = run
     (workdir / "data.json").unlink()
     assert len(load_run(workdir, images=False, trusted=True).data.held_out()[0]) == 6
+
+
+@pytest.mark.parametrize("section", ["reading", "probe"])
+def test_no_section_of_a_runs_config_can_name_code(run, section):
+    """Of those whose name is fixed: what the config calls them does not count."""
+    workdir, _ = run
+    config = json.loads((workdir / "config.json").read_text())
+    holder = config["data"] if section == "reading" else config
+    holder[section] = {"online": True} if section == "probe" else {}
+    holder[section] |= {"name": "os:system", "command": "touch executed"}
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{section} sets 'command', which '{section}' does not take"):
+        load_run(workdir, images=False)
+    assert not pathlib.Path("executed").exists()

@@ -120,7 +120,8 @@ def _title() -> str:
     """The images, as features are recorded to be of them."""
     if not _IMAGES.value:
         return "the run's held-out images"
-    return f"{_IMAGES.value} below {_ROOT.value}" if _ROOT.value else str(_IMAGES.value)
+    images = str(pathlib.Path(_IMAGES.value))  # without "./" and a last "/"
+    return f"{images} below {pathlib.Path(_ROOT.value)}" if _ROOT.value else images
 
 
 def _of_run(mesh: Any) -> tuple[Any, Any, str]:

@@ -153,7 +153,8 @@ def embed(
 
     output: a folder of shards, `features-00000-of-00003.npz` and so on, each of `shard_size` images; or a file that
       ends in .npz, whose shards wait in a folder beside it until all are there. Interrupted, the same call goes on
-      after the last whole shard; where nothing is missing, it only replaces labels that have changed.
+      after the last whole shard; where nothing is missing, it only replaces labels that have changed, and arrays of
+      other names stay.
     Arrays of a shard: `features` [n, d], `ids` [n], and for each labeling `labels_TASK` [n] and `class_names_TASK` [k].
     What the features are of is recorded: as JSON beside shards, or as the array `embedding` of a file.
     title: the images' name in the record. dtype: of the stored features.
@@ -191,11 +192,11 @@ def embed(
     )
     starts = range(0, len(source), shard_size)
     names = [f"features-{index:05d}-of-{len(starts):05d}.npz" for index in range(len(starts))]
-    with claimed(output, record) as folder, tqdm(total=len(source), unit=" images", disable=None) as bar:
+    with claimed(output, record, names) as folder, tqdm(total=len(source), unit=" images", disable=None) as bar:
         shards = [folder / name for name in names]
         made = shards if folder == output else [output]
         if folder != output and (whole := stored_shape(output, np.arange(len(source)), source)) is not None:
-            discard(folder)  # of a process that was killed as it ended
+            discard(shards)  # of a process that was killed as it ended
             return Embedded(tuple(made), whole[0], len(source), whole[1])
         broken_images = dimension = 0
         for start, shard in zip(starts, shards, strict=True):
@@ -215,7 +216,7 @@ def embed(
             broken_images += len(rows) - shape[0]
             dimension = shape[1]
         if broken_images == len(source):
-            discard(folder)
+            discard(shards)
             raise ValueError(f"none of the {len(source)} images of {title} can be read")
         skipped = dict(images=broken_images, share=broken_images / len(source))
         finish(output, shards, record | dict(broken=skipped))

@@ -8,6 +8,7 @@ other names are read where they are named. An npz file may name the classes that
 or `class_names_NAME`, string arrays.
 """
 
+import collections
 import dataclasses
 import math
 import pathlib
@@ -181,6 +182,7 @@ def _read_npz(path: pathlib.Path, wanted: Wanted) -> Contents:
     arrays, everything = {}, {}
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_once([name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")], wanted)
             for member in archive.infolist():
                 key = member.filename.removesuffix(".npy")
                 if key == member.filename:
@@ -210,6 +212,12 @@ def _check_header(file: IO[bytes] | zipfile.ZipExtFile, size: int, pickled: bool
     if not dtype.hasobject:
         _check_claim(math.prod(shape) * dtype.itemsize, size - file.tell())
     return f"{dtype} {list(shape)}"
+
+
+def _check_once(names: Sequence[str], wanted: Wanted) -> None:
+    for name, count in collections.Counter(names).items():
+        if count > 1 and wanted(name):
+            raise ValueError(f"it holds {name!r} {count} times: keep one of them")
 
 
 def _check_claim(claimed: int, held: int) -> None:
@@ -242,11 +250,12 @@ def _read_parquet(path: pathlib.Path, wanted: Wanted) -> Contents:
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_once(file.schema_arrow.names, wanted)
             everything = {field.name: str(field.type) for field in file.schema_arrow}
             table = file.read(columns=[key for key in everything if wanted(key) and key != "class_names"])
             if table.num_rows != file.metadata.num_rows:
                 raise pa.ArrowInvalid(f"it holds {table.num_rows} rows of {file.metadata.num_rows}")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
     columns = {key: table.column(key) for key in table.column_names}
     for key, column in columns.items():

@@ -16,7 +16,7 @@ from dnc import distributed, files
 from dnc.data.sources.base import ImageSource
 
 RECORD = "embedding"  # what the features are of: an array of one file, a JSON file beside shards
-SHARDS = "features-*.npz"
+_DAMAGED = (ValueError, TypeError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def digest(parts: Iterable[bytes]) -> str:
@@ -25,10 +25,11 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 @contextmanager
-def claimed(output: pathlib.Path, record: Mapping[str, Any]) -> Iterator[pathlib.Path]:
+def claimed(output: pathlib.Path, record: Mapping[str, Any], names: Sequence[str]) -> Iterator[pathlib.Path]:
     """The folder of an output's shards, which this process alone writes to, with the record of what they are of.
 
-    It is the output itself or, for an .npz file, lies beside it until that is whole. Without a shard it goes again.
+    It is the output itself or, for an .npz file, lies beside it until that is whole. `names` are the shards'. Without
+    one of them the record goes again, and the folder where it is then empty.
 
     Raises ValueError where the output holds anything else than features of the same images by the same encoder, and
     BlockingIOError where another process writes to it.
@@ -41,9 +42,10 @@ def claimed(output: pathlib.Path, record: Mapping[str, Any]) -> Iterator[pathlib
                 _refuse_other(output, folder, record)
                 folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(files.locked(folder))
-                held.callback(_remove_unless_used, folder)
-                for scratch in folder.glob(f".{SHARDS}.*"):  # of a process that was killed
-                    scratch.unlink()
+                held.callback(_remove_unless_used, folder, names)
+                for scratch in folder.glob(".*.npz.*"):  # of a process that was killed
+                    if scratch.stem[1:] in names and scratch.suffix[1:].isdecimal():
+                        scratch.unlink()
                 if not _record_file(folder).exists():
                     files.write_json(_record_file(folder), record)
             except (OSError, ValueError) as error:
@@ -61,7 +63,8 @@ def claimed(output: pathlib.Path, record: Mapping[str, Any]) -> Iterator[pathlib
 def stored_shape(file: pathlib.Path, rows: np.ndarray, source: ImageSource) -> tuple[int, ...] | None:
     """The shape of the features that a file holds of the source's rows; None where it is missing or damaged.
 
-    Labels that differ from the source's, which may have been corrected since, are replaced. All processes call it.
+    Labels that differ from the source's, which may have been corrected since, are replaced. Arrays of other names that
+    were added to a finished output stay. All processes call it.
     """
     shape = _lead_stored_shape(file, rows, source) if distributed.is_lead() else None
     if distributed.any_process(distributed.is_lead() and shape is None):
@@ -81,10 +84,11 @@ def _lead_stored_shape(file: pathlib.Path, rows: np.ndarray, source: ImageSource
         wanted = contents(arrays["features"], rows[np.isin(names, arrays["ids"])], source)
         if not np.array_equal(wanted["ids"], arrays["ids"]):
             raise ValueError("it holds features of other images")
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         print(f"{file} is damaged ({error}): its images are embedded again", file=sys.stderr)
         return None
-    kept = {key: arrays[key] for key in arrays if key == RECORD}
+    finished = RECORD in arrays or "broken" in files.read_json(_record_file(file.parent))
+    kept = {key: arrays[key] for key in arrays if key not in wanted and finished}
     if arrays.keys() != (wanted | kept).keys() or not all(np.array_equal(arrays[key], wanted[key]) for key in wanted):
         files.write_npz(file, wanted | kept)
         print(f"{file}: the labels are replaced by those that the images have now", file=sys.stderr)
@@ -113,14 +117,14 @@ def finish(output: pathlib.Path, shards: Sequence[pathlib.Path], record: Mapping
     same = {key: value for key, value in parts[0].items() if key.startswith("class_names_")}
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0] if key not in same}
     files.write_npz(output, joined | same | {RECORD: np.array(json.dumps(record))})
-    discard(shards[0].parent)
+    discard(shards)
 
 
-def discard(folder: pathlib.Path) -> None:
-    """Removes the shards, by the lead."""
+def discard(shards: Iterable[pathlib.Path]) -> None:
+    """Removes these shards of a claimed folder, where they exist, by the lead."""
     if distributed.is_lead():
-        for shard in folder.glob(SHARDS):
-            shard.unlink()
+        for shard in shards:
+            shard.unlink(missing_ok=True)
 
 
 def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
@@ -134,13 +138,16 @@ def _record_file(folder: pathlib.Path) -> pathlib.Path:
 
 def _refuse_other(output: pathlib.Path, folder: pathlib.Path, record: Mapping[str, Any]) -> None:
     if output != folder and output.exists():
-        theirs = _record_in(output) | {"shard_size": record["shard_size"]}
-    elif _record_file(folder).exists():
-        theirs = files.read_json(_record_file(folder))
+        _refuse_differing(output, _record_in(output) | {"shard_size": record["shard_size"]}, record)
+    theirs = files.read_json(_record_file(folder)) if _record_file(folder).exists() else None
+    if isinstance(theirs, dict):
+        _refuse_differing(folder, theirs, record)
     elif folder.exists() and any(entry.name != files.LOCK for entry in folder.iterdir()):
-        raise ValueError(f"output={folder} holds other files: choose a new or empty folder, or a name ending in .npz")
-    else:
-        return
+        advice = "choose a new or empty folder, or a name ending in .npz" if output == folder else "move them away"
+        raise ValueError(f"output={folder} holds other files: {advice}")
+
+
+def _refuse_differing(output: pathlib.Path, theirs: Mapping[str, Any], record: Mapping[str, Any]) -> None:
     if differing := [key for key, value in record.items() if theirs.get(key) != value]:
         said = {key: f"{key} was {theirs.get(key)} and is now {record[key]}" for key in differing}
         if "image_files" in said:
@@ -152,15 +159,15 @@ def _refuse_other(output: pathlib.Path, folder: pathlib.Path, record: Mapping[st
 def _record_in(file: pathlib.Path) -> dict[str, Any]:
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            return json.loads(str(arrays[RECORD]))
-    except (ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            return dict(json.loads(str(arrays[RECORD])))
+    except _DAMAGED as error:
         raise ValueError(
             f"output={file} exists, and is not a file that dnc embed wrote: choose a new --output, or remove it"
         ) from error
 
 
-def _remove_unless_used(folder: pathlib.Path) -> None:
-    if not any(folder.glob(SHARDS)):
+def _remove_unless_used(folder: pathlib.Path, names: Sequence[str]) -> None:
+    if not any((folder / name).exists() for name in names):
         for name in (_record_file(folder).name, files.LOCK):
             (folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from dnc import files
@@ -71,14 +72,14 @@ def _owned(output: Path) -> set[str]:
         raise FileExistsError(f"output={str(output)!r} is a link to {str(output.readlink())!r}, which does not exist")
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"output={str(output)!r} is a file: name a directory")
-    if (output / _LIST).exists():
-        names = files.read_json(output / _LIST)
-        return {name for name in names if isinstance(name, str) and _NAME.fullmatch(name)}
+    with suppress(ValueError, FileNotFoundError, NotADirectoryError):  # a damaged list is none
+        if isinstance(names := files.read_json(output / _LIST), list):
+            return {name for name in names if isinstance(name, str) and _NAME.fullmatch(name)}
     page = output / "index.html"
     if page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")[:2000]:
         entries = {path.relative_to(output).as_posix() for path in (*output.iterdir(), *output.glob("figures/*"))}
         return {name for name in entries if _KNOWN.fullmatch(name)}
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and any(entry.name != _LIST for entry in output.iterdir()):
         raise FileExistsError(f"output={str(output)!r} holds other files: name a new or empty directory")
     return set()
 

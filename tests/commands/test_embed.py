@@ -22,7 +22,7 @@ CASES = {
     "full": ["--images=photos", "--output=full.npz"],
     "foreign": ["--images=photos", "--output=photos/mine.npz"],
     "chosen": ["--images=photos/ok.csv", "--output=chosen.npz", "--tasks=color"],
-    "corrected": ["--images=photos/ok.csv", "--output=chosen.npz", "--tasks=color"],
+    "corrected": ["--images=./photos//ok.csv", "--output=chosen.npz", "--tasks=color"],
     "unlabeled": ["--images=photos/ok.csv", "--output=unlabeled.npz", "--nolabels"],
 }
 ONE_AFTER_THE_OTHER = """

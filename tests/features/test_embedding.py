@@ -148,10 +148,20 @@ def test_a_shard_size_of_its_own_is_not_mixed_in(tmp_path):
         run(tmp_path / "out", shard_size=250)
 
 
-@pytest.mark.parametrize("content", [b"", b"mine", "features"])
-def test_a_file_of_someone_else_is_not_replaced(tmp_path, content):
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: None,
+        lambda file: file.write(b"mine"),
+        lambda file: np.save(file, np.arange(3)),
+        lambda file: np.savez(file, features=np.zeros((3, 6))),
+        lambda file: np.savez(file, embedding=np.array("[1]")),
+    ],
+)
+def test_a_file_of_someone_else_is_not_replaced(tmp_path, write):
     path = tmp_path / "x.npz"
-    path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, features=np.zeros((3, 6)))
+    with path.open("wb") as file:
+        write(file)
     before = contents_below(tmp_path)
     with pytest.raises(ValueError, match=r"x\.npz exists, and is not a file that dnc embed wrote: choose"):
         run(path)
@@ -177,6 +187,68 @@ def test_corrected_labels_replace_the_old_ones_and_nothing_is_embedded(tmp_path,
     before = contents_below(tmp_path)
     run(tmp_path / name, dataclasses.replace(source, labels=labels, class_names=names), made, shard_size=300)
     assert contents_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_arrays_that_were_added_to_finished_features_stay(tmp_path, name):
+    (file,) = run(tmp_path / name).files
+    with np.load(file) as arrays:
+        added = {"labels_mine": np.arange(N) % 5, "notes": np.array("x")}
+        np.savez(file, **arrays, **added)
+    before = contents_below(tmp_path)
+    run(tmp_path / name)
+    assert contents_below(tmp_path) == before
+    corrected = dataclasses.replace(images(), labels={"class": (np.arange(N) + 1) % 3})
+    run(tmp_path / name, corrected)
+    with np.load(file) as arrays:
+        for key, values in (added | {"labels_class": corrected.labels["class"]}).items():
+            np.testing.assert_array_equal(arrays[key], values)
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_shards_of_an_unfinished_embedding_take_the_labelings_that_are_chosen_last(tmp_path, name):
+    both = dataclasses.replace(
+        images(broken=range(300, 320)),
+        labels={"class": np.arange(N) % 3, "other": np.arange(N) % 2},
+        class_names={"class": list("abc"), "other": list("xy")},
+    )
+    with pytest.raises(BrokenImageError):
+        run(tmp_path / name, both, shard_size=300)
+    run(tmp_path / name, shard_size=300)
+    assert set(read_features(tmp_path / name).labels) == {"class"}
+
+
+def test_only_shards_of_its_own_are_removed(tmp_path):
+    parts = tmp_path / "x.npz.parts"
+
+    def added_meanwhile(source, row):
+        (parts / "features-own.npz").write_text("mine")
+        return source.image(row)
+
+    run(tmp_path / "x.npz", made=dataclasses.replace(encoder()[0], prepare=added_meanwhile))
+    assert [path.name for path in parts.iterdir()] == ["features-own.npz"]
+    before = contents_below(tmp_path)
+    with pytest.raises(ValueError, match=r"x\.npz\.parts holds other files: move them away"):
+        run(tmp_path / "x.npz")
+    assert contents_below(tmp_path) == before
+
+
+def test_parts_of_other_images_beside_a_whole_file_stay(tmp_path):
+    run(tmp_path / "x.npz")
+    run(tmp_path / "parts", title="other").files[0].parent.rename(tmp_path / "x.npz.parts")
+    before = contents_below(tmp_path)
+    with pytest.raises(ValueError, match=r"x\.npz\.parts holds other features: images was other and is now toy"):
+        run(tmp_path / "x.npz")
+    assert contents_below(tmp_path) == before
+
+
+def test_others_files_stay_where_no_image_can_be_read(tmp_path):
+    (shard,) = run(tmp_path / "out", images(6)).files
+    shard.unlink()
+    (tmp_path / "out" / "features-own.npz").write_text("mine")
+    with pytest.raises(ValueError, match="none of the 6 images"):
+        run(tmp_path / "out", images(6, broken=range(6)), broken=BrokenFiles(1))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["features-own.npz"]
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-200], lambda content: b"", lambda content: content[:99]])
@@ -251,11 +323,12 @@ def test_an_output_of_another_format_is_refused(tmp_path, name):
         run(tmp_path / name)
 
 
-def test_a_folder_of_other_files_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["notes.txt", "embedding.json"])
+def test_a_folder_of_other_files_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("[1]")
     with pytest.raises(ValueError, match="holds other files"):
         run(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_broken_images_are_left_out_and_named_once(tmp_path, capsys):

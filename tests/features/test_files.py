@@ -68,6 +68,19 @@ def test_a_header_that_claims_more_than_the_file_is_refused_before_memory_is_ask
         read_features(path("x.safetensors"))
 
 
+def test_names_that_a_file_holds_twice_are_refused(path):
+    columns = {"features": pa.array(X.tolist()), "labels": pa.array(Y), "more": pa.array(Y)}
+    pq.write_table(pa.table([*columns.values()], ["features", "labels", "labels"]), path("x.parquet"))
+    np.savez(path("x.npz"), features=X, labels=Y)
+    with zipfile.ZipFile(path("x.npz"), "a") as archive:
+        content = archive.read("labels.npy")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("labels.npy", content)
+    for name in ("x.parquet", "x.npz"):
+        with pytest.raises(ValueError, match=f"{name} is not .*: it holds 'labels' 2 times: keep one"):
+            read_features(path(name))
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [

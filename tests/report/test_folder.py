@@ -49,6 +49,24 @@ def test_a_report_without_a_list_owns_the_names_that_reports_use(tmp_path):
     assert files_of(tmp_path) == {".dnc-report.json", "index.html", "figures/loss.svg", "figures/mine.svg"}
 
 
+@pytest.mark.parametrize("content", ["", "null", "3", '{"index.html": 1}'])
+def test_a_damaged_list_is_none(tmp_path, content):
+    report(tmp_path, loss="old", mine="mine")
+    (tmp_path / ".dnc-report.json").write_text(content)
+    report(tmp_path, scatter="new")
+    assert files_of(tmp_path) == {".dnc-report.json", "index.html", "figures/scatter.svg", "figures/mine.svg"}
+    (tmp_path / "index.html").unlink()
+    (tmp_path / ".dnc-report.json").write_text(content)
+    with pytest.raises(FileExistsError, match="holds other files"):
+        folder.check(tmp_path)
+
+
+def test_a_damaged_list_alone_is_no_other_file(tmp_path):
+    (tmp_path / ".dnc-report.json").write_text("")
+    report(tmp_path, loss="new")
+    assert files_of(tmp_path) == {".dnc-report.json", "index.html", "figures/loss.svg"}
+
+
 def test_a_link_to_the_folder_stays_a_link(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "report"

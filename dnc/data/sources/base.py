@@ -63,7 +63,10 @@ class ImageSource(Protocol):
         return Image.fromarray(image), (image.shape[0], image.shape[1])
 
     def fingerprint(self) -> str:
-        """What changes when the images do: a digest of their content, or of their files' sizes and dates; or ""."""
+        """What changes when the images do: a digest of their content, or of their files' sizes and dates.
+
+        With "", features of images that have changed since are taken for theirs.
+        """
         return ""
 
     def name(self, index: int) -> str:

@@ -137,6 +137,7 @@ class Failing(Measurement):
         return lambda state, step: {"reciprocal": np.float32(1 / (step - 1)), "whole": step}
 
 
+@pytest.mark.slow
 def test_a_measurement_that_fails_ends_no_run_and_one_without_collapse_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(measurements.MEASUREMENTS, "failing", Failing)
     config = config_of().unlock()

@@ -15,7 +15,7 @@ from dnc.data.pipeline import ReadOptions
 from dnc.data.sources import by_name
 from dnc.data.sources.arrays import ArrayImages
 from dnc.data.views.augment import Augmentation
-from dnc.models import MODELS
+from dnc.models import MODELS, resnet
 from dnc.objectives import OBJECTIVES
 from dnc.training.build import PREPARED, build
 from dnc.training.measurements import Collapse
@@ -54,8 +54,10 @@ def images_of_any_name(monkeypatch):
         monkeypatch.setitem(by_name.SOURCES, name, instead_of(by_name.SOURCES[name]))
 
 
-def shorten(config):
-    """Transformers of two blocks: the other blocks are like them, and take long to trace."""
+def shorten(config, monkeypatch):
+    """Transformers of two blocks, stages of one: the other blocks are like them, and take long to trace."""
+    for depth, (block, stages) in resnet.ARCHITECTURES.items():
+        monkeypatch.setitem(resnet.ARCHITECTURES, depth, (block, len(stages) * (1,)))
     with config.unlocked():
         depths = [("objective", f"{part}_depth") for part in ("decoder", "predictor", "text")]
         for section, entry in [("model", "depth"), *depths]:
@@ -65,10 +67,10 @@ def shorten(config):
 
 @pytest.mark.usefixtures("images_of_any_name")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_config_builds_its_step(path):
+def test_config_builds_its_step(path, monkeypatch):
     module, config = config_of(path)
     assert f"--config=configs/{path.name}" in module.__doc__
-    shorten(config)
+    shorten(config, monkeypatch)
     training, mesh = build(config), distributed.make_mesh(devices=jax.devices()[:1])
     distributed.check_divisible(mesh, config.train.batch_size, config.train.accumulate)
     graphdef, state = training.abstract(mesh)

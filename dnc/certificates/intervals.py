@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from scipy import stats
+from scipy.special import stdtrit
 
 from dnc.geometry.blocks import shuffled_classes
 from dnc.geometry.inputs import as_codes, as_numbers, converted
@@ -69,7 +69,7 @@ def jackknife(
         without,
         mean,
     )
-    quantile = float(stats.t.ppf((1 + level) / 2, groups - 1))
+    quantile = float(stdtrit(groups - 1, (1 + level) / 2))  # of Student's t
     low = jax.tree.map(lambda t, s: t - quantile * s, estimate, deviation)
     high = jax.tree.map(lambda t, s: t + quantile * s, estimate, deviation)
     return Interval(estimate, low, high, deviation)

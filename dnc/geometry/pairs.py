@@ -161,47 +161,7 @@ class PairGeometry:
             raise ValueError("the geometry's distances are already corrected")
         if terms is None or terms.overlap != "exact":
             raise ValueError('corrections need tr(Sigma_i Sigma_j): measure with pair_geometry(..., overlap="exact")')
-        n, share = self.counts, inverse(self.counts)
-        factor = (n - self.ddof) * inverse(n - 1)
-        own = jnp.eye(n.shape[0], dtype=bool)
-        variance = factor * self.variance
-        overlap = factor[:, None] * factor[None, :] * terms.covariance_overlap
-        square = _trace_of_square(n, jnp.diag(overlap), variance, self.fourth_moment)
-        overlap = jnp.where(own, square[:, None], overlap)
-        fourth, excess = _unbiased_fourth(n, self.fourth_moment, variance, square)
-        third = (n**2 * inverse((n - 1) * (n - 2)))[None, :] * terms.third_moment
-
-        own_noise = share * (share * excess - square)  # [k]: in (mu_i - mu_a)^T Sigma_i (mu_i - mu_b) for any a, b
-        skew = share[None, :] * third  # [j, i]: D.t_i / n_i
-        measured = factor[:, None] * self.directional_variance * self.squared_distance
-        along = measured + own_noise[:, None] + 2 * skew.T - overlap * share[None, :]
-        along = jnp.where(own, 0, along)  # D^T Sigma_i D
-        bias = variance * share
-        distance = self.squared_distance - bias[:, None] - bias[None, :]
-        spread = square * share**2
-        spread = spread[:, None] + spread[None, :] + 2 * overlap * share[:, None] * share[None, :]
-        of_axis = jnp.maximum(along, 0) * share[:, None]
-        noise = 4 * (of_axis + of_axis.T) + 2 * spread  # Var[d~^2]
-        apart = distance > NOISE * jnp.sqrt(noise)
-
-        near = terms.neighbors
-        to_near = jnp.take_along_axis(skew.T, near, axis=1)
-        joint = scale(factor, terms.axis_covariance) + own_noise[:, None, None]
-        joint = joint + to_near[:, :, None] + to_near[:, None, :]
-        of_rival = jnp.take_along_axis(overlap * share[None, :], near, axis=1)
-        joint = joint - of_rival[:, :, None] * jnp.eye(near.shape[1])[None]
-        squared = jnp.where(apart, distance**2 - noise, jnp.nan)
-        return dataclasses.replace(
-            self,
-            variance=variance,
-            fourth_moment=fourth,
-            squared_distance=jnp.where(own, 0, jnp.where(apart, distance, jnp.nan)),
-            directional_variance=jnp.where(own, jnp.nan, along * distance / squared),
-            margin_terms=MarginTerms(third + (share * excess)[None, :], overlap, near, joint, overlap="exact"),
-            queries=None,
-            ddof=1,
-            corrected=True,
-        )
+        return _corrected(self, terms)
 
 
 @jax.jit
@@ -215,6 +175,52 @@ def mean_over_pairs(values: Float[ArrayLike, "*batch k k"]) -> Float[Array, "*ba
     k = values.shape[-1]
     diagonal = jnp.broadcast_to(jnp.eye(k, dtype=bool), values.shape)
     return jnp.where(diagonal, 0, values).sum(axis=(-2, -1)) / (k * (k - 1))
+
+
+@jax.jit
+def _corrected(geometry: PairGeometry, terms: MarginTerms) -> PairGeometry:
+    """See `PairGeometry.with_corrected_distances`."""
+    n, share = geometry.counts, inverse(geometry.counts)
+    factor = (n - geometry.ddof) * inverse(n - 1)
+    own = jnp.eye(n.shape[0], dtype=bool)
+    variance = factor * geometry.variance
+    overlap = factor[:, None] * factor[None, :] * terms.covariance_overlap
+    square = _trace_of_square(n, jnp.diag(overlap), variance, geometry.fourth_moment)
+    overlap = jnp.where(own, square[:, None], overlap)
+    fourth, excess = _unbiased_fourth(n, geometry.fourth_moment, variance, square)
+    third = (n**2 * inverse((n - 1) * (n - 2)))[None, :] * terms.third_moment
+
+    own_noise = share * (share * excess - square)  # [k]: in (mu_i - mu_a)^T Sigma_i (mu_i - mu_b) for any a, b
+    skew = share[None, :] * third  # [j, i]: D.t_i / n_i
+    measured = factor[:, None] * geometry.directional_variance * geometry.squared_distance
+    along = measured + own_noise[:, None] + 2 * skew.T - overlap * share[None, :]
+    along = jnp.where(own, 0, along)  # D^T Sigma_i D
+    bias = variance * share
+    distance = geometry.squared_distance - bias[:, None] - bias[None, :]
+    spread = square * share**2
+    spread = spread[:, None] + spread[None, :] + 2 * overlap * share[:, None] * share[None, :]
+    of_axis = jnp.maximum(along, 0) * share[:, None]
+    noise = 4 * (of_axis + of_axis.T) + 2 * spread  # Var[d~^2]
+    apart = distance > NOISE * jnp.sqrt(noise)
+
+    near = terms.neighbors
+    to_near = jnp.take_along_axis(skew.T, near, axis=1)
+    joint = scale(factor, terms.axis_covariance) + own_noise[:, None, None]
+    joint = joint + to_near[:, :, None] + to_near[:, None, :]
+    of_rival = jnp.take_along_axis(overlap * share[None, :], near, axis=1)
+    joint = joint - of_rival[:, :, None] * jnp.eye(near.shape[1])[None]
+    squared = jnp.where(apart, distance**2 - noise, jnp.nan)
+    return dataclasses.replace(
+        geometry,
+        variance=variance,
+        fourth_moment=fourth,
+        squared_distance=jnp.where(own, 0, jnp.where(apart, distance, jnp.nan)),
+        directional_variance=jnp.where(own, jnp.nan, along * distance / squared),
+        margin_terms=MarginTerms(third + (share * excess)[None, :], overlap, near, joint, overlap="exact"),
+        queries=None,
+        ddof=1,
+        corrected=True,
+    )
 
 
 @jax.jit

@@ -34,6 +34,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_an_objective_a_source_and_a_measurement_of_ones_own_run_through_all_commands(run):
     lines = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "weight_norm" in line] == [0, 1, 2]
@@ -49,6 +50,7 @@ def test_an_objective_a_source_and_a_measurement_of_ones_own_run_through_all_com
     assert "brightness: 2 classes" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_a_runs_folder_names_is_not_executed_unasked(run):
     shutil.copy(OWN, run / "own_methods.py")  # even where it could be imported
     done = command("embed", "--workdir=run", "--output=other.npz", cwd=run)

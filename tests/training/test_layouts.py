@@ -108,7 +108,7 @@ def assert_same_state(actual, expected, tolerance):
 
 
 @pytest.mark.parametrize("layout", ["data=4,fsdp=2", *slow("data=8", "fsdp=8")])
-@pytest.mark.parametrize("name", ["simclr", "dino", *slow(*sorted({*runs.OBJECTIVES} - {"simclr", "dino"}))])
+@pytest.mark.parametrize("name", ["simclr", *slow(*sorted({*runs.OBJECTIVES} - {"simclr"}))])
 def test_layouts_agree(name, layout, stages):
     expected_metrics, expected = after_steps(stages, name, 1, 1)
     metrics, state = after_steps(stages, name, *LAYOUTS[layout])

@@ -186,7 +186,8 @@ class Record:
     """Everything measured at one step.
 
     axes: for each two tasks. `interference[task][other]`: the share of the within-class variance on the task's decision
-    axes that the other task explains, mean over axes. spectrum: label-free measures.
+    axes that the other task explains, mean over axes. spectrum: label-free measures. left_out: images that could not be
+    decoded and are not among the samples.
     """
 
     tasks: dict[str, TaskRecord]
@@ -197,6 +198,7 @@ class Record:
     dimension: int | None = None
     normalized: bool | None = None
     seed: int | None = None
+    left_out: int | None = None
     spectrum: dict[str, float] = field(default_factory=dict)
     axes: dict[tuple[str, str], AxesRecord] = field(default_factory=dict)
     interference: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -285,7 +287,8 @@ class Record:
 
     def summary(self) -> str:
         """A plain-text table: collapse, measured error and the main certificates of every labeling."""
-        shown, lines = self.shown(), []
+        shown = self.shown()
+        lines = [f"note: {self.left_out} images could not be decoded and were left out"] if self.left_out else []
         table = shown.to_pandas()
         for name, task in shown.tasks.items():
             rows = table.loc[table["task"] == name]
@@ -299,7 +302,7 @@ class Record:
         return "\n".join(lines)
 
 
-_SCALARS = ("name", "step", "epoch", "samples", "dimension", "normalized", "seed")
+_SCALARS = ("name", "step", "epoch", "samples", "dimension", "normalized", "seed", "left_out")
 
 
 def load(path: str | os.PathLike[str]) -> Record:

@@ -3,9 +3,10 @@
 import os
 import pathlib
 
+from tests import quickly
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Eight devices; compiled quickly, as most programs run once or twice.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {quickly.XLA_FLAGS}")
 # Workers and the programs they start share what they compile.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -13,6 +13,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tests import quickly
 from tests.models.pretrained.published import WIDTH, save_random
 
 COLABS = pathlib.Path(__file__).parent.parent / "colabs"
@@ -25,9 +26,6 @@ TINY = {
     "pretrained_certificates": {"shots": [1, 5], "repeats": 3},
 }
 PICTURES = {"geometry": 5, "multitask": 5, "pretrained_certificates": 2}
-
-# One device instead of the tests' eight; nearly all the time is compilation, so compile without optimizing.
-COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def code_cells(notebook):
@@ -42,7 +40,7 @@ def run_notebook(name, settings):
     notebook.cells.insert(position + 1, nbformat.v4.new_code_cell(f"{known}SETTINGS.update({settings})"))
     nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(COLABS)}}
-    ).execute(env=os.environ | {"XLA_FLAGS": COMPILE_FAST})
+    ).execute(env=os.environ | {"XLA_FLAGS": quickly.XLA_FLAGS})  # one device
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == PICTURES[name]
 

@@ -17,7 +17,7 @@ from tests.samples import clusters, factorial
 
 @pytest.fixture(scope="module")
 def measured():
-    features, labels = factorial(renders=6)
+    features, labels = factorial(levels=(3, 3, 3), renders=6)
     return dnc.analyze(features, labels, shots=[1, 2], repeats=2, replicates=2, name="a|b", step=7, epoch=0.5).record
 
 
@@ -37,6 +37,12 @@ def test_tables_of_the_file_are_those_of_the_analysis(measured):
     again = Record.from_json(json.loads(json.dumps(measured.to_json())))
     assert again.summary() == measured.summary()
     assert again.to_pandas().equals(measured.to_pandas())
+
+
+def test_what_was_left_out_is_told(measured):
+    assert "left out" not in measured.summary()
+    of_fewer = Record.from_json(dataclasses.replace(measured, left_out=3).to_json())
+    assert of_fewer.summary().startswith("note: 3 images could not be decoded and were left out\n")
 
 
 def test_what_json_cannot_hold_becomes_null():

@@ -59,6 +59,12 @@ class Subject:
         """The held-out images uint8 [n, h, w, 3], and their labels [n] for each task."""
         return self.training.data.held_out()
 
+    @property
+    def left_out(self) -> int:
+        """How many held-out images could not be decoded."""
+        every = next(iter(self.training.data.held_out_labels().values()))
+        return len(every) - len(self.held_out[0])
+
     def held_out_features(self, state: TrainState, step: int) -> np.ndarray:
         """Features [n, d] of the held-out images."""
         if self._latest is None or self._latest[0] != step:
@@ -143,6 +149,7 @@ class Collapse(Measurement):
             views = None if embed_views is None else partial(embed_views, state.params, state.rest)
             held_out = partial(subject.held_out_features, state, step)
             measured = self._analyze(subject, step, held_out, subject.held_out[1], views)
+            measured = dataclasses.replace(measured, left_out=subject.left_out)
             if distributed.is_lead():
                 measured.save(folder / name)
             if trained_on is not None:

@@ -11,6 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from dnc.training import own_code
+from tests import quickly
 
 OWN = pathlib.Path(__file__).parent / "own_methods.py"
 ROOT = pathlib.Path(__file__).parents[2]
@@ -18,8 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def command(*arguments, cwd):
     """`dnc`, away from the repository, which only PYTHONPATH makes known."""
-    flags = "--xla_backend_optimization_level=0"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags, "JAX_NUM_CPU_DEVICES": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": quickly.XLA_FLAGS, "JAX_NUM_CPU_DEVICES": "1"}
     program = [sys.executable, "-c", "from dnc.__main__ import main; main()"]
     return subprocess.run([*program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 

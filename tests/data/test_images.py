@@ -351,6 +351,11 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
     run = tmp_path / "run"
     assert set(named(trained := command("train", f"--config={config}", f"--workdir={run}"))) <= set(broken)
     assert len(named(trained)) == len(set(named(trained)))
+    last = max((run / "measurements").glob("step_*.json"))
+    held_out = json.loads(last.read_text())
+    assert held_out["left_out"] > 0
+    assert held_out["samples"] + held_out["left_out"] == 120
+    assert f"{held_out['left_out']} images that cannot be decoded left out" in (run / "report/index.html").read_text()
     output = tmp_path / "features"
     embedded = command(
         "embed",

@@ -20,6 +20,15 @@ def test_sigterm_is_kept_until_asked_for_and_the_old_handler_comes_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.fixture
+def ctrl_c():
+    """Not ignored, as it is in a job that a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_first_ctrl_c_is_kept_until_asked_for_and_the_second_raises_at_once(capfd):
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)

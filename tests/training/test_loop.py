@@ -24,6 +24,7 @@ from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.window import NonFiniteLossError
 from dnc.training.workdir import claimed
+from tests import quickly
 from tests.training import tiny
 from tests.training.runs import assert_same_bits, kill_when, metrics, one_device, saved_state, stop_after_every_step
 
@@ -244,8 +245,7 @@ class NotFiniteAt:
 
 
 def train(workdir, *flags: str) -> subprocess.Popen:
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = os.getcwd()
+    environment = os.environ | {"XLA_FLAGS": quickly.XLA_FLAGS, "PYTHONPATH": os.getcwd()}  # one device
     command = [sys.executable, "-m", "dnc", "train", f"--config={tiny.__file__}", f"--workdir={workdir.name}"]
     command += flags or ["--config.train.duration.steps=8"]
     workdir.parent.mkdir(exist_ok=True)

@@ -367,7 +367,7 @@ def test_500_mixed_and_broken_files_go_through_training_embedding_and_analysis(t
         "--broken=0.2",
     )
     assert sorted(named(embedded)) == sorted(broken)
-    assert f"{len(broken)} of 501 images could not be read" in embedded.stdout
+    assert f"{len(broken)} of 501 images could not be decoded and are left out" in embedded.stdout
     files = read_features(output)
     assert files.features.shape[0] == 501 - len(broken) == len(files.labels["class"])
     command("analyze", f"--features={output}", f"--output={tmp_path / 'report'}")

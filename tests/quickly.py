@@ -1,4 +1,4 @@
-"""XLA's flags for programs that run once or twice: those of one analysis compile in a third of the time."""
+"""XLA's flags for programs that run once or twice: the last two bring those of one analysis from 20 s to 7 s."""
 
 XLA_FLAGS = " ".join(
     (

@@ -103,7 +103,7 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
     if name == NEEDS_QUERIES and geometry.queries is None:
         raise ValueError(f"{name} needs the queries: measure the geometry with pair_geometry(..., queries=True)")
     if name != NEEDS_QUERIES:
-        geometry = dataclasses.replace(geometry, queries=None)  # unused: no compilation for each n
+        geometry = dataclasses.replace(geometry, queries=None, trace_of_cube=None)  # unused: no compilation for each n
     geometry = dataclasses.replace(geometry, means=geometry.means[:, :0])  # unused: no compilation for each d
     bounds = _evaluate(name, geometry, jnp.asarray(sizes, dtype=geometry.variance.dtype))
     fields = {field.name: getattr(bounds, field.name) for field in dataclasses.fields(bounds)}

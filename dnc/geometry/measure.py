@@ -49,7 +49,8 @@ def pair_geometry(
       overlap: "none" measures only collapse, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
         "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory, "cauchy_schwarz" n d^2 and d^2, "trace" nothing.
         "auto" is "exact" where the covariances fit into 1 GiB and "cauchy_schwarz" beyond.
-      queries: also measure what `exact_conditional` needs: n k d^2 operations and n k memory; needs exact overlaps.
+      queries: also measure what `exact_conditional` and predictions need: n k d^2 operations and n k memory; needs
+        exact overlaps.
       parts: number of equal parts that rows are cut into, each sorted and summed separately. On a mesh whose `data`
         axis has p shards, parts=p keeps every row on its device; only class sums cross.
 
@@ -76,10 +77,10 @@ def pair_geometry(
         centered.origin, count, centered.mean, geometry.variance, geometry.fourth_moment, third, covariance=None
     )
     sample_weights = jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32)
-    of_samples = query_geometry(
+    of_samples, cube = query_geometry(
         jnp.asarray(features), jnp.asarray(labels), sample_weights, moments, per_sample["slip"], per_sample["flat"]
     )
-    return dataclasses.replace(geometry, queries=of_samples)
+    return dataclasses.replace(geometry, queries=of_samples, trace_of_cube=cube)
 
 
 @jax.jit

@@ -66,7 +66,8 @@ class PairGeometry:
     squared_distance: Float[Array, "k k"]  # d_ij^2, diagonal 0
     directional_variance: Float[Array, "k k"]  # [i, j] = u_ij^T Sigma_i u_ij, diagonal nan
     margin_terms: MarginTerms | None = None  # what certificates need; None where measured with overlap="none"
-    queries: QueryGeometry | None = None  # what `exact_conditional` needs
+    queries: QueryGeometry | None = None  # what `exact_conditional` and predictions need
+    trace_of_cube: Float[Array, " k"] | None = None  # tr Sigma_c^3, comes with `queries`
     ddof: int = static(0)
     corrected: bool = static(False)
 
@@ -109,6 +110,7 @@ class PairGeometry:
             directional_variance=self.directional_variance[chosen[:, None], chosen[None, :]],
             margin_terms=None if self.margin_terms is None else self.margin_terms.subset(chosen, distance),
             queries=None if self.queries is None else self.queries.subset(chosen),
+            trace_of_cube=None if self.trace_of_cube is None else self.trace_of_cube[chosen],
         )
 
     def with_ddof(self, ddof: int) -> "PairGeometry":
@@ -137,6 +139,7 @@ class PairGeometry:
             directional_variance=factor[:, None] * self.directional_variance,
             margin_terms=terms,
             queries=None,
+            trace_of_cube=None,
             ddof=ddof,
         )
 
@@ -185,7 +188,7 @@ def _corrected(geometry: PairGeometry, terms: MarginTerms) -> PairGeometry:
     own = jnp.eye(n.shape[0], dtype=bool)
     variance = factor * geometry.variance
     overlap = factor[:, None] * factor[None, :] * terms.covariance_overlap
-    square = _trace_of_square(n, jnp.diag(overlap), variance, geometry.fourth_moment)
+    square = trace_of_square(n, jnp.diag(overlap), variance, geometry.fourth_moment)
     overlap = jnp.where(own, square[:, None], overlap)
     fourth, excess = _unbiased_fourth(n, geometry.fourth_moment, variance, square)
     third = (n**2 * inverse((n - 1) * (n - 2)))[None, :] * terms.third_moment
@@ -218,6 +221,7 @@ def _corrected(geometry: PairGeometry, terms: MarginTerms) -> PairGeometry:
         directional_variance=jnp.where(own, jnp.nan, along * distance / squared),
         margin_terms=MarginTerms(third + (share * excess)[None, :], overlap, near, joint, overlap="exact"),
         queries=None,
+        trace_of_cube=None,
         ddof=1,
         corrected=True,
     )
@@ -230,7 +234,7 @@ def _over_distance(numerator: Float[Array, "k k"], divisor: Float[Array, "k k"])
     return jnp.where(jnp.eye(divisor.shape[0], dtype=bool), jnp.nan, ratio)
 
 
-def _trace_of_square(
+def trace_of_square(
     n: Float[Array, " k"], plug_in: Float[Array, " k"], variance: Float[Array, " k"], fourth: Float[Array, " k"]
 ) -> Float[Array, " k"]:
     """tr Sigma^2, unbiased, from tr S^2 and tr S with 1/(n - 1) and M4 with 1/n; nan for fewer than four samples.

@@ -1,0 +1,109 @@
+"""A few samples of each class, against which every query is held: what covariances do not tell of its distances.
+
+Third moments along a query's own direction, and the distances to single samples, take the samples themselves. Up to
+`REFERENCES` of each class, drawn at random, stand for all of them; a query is never its own reference.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from dnc.geometry.blocks import shuffled_classes
+from dnc.geometry.moments import inverse
+from dnc.geometry.pytree import array_dataclass
+from dnc.types import Array, Bool, Float, Int
+
+REFERENCES = 256  # of a class
+_NODES = 32  # quantiles of a query's distance to one sample of its own class
+ROUNDING = 4 * float(jnp.finfo(jnp.float32).eps)  # of a sum, relative to its terms
+
+
+@array_dataclass
+class References:
+    """Samples of each class, about the class mean."""
+
+    rows: Int[Array, "k s"]  # among all samples
+    weight: Float[Array, "k s"]  # 0 for slots that hold none
+    centered: Float[Array, "k s d"]
+    cube: Float[Array, " k"]  # tr Sigma^3
+
+    @property
+    def square(self) -> Float[Array, "k s"]:
+        """Squared lengths."""
+        return jnp.sum(self.centered**2, axis=2)
+
+
+@array_dataclass
+class ReferenceTerms:
+    """For query x and class c, with b = x - mu_c and a = z - mu_c over the references z of c."""
+
+    cubic: Float[Array, "n k"]  # E[(b.a)^3]
+    mixed: Float[Array, "n k"]  # E[(b.a)^2 ||a||^2]
+    right: Float[Array, " n"]  # P(the nearest of one sample of each class is of the query's class)
+    farther: Float[Array, "n k"]  # P(one sample of c is farther than one of the query's class)
+
+
+def choose_references(
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    weights: Float[Array, " n"],
+    center: Float[Array, "k d"],
+) -> References:
+    """At most `REFERENCES` samples of each class and at most four times as many as a class has on average."""
+    n, k = labels.shape[0], center.shape[0]
+    size = min(REFERENCES, n, 4 * -(-n // k))
+    counted = jnp.where(weights > 0, labels, k).astype(jnp.int32)
+    counts = jnp.bincount(counted, length=k + 1)
+    order, _ = shuffled_classes(jax.random.key(0), counted, counts)
+    starts = jnp.cumsum(counts) - counts
+    slots = jnp.arange(size)
+    taken = slots[None, :] < counts[:k, None]
+    rows = order[jnp.minimum(starts[:k, None] + slots[None, :], n - 1)]
+    weight = jnp.where(taken, weights[rows], 0)
+    centered = jnp.where(taken[:, :, None], features[rows].astype(jnp.float32) - center[:, None, :], 0)
+    return References(rows, weight, centered, jax.lax.map(_trace_of_cube, (centered, weight)))
+
+
+def reference_terms(
+    products: Float[Array, "b k s"],
+    squares: Float[Array, "b k s"],
+    weight: Float[Array, "b k s"],
+    distance: Float[Array, "b k"],
+    own: Bool[Array, "b k"],
+) -> ReferenceTerms:
+    """From b.a, ||a||^2 and weights of the references, and ||b||^2, all about means without the query.
+
+    A tie is an error: distances count as equal where float32 cannot tell them apart.
+    """
+    share = weight * inverse(jnp.sum(weight, axis=2, keepdims=True))
+    second = share * products**2
+    apart = jnp.maximum(distance[:, :, None] - 2 * products + squares, 0)  # ||x - z||^2
+    to_own = jnp.einsum("bk,bks->bs", own.astype(apart.dtype), jnp.where(own[:, :, None], apart, 0))
+    share_own = jnp.einsum("bk,bks->bs", own.astype(apart.dtype), share)
+    order = jnp.argsort(jnp.where(share_own > 0, to_own, jnp.inf), axis=1)
+    passed = jnp.cumsum(jnp.take_along_axis(share_own, order, axis=1), axis=1)
+    quantiles = (jnp.arange(_NODES, dtype=passed.dtype) + 0.5) / _NODES
+    place = jax.vmap(lambda known: jnp.searchsorted(known, quantiles))(passed)
+    place = jnp.take_along_axis(order, jnp.minimum(place, order.shape[1] - 1), axis=1)
+    nodes = jnp.take_along_axis(to_own, place, axis=1)  # [b, nodes]
+
+    def beyond(threshold: Float[Array, " b"]) -> Float[Array, "b k"]:
+        limit = threshold[:, None, None] * (1 + ROUNDING) + ROUNDING * apart
+        return jnp.sum(jnp.where(apart > limit, share, 0), axis=2)
+
+    farther = jax.lax.map(beyond, nodes.T)  # [nodes, b, k]
+    return ReferenceTerms(
+        cubic=jnp.sum(second * products, axis=2),
+        mixed=jnp.sum(second * squares, axis=2),
+        right=jnp.mean(jnp.prod(jnp.where(own[None], 1, farther), axis=2), axis=0),
+        farther=jnp.where(own, 0, jnp.mean(farther, axis=0)),
+    )
+
+
+def _trace_of_cube(arguments: tuple[Float[Array, "s d"], Float[Array, " s"]]) -> Float[Array, ""]:
+    """tr Sigma^3 = E[(a.b)(b.c)(c.a)] over three different references."""
+    centered, weight = arguments
+    gram = jnp.dot(centered, centered.T, precision="highest") * (1 - jnp.eye(len(weight)))
+    gram = gram * jnp.sqrt(weight[:, None] * weight[None, :])
+    cube = jnp.sum(jnp.dot(gram, gram, precision="highest") * gram)
+    first, second, third = (jnp.sum(weight**power) for power in (1, 2, 3))
+    return jnp.maximum(cube * inverse(first**3 - 3 * first * second + 2 * third), 0)

@@ -31,6 +31,7 @@ from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import Certificate
 from dnc.few_shot.measured import FewShotError
 from dnc.geometry import axes, inputs, spectrum, validation
+from dnc.geometry.shots import check_shots
 from dnc.names import clean
 from dnc.record import AxesRecord, Record
 from dnc.types import Float
@@ -308,7 +309,7 @@ def _fitting_shots(
     smallest = int(counts.argmin())
     if shots is None:
         return tuple(m for m in DEFAULT_SHOTS if m < counts[smallest])
-    checked = validation.check_shots(shots)
+    checked = check_shots(shots)
     if max(checked) >= counts[smallest]:
         raise ValueError(
             f"shots={max(checked)} needs {max(checked) + 1} samples of every class, but class "

@@ -23,7 +23,6 @@ from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
-from dnc.geometry.validation import check_shots
 from dnc.record import CertificateRecord, ErrorRecord, IntervalRecord, TaskRecord
 from dnc.types import Float, Int
 
@@ -192,50 +191,6 @@ class TaskAnalysis:
         )
         return first, second
 
-    def record(self, title: str = "labels") -> TaskRecord:
-        """The task's entry of a result file: everything at the analysis's own shots. `title` names its stages."""
-        with stage(title, "geometry"):
-            jax.block_until_ready(self.geometry)
-            split, collapse = self.decomposition, self.neural_collapse
-        with stage(title, "measured error"):
-            error = self.few_shot_error()
-        with stage(title, "certificates"):
-            names, missing = available(self.geometry), self._without_queries
-            if (NEEDS_QUERIES, self.shots) in self._cache and NEEDS_QUERIES not in names:
-                names, missing = (*names, NEEDS_QUERIES), None
-            certificates = {name: certificate_record(self.certificate(name)) for name in names}
-        with stage(title, "intervals") if self.replicates else contextlib.nullcontext():
-            intervals = self.intervals
-        return TaskRecord(
-            classes=self.classes,
-            cdnv=_numbers(self.cdnv),
-            directional_cdnv=_numbers(self.directional_cdnv),
-            mean_cdnv=float(mean_over_pairs(self.cdnv)),
-            mean_directional_cdnv=float(mean_over_pairs(self.directional_cdnv)),
-            shots=np.asarray(self.shots),
-            repeats=self.repeats,
-            error=error_record(error),
-            certificates=certificates,
-            counts=self.counts,
-            overlap=margin_terms(self.geometry).overlap,
-            missing={} if missing is None else {NEEDS_QUERIES: missing},
-            corrected=self._corrected_means(),
-            neural_collapse={name: float(value) for name, value in dataclasses.asdict(collapse).items()},
-            intervals={
-                name: IntervalRecord(_numbers(interval.low), _numbers(interval.high))
-                for name, interval in intervals.items()
-            },
-            decomposition={field.name: np.asarray(getattr(split, field.name)) for field in dataclasses.fields(split)},
-        )
-
-    def _corrected_means(self) -> dict[str, float]:
-        if self.corrected is None:
-            return {}
-        values = {name: np.asarray(getattr(self.corrected, name)) for name in ("cdnv", "directional_cdnv")}
-        decided = np.isfinite(values["cdnv"])
-        means = {name: float(value[decided].mean()) if decided.any() else math.nan for name, value in values.items()}
-        return means | {"undecided": 1 - float(decided.sum()) / (self.num_classes * (self.num_classes - 1))}
-
     @functools.cached_property
     def _cache(self) -> dict[Any, Any]:
         return {}
@@ -274,27 +229,6 @@ class TaskAnalysis:
                 jax.random.key(seed), self.features, self.labels, shots, repeats, self.num_classes
             )
         return self._cache[key]
-
-
-def error_record(error: FewShotError) -> ErrorRecord:
-    """Measured few-shot error, as a result file holds it."""
-    two_class = mean_over_pairs(error.per_pair)
-    return ErrorRecord(*(_numbers(values) for values in (error.mean, error.std, error.per_class, two_class)))
-
-
-def certificate_record(bounds: Certificate) -> CertificateRecord:
-    """A certificate, as a result file holds it."""
-    return CertificateRecord(
-        bound=_numbers(bounds.bound),
-        two_class=_numbers(mean_over_pairs(two_class(bounds))),
-        per_class=_numbers(bounds.per_class),
-        is_certificate=bounds.is_certificate,
-        valid=np.asarray(bounds.valid),
-    )
-
-
-def _numbers(values: Any) -> np.ndarray:
-    return np.asarray(values, np.float64)
 
 
 @functools.cache

@@ -7,21 +7,22 @@ classifier whose centroids are means of m shots per class, from the geometry of 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dnc import errors
 from dnc.certificates.conditional import exact_conditional
-from dnc.certificates.exact import exact_cantelli, exact_chebyshev, exact_joint, gaussian
-from dnc.certificates.margin import margin_terms
+from dnc.certificates.exact import exact_cantelli, exact_chebyshev, exact_joint
+from dnc.certificates.margin import Shots, margin_terms
 from dnc.certificates.published import cdnv, luthra2025, luthra2026, luthra2026_limit
 from dnc.certificates.union import Bounds
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.validation import check_shots
+from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.types import Array, Bool, Float
 
-CERTIFICATES: dict[str, Callable[[PairGeometry, Float[Array, " m"]], Bounds]] = {
+CERTIFICATES: dict[str, Callable[[PairGeometry, Any], Bounds]] = {
     "cdnv": cdnv,
     "luthra2025": luthra2025,
     "luthra2026": luthra2026,
@@ -30,10 +31,10 @@ CERTIFICATES: dict[str, Callable[[PairGeometry, Float[Array, " m"]], Bounds]] = 
     "exact_cantelli": exact_cantelli,
     "exact_joint": exact_joint,
     "exact_conditional": exact_conditional,
-    "gaussian": gaussian,
 }
 NEEDS_QUERIES = "exact_conditional"
-NOT_CERTIFICATES = frozenset({"cdnv", "luthra2026_limit", "gaussian"})  # up to a constant, a limit, a prediction
+_ANY_SHOTS = frozenset({"exact_chebyshev", "exact_cantelli", "exact_joint", "exact_conditional"})  # may differ by class
+NOT_CERTIFICATES = frozenset({"cdnv", "luthra2026_limit"})  # up to a constant; of infinitely many shots
 
 
 def available(geometry: PairGeometry) -> tuple[str, ...]:
@@ -49,7 +50,7 @@ class Certificate:
 
     Attributes:
       name: its name in `CERTIFICATES`.
-      shots: shots per class.
+      shots: a number for all classes, or one of each class.
       bound: on the error, the mean over classes of `per_class`.
       per_class: on P(error | x in class i), at most 1 (except `cdnv`).
       per_pair: on P(Delta_ij <= 0 | x in class i), ordered, at most 1 (except `cdnv`), diagonal 0. For `exact_joint`,
@@ -59,12 +60,12 @@ class Certificate:
       defined: where the pair's bound exists (expected margin positive); elsewhere the pair counts as 1.
       valid: where the number of shots lies within the theorem's assumptions (`luthra2026`: m >= 10).
       overlap: of the geometry: "exact", or the upper bound that replaced tr(Sigma_i Sigma_j).
-      is_certificate: False for `cdnv` (up to a constant), `luthra2026_limit` (infinitely many shots) and `gaussian`
-        (a prediction): the error may exceed them.
+      is_certificate: False for `cdnv` (up to a constant) and `luthra2026_limit` (infinitely many shots): the error may
+        exceed them.
     """
 
     name: str
-    shots: tuple[int, ...]
+    shots: tuple[Any, ...]
     bound: Float[Array, " m"]
     per_class: Float[Array, "m k"]
     per_pair: Float[Array, "m k k"]
@@ -75,8 +76,10 @@ class Certificate:
     is_certificate: bool
 
 
-def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Certificate:
+def certificate(name: str, geometry: PairGeometry, shots: Sequence[Any]) -> Certificate:
     """Evaluate the bound `name` for all shots, classes and pairs at once.
+
+    An entry of `shots` is one number for all classes or, for the exact certificates, a sequence of one for each.
 
     Exact for support and query drawn independently from the distribution that the geometry's moments describe: for
     moments of a sample, its empirical distribution. Compiled once for each name, k, and number of shot sizes.
@@ -95,8 +98,11 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
     """
     if name not in CERTIFICATES:
         raise errors.unknown("name", name, CERTIFICATES)
-    sizes = check_shots(shots)
     k = geometry.counts.shape[0]
+    sizes = check_allocations(shots, k)
+    equal = all(isinstance(size, int) for size in sizes)
+    if not equal and name not in _ANY_SHOTS:
+        raise ValueError(f"{name} takes the same shots of every class: choose one of {sorted(_ANY_SHOTS)}")
     if k < 2:
         raise ValueError(f"geometry has {k} class, but a certificate needs at least 2")
     overlap = margin_terms(geometry).overlap
@@ -105,7 +111,8 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[int]) -> Cert
     if name != NEEDS_QUERIES:
         geometry = dataclasses.replace(geometry, queries=None, trace_of_cube=None)  # unused: no compilation for each n
     geometry = dataclasses.replace(geometry, means=geometry.means[:, :0])  # unused: no compilation for each d
-    bounds = _evaluate(name, geometry, jnp.asarray(sizes, dtype=geometry.variance.dtype))
+    by_class = jnp.asarray(sizes if equal else shots_by_class(sizes, k), dtype=geometry.variance.dtype)
+    bounds = _evaluate(name, geometry, by_class)
     fields = {field.name: getattr(bounds, field.name) for field in dataclasses.fields(bounds)}
     return Certificate(name=name, shots=sizes, overlap=overlap, is_certificate=name not in NOT_CERTIFICATES, **fields)
 
@@ -116,5 +123,5 @@ def two_class(certificate: Certificate) -> Float[Array, "m k k"]:
 
 
 @functools.partial(jax.jit, static_argnames="name")
-def _evaluate(name: str, geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
+def _evaluate(name: str, geometry: PairGeometry, shots: Shots) -> Bounds:
     return CERTIFICATES[name](geometry, shots)

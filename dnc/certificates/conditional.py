@@ -25,7 +25,7 @@ mean than to their own.
 import jax
 import jax.numpy as jnp
 
-from dnc.certificates.margin import centroid_spread_from_moments, margin_terms, separated
+from dnc.certificates.margin import Shots, by_class, centroid_spread_from_moments, margin_terms, separated
 from dnc.certificates.union import Bounds, own_class, safe_sqrt
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.queries import ROUNDING, QueryGeometry
@@ -34,7 +34,7 @@ from dnc.types import Array, Bool, Float
 _THRESHOLDS = 9  # evenly between E_i and the nearest rival's E_j; any threshold gives a valid bound
 
 
-def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
+def exact_conditional(geometry: PairGeometry, shots: Shots) -> Bounds:
     """Cantelli's inequality for each query given the query, averaged over queries; any m >= 1.
 
     Exact for a query drawn from the sample and shots drawn independently from the sample without the query. Needs a
@@ -47,13 +47,13 @@ def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Boun
     own = queries.labels[:, None] == classes[None, :]
     member = jnp.where(own, queries.weight[:, None], 0)  # [n, k], columns sum to 1
 
-    def at(m: Float[Array, ""]) -> tuple[Array, ...]:
+    def at(m: Float[Array, " k"]) -> tuple[Array, ...]:
         mean, noise = _distance_moments(geometry, queries, own, m)
         pairs = _pair_terms(mean, noise, own)
         error = jnp.minimum(jnp.sum(pairs, axis=1), _threshold_bound(mean, noise, own))
         return tuple(jnp.dot(member.T, values, precision="highest") for values in (error, pairs))
 
-    per_class, per_pair = (jnp.minimum(values, 1) for values in jax.lax.map(at, shots))
+    per_class, per_pair = (jnp.minimum(values, 1) for values in jax.lax.map(at, by_class(shots, geometry)))
     coincide = ~separated(geometry) & ~own_class(geometry)
     per_class = jnp.where(jnp.any(coincide, axis=1)[None], 1, per_class)
     per_pair = jnp.where(coincide[None], 1, per_pair)
@@ -63,20 +63,21 @@ def exact_conditional(geometry: PairGeometry, shots: Float[Array, " m"]) -> Boun
         per_pair=per_pair,
         unclipped=per_pair,
         defined=jnp.broadcast_to(separated(geometry)[None], per_pair.shape),
-        valid=jnp.ones_like(shots, dtype=bool),
+        valid=jnp.ones(shots.shape[0], dtype=bool),
     )
 
 
 def _distance_moments(
-    geometry: PairGeometry, queries: QueryGeometry, own: Bool[Array, "n k"], m: Float[Array, ""]
+    geometry: PairGeometry, queries: QueryGeometry, own: Bool[Array, "n k"], m: Float[Array, " k"]
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
     """E[T_c | x] and Var[T_c | x] for every query x and class c, each rounded against the query."""
     square = jnp.diag(margin_terms(geometry).covariance_overlap)
     spread = centroid_spread_from_moments(geometry.variance, geometry.fourth_moment, square, m)
-    own_spread = centroid_spread_from_moments(queries.own_variance, queries.own_fourth, queries.own_square, m)
+    own_moments = queries.own_variance, queries.own_fourth, queries.own_square
+    own_spread = centroid_spread_from_moments(*own_moments, m[queries.labels])
     variance = jnp.where(own, queries.own_variance[:, None], geometry.variance[None, :])
     fourth = jnp.where(own, queries.own_fourth[:, None], geometry.fourth_moment[None, :])
-    spread = jnp.where(own, own_spread[:, None], spread[None, :])
+    spread, m = jnp.where(own, own_spread[:, None], spread[None, :]), m[None, :]
     along, skew = 4 / m * queries.along, 4 / m**2 * queries.skew
     noise = along - skew + spread
     mean = queries.squared_distance + variance / m

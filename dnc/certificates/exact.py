@@ -1,28 +1,27 @@
-"""Bounds and a prediction from the margins' exact moments: valid for every m >= 1 and every distribution.
+"""Bounds from the margins' exact moments: valid for every m >= 1 and every distribution.
 
-Each function takes a geometry and shots [m] and returns `Bounds`: jittable, all shots and pairs at once.
+Each function takes a geometry and shots [m], or [m, k] where classes differ, and returns `Bounds`: jittable, all shots
+and pairs at once.
 """
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from dnc.certificates.joint import joint_bound
-from dnc.certificates.margin import margin_moments, separated
-from dnc.certificates.union import Bounds, safe_sqrt, union_bound
+from dnc.certificates.margin import Shots, margin_moments
+from dnc.certificates.union import Bounds, union_bound
 from dnc.geometry.pairs import PairGeometry
-from dnc.types import Array, Float
 
 
-def exact_chebyshev(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
+def exact_chebyshev(geometry: PairGeometry, shots: Shots) -> Bounds:
     """Var / E^2 with the margin's exact moments; any m >= 1."""
     moments = margin_moments(geometry, shots)
     terms = moments.variance / jnp.where(moments.defined, moments.mean, 1) ** 2
     return union_bound(terms, geometry, moments.defined)
 
 
-def exact_cantelli(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
+def exact_cantelli(geometry: PairGeometry, shots: Shots) -> Bounds:
     """Var / (Var + E^2), Cantelli's inequality with the margin's exact moments; any m >= 1.
 
     Never above 1 and never above `exact_chebyshev`.
@@ -33,7 +32,7 @@ def exact_cantelli(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
     return union_bound(terms, geometry, moments.defined)
 
 
-def exact_joint(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
+def exact_joint(geometry: PairGeometry, shots: Shots) -> Bounds:
     """The joint law of a class's k - 1 margins instead of the union over pairs, see `dnc.certificates.joint`.
 
     Never above `exact_cantelli`, and equal to it for two classes. Pairs are `exact_cantelli`'s.
@@ -43,13 +42,3 @@ def exact_joint(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
         return pairs
     per_class = joint_bound(geometry, margin_moments(geometry, shots), shots, pairs.per_pair)
     return dataclasses.replace(pairs, bound=jnp.mean(per_class, axis=1), per_class=per_class)
-
-
-def gaussian(geometry: PairGeometry, shots: Float[Array, " m"]) -> Bounds:
-    """Phi(-E / sqrt(Var)): the error if margins were Gaussian. A prediction, not a bound; union over pairs."""
-    moments = margin_moments(geometry, shots)
-    deviation = safe_sqrt(moments.variance)
-    ratio = moments.mean / jnp.where(deviation > 0, deviation, 1)
-    certain = jnp.where(moments.mean > 0, jnp.zeros_like(ratio), jnp.ones_like(ratio))
-    terms = jnp.where(deviation > 0, jax.scipy.stats.norm.cdf(-ratio), certain)
-    return union_bound(terms, geometry, jnp.broadcast_to(separated(geometry)[None], terms.shape))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnc.certificates.margin import MarginMoments, margin_covariance, margin_terms
+from dnc.certificates.margin import MarginMoments, Shots, margin_covariance, margin_terms
 from dnc.geometry.pairs import PairGeometry
 from dnc.types import Array, Bool, Float
 
@@ -80,7 +80,7 @@ def smallest_ellipsoid_bound(mean: Float[Array, " q"], correlation: Float[Array,
 def joint_bound(
     geometry: PairGeometry,
     moments: MarginMoments,
-    shots: Float[Array, " m"],
+    shots: Shots,
     per_pair: Float[Array, "m k k"],
 ) -> Float[Array, "m k"]:
     """Bound on the error of each class: the smaller of the ellipsoid bound and the union of `per_pair`, at most 1.

@@ -20,6 +20,8 @@ from dnc.geometry.pairs import MarginTerms, PairGeometry
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, Bool, Float
 
+Shots = Float[Array, " m"] | Float[Array, "m k"]  # of all classes alike, or of each class
+
 
 @array_dataclass
 class MarginMoments:
@@ -61,38 +63,44 @@ def in_units_of_distance(values: Float[Array, "k k"], geometry: PairGeometry, po
     return values
 
 
-def margin_moments(geometry: PairGeometry, shots: Float[Array, " m"]) -> MarginMoments:
+def by_class(shots: Shots, geometry: PairGeometry) -> Float[Array, "m k"]:
+    """Shots of every class, from one number for all classes, [m], or one for each, [m, k]."""
+    shots = shots[:, None] if shots.ndim == 1 else shots
+    return jnp.broadcast_to(shots, (shots.shape[0], geometry.counts.shape[0]))
+
+
+def margin_moments(geometry: PairGeometry, shots: Shots) -> MarginMoments:
     """Exact mean and variance of every relative margin; valid for any m >= 1 and any distribution.
 
-        E[Delta]   = d^2 + (v_j - v_i)/m
-        Var[Delta] = 4 D^T Sigma_i D + (4/m) tr(Sigma_i (Sigma_i + Sigma_j)) + (4/m) D^T Sigma_j D
-                     - (4/m^2) kappa_ij + Var||e_i||^2 + Var||e_j||^2
+        E[Delta]   = d^2 + v_j/m_j - v_i/m_i
+        Var[Delta] = 4 D^T Sigma_i D + (4/m_i) tr Sigma_i^2 + (4/m_j) tr(Sigma_i Sigma_j) + (4/m_j) D^T Sigma_j D
+                     - (4/m_j^2) kappa_ij + Var||e_i||^2 + Var||e_j||^2
 
     with Var||e_c||^2 as in `centroid_spread`. Population moments (1/n): exact for support and query drawn
     independently from the distribution that the moments describe.
     """
-    terms, v, m = margin_terms(geometry), geometry.variance, shots[:, None, None]
-
-    drift = in_units_of_distance(v[None, :] - v[:, None], geometry)
-    mean = jnp.where(separated(geometry)[None], 1 + drift[None] / m, 0)
+    terms, m = margin_terms(geometry), by_class(shots, geometry)
+    own, rival = m[:, :, None], m[:, None, :]
+    size = in_units_of_distance(jnp.broadcast_to(geometry.variance[None, :], geometry.squared_distance.shape), geometry)  # v_j
+    mean = jnp.where(separated(geometry)[None], 1 + size[None] / rival - size.T[None] / own, 0)
 
     along = in_units_of_distance(geometry.directional_variance, geometry)  # W_ij
     overlap = terms.covariance_overlap
-    noise = in_units_of_distance(jnp.diag(overlap)[:, None] + overlap, geometry, power=2)
+    square = in_units_of_distance(jnp.broadcast_to(jnp.diag(overlap)[:, None], overlap.shape), geometry, power=2)
+    overlap = in_units_of_distance(overlap, geometry, power=2)
     skew = in_units_of_distance(terms.third_moment, geometry, power=2)
     spread = centroid_spread(geometry, shots)
     spread = jax.vmap(lambda s: in_units_of_distance(s[:, None] + s[None, :], geometry, power=2))(spread)
-    variance = 4 * along[None] + 4 / m * (noise + along.T)[None] - 4 / m**2 * skew[None] + spread
+    variance = 4 * along[None] + 4 / own * square[None] + 4 / rival * (overlap + along.T)[None]
+    variance = variance - 4 / rival**2 * skew[None] + spread
     variance = jnp.maximum(variance, 0)  # a sum with one negative term: rounding may cross zero
     return MarginMoments(mean=mean, variance=variance, defined=separated(geometry)[None] & (mean > 0))
 
 
-def margin_covariance(
-    geometry: PairGeometry, moments: MarginMoments, shots: Float[Array, " m"]
-) -> Float[Array, "m k q q"]:
+def margin_covariance(geometry: PairGeometry, moments: MarginMoments, shots: Shots) -> Float[Array, "m k q q"]:
     """Exact covariances of class i's relative margins toward its q `neighbors`.
 
-        Cov[Delta_j, Delta_l] = 4 D_j^T Sigma_i D_l + (4/m) tr(Sigma_i^2) + Var||e_i||^2        (j != l)
+        Cov[Delta_j, Delta_l] = 4 D_j^T Sigma_i D_l + (4/m_i) tr(Sigma_i^2) + Var||e_i||^2        (j != l)
 
     in units of d_ij^2 d_il^2; the diagonal is `moments.variance`. Where `overlap` is not "exact", this
     exceeds the covariance matrix by a positive semidefinite one, so bounds made of it still hold.
@@ -102,7 +110,7 @@ def margin_covariance(
     rows = jnp.arange(others.shape[0])[:, None]
     near = separated(geometry)[rows, others]
     distance = jnp.where(near, geometry.squared_distance[rows, others], 1)
-    shared = 4 / shots[:, None] * jnp.diag(terms.covariance_overlap)[None, :]
+    shared = 4 / by_class(shots, geometry) * jnp.diag(terms.covariance_overlap)[None, :]
     shared = shared + centroid_spread(geometry, shots)
     both = near[:, :, None] & near[:, None, :]
     covariance = jnp.where(both[None], 4 * terms.axis_covariance[None] + shared[:, :, None, None], 0)
@@ -111,11 +119,11 @@ def margin_covariance(
     return jnp.where(jnp.eye(others.shape[1], dtype=bool)[None, None], variance[..., None], covariance)
 
 
-def centroid_spread(geometry: PairGeometry, shots: Float[Array, " m"]) -> Float[Array, "m k"]:
+def centroid_spread(geometry: PairGeometry, shots: Shots) -> Float[Array, "m k"]:
     """Var||e_c||^2 of every class, in the features' units to the fourth power; see `centroid_spread_from_moments`."""
     square = jnp.diag(margin_terms(geometry).covariance_overlap)
     return centroid_spread_from_moments(
-        geometry.variance[None, :], geometry.fourth_moment[None, :], square[None, :], shots[:, None]
+        geometry.variance[None, :], geometry.fourth_moment[None, :], square[None, :], by_class(shots, geometry)
     )
 
 

@@ -1,16 +1,17 @@
 """Which samples of each class are drawn: the supports of few-shot probes and the held-back part of a training split."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from dnc.geometry.blocks import shuffled_classes
+from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.geometry.validation import (
     as_features,
     check_finite,
     check_same_length,
-    check_shots,
     class_counts,
     standardize,
 )
@@ -32,27 +33,27 @@ def draw_support(
 def check_few_shot_inputs(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],
-    shots: Sequence[int],
+    shots: Sequence[Any],
     repeats: int,
     num_classes: int,
-) -> tuple[Float[Array, "n d"], tuple[int, ...]]:
+) -> tuple[Float[Array, "n d"], tuple[int | tuple[int, ...], ...]]:
     """Checks every argument of a few-shot probe; returns features translated and scaled for float32, and the shots.
 
     Raises what `dnc.few_shot.measured.few_shot_error` raises.
     """
-    sizes = check_shots(shots)
+    sizes = check_allocations(shots, num_classes)
     if repeats < 1:
         raise ValueError(f"repeats={repeats} must be at least 1")
     array = as_features(features)
     check_same_length(len(array), len(labels), "labels")
     check_finite(array)
-    largest = max(sizes)
+    largest = shots_by_class(sizes, num_classes).max(axis=0)
     counts = class_counts(np.asarray(labels), num_classes)
-    if counts.min() < largest + 1:
-        c = int(counts.argmin())
+    if (counts < largest + 1).any():
+        c = int((counts - largest).argmin())
         raise ValueError(
-            f"class {c} has {counts[c]} samples, but {largest} shots need at least {largest + 1} (one is left as a "
-            f"query); use shots of at most {max(int(counts[c]) - 1, 0)} or leave the class out"
+            f"class {c} has {counts[c]} samples, but {largest[c]} shots need at least {largest[c] + 1} (one is left as "
+            f"a query); use shots of at most {max(int(counts[c]) - 1, 0)} or leave the class out"
         )
     array, _ = standardize(array)  # translation and scale change no distance comparison, only its rounding
     return jnp.asarray(array), sizes

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 
 from dnc.few_shot.draws import check_few_shot_inputs, draw_support
 from dnc.geometry.inputs import as_codes, as_numbers, converted
+from dnc.geometry.shots import shots_by_class
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 _BLOCK_ELEMENTS = 2**22  # distances held at once
@@ -24,7 +26,7 @@ class FewShotError:
     """Few-shot NCC error, averaged over repeats.
 
     Attributes:
-      shots: shots per class.
+      shots: a number for all classes, or one of each class.
       mean: mean over classes (so classes weigh the same), then over repeats.
       std: standard deviation over repeats (1/r) of the mean over classes.
       per_class: fraction of class i's queries that are at least as near to another centroid as to i's.
@@ -35,7 +37,7 @@ class FewShotError:
         `per_pair` is that of all pairs in all repeats.
     """
 
-    shots: tuple[int, ...]
+    shots: tuple[Any, ...]
     mean: Float[Array, " m"]
     std: Float[Array, " m"]
     per_class: Float[Array, "m k"]
@@ -48,20 +50,22 @@ def few_shot_error(
     key: Key[Array, ""],
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],
-    shots: Sequence[int],
+    shots: Sequence[Any],
     repeats: int,
     num_classes: int,
     ways: int | None = None,
 ) -> FewShotError:
     """Error of NCC with m shots per class, for every m in `shots`, over `repeats` random supports.
 
+    m is one number for all classes or a sequence of one for each (see `dnc.geometry.shots.check_allocations`).
     Among all classes, or, with `ways`, among that many classes drawn anew for each repeat (an *episode*), an error
     that a certificate of `PairGeometry.subset` bounds episode by episode.
 
     A repeat permutes the samples of each class independently. The first m are the support, all others of the class
     are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie, up
     to float32 rounding of the two distances, is an error. All shots, repeats and classes run in one program, compiled
-    once per shape and `shots`. The draws go by row numbers: other rows, or the same in another order, draw others.
+    once per shape and largest number of shots. The draws go by row numbers: other rows, or the same in another order,
+    draw others.
 
     Raises:
       ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
@@ -77,7 +81,10 @@ def few_shot_error(
     if ways < num_classes:
         episodes = jnp.sort(jax.vmap(jax.random.permutation)(classes, episodes)[:, :ways], axis=1)
     taken = jnp.any(episodes[:, :, None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, :], axis=1)
-    wrong, wrong_pair = _measure(draws, array, jnp.asarray(labels), taken, shots=sizes, num_classes=num_classes)
+    by_class = shots_by_class(sizes, num_classes)
+    wrong, wrong_pair = _measure(
+        draws, array, jnp.asarray(labels), taken, jnp.asarray(by_class, jnp.int32), largest=int(by_class.max())
+    )
     error = jnp.mean(wrong, axis=2, where=taken[:, None, :])
     return FewShotError(
         shots=sizes,
@@ -89,19 +96,19 @@ def few_shot_error(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("shots", "num_classes"))
+@functools.partial(jax.jit, static_argnames="largest")
 def _measure(
     keys: Key[Array, " r"],
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
     taken: Bool[Array, "r k"],
+    shots: Int[Array, "m k"],
     *,
-    shots: tuple[int, ...],
-    num_classes: int,
+    largest: int,
 ) -> tuple[Float[Array, "r m k"], Float[Array, "r m k k"]]:
     """Fractions of wrong queries by class, among the taken, and by ordered pair. One repeat is in memory at a time."""
+    num_classes = shots.shape[1]
     counts = jnp.bincount(labels, length=num_classes)
-    sizes = jnp.asarray(shots)
     sums = jnp.zeros((num_classes, features.shape[1]), features.dtype).at[labels].add(features)
     means = sums / counts[:, None].astype(features.dtype)
     between = jax.lax.map(lambda mean: jnp.sum((means - mean[None, :]) ** 2, axis=1), means)
@@ -110,13 +117,12 @@ def _measure(
         draw: tuple[Key[Array, ""], Bool[Array, " k"]],
     ) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
         key, rivals = draw
-        support, rank = draw_support(key, labels, counts, max(shots))
-        sums = jnp.cumsum(features[support], axis=1)[:, sizes - 1].swapaxes(0, 1)
-        centroids = sums / sizes.astype(sums.dtype)[:, None, None]
-        wrong, wrong_pair = _count_wrong(
-            features, labels, centroids, means, between, rank[:, None] >= sizes[None, :], rivals
-        )
-        queries = (counts[None, :] - sizes[:, None]).astype(wrong.dtype)
+        support, rank = draw_support(key, labels, counts, largest)
+        sums = jnp.cumsum(features[support], axis=1)[jnp.arange(num_classes)[None, :], shots - 1]
+        centroids = sums / shots.astype(sums.dtype)[:, :, None]
+        is_query = rank[:, None] >= shots.T[labels]
+        wrong, wrong_pair = _count_wrong(features, labels, centroids, means, between, is_query, rivals)
+        queries = (counts[None, :] - shots).astype(wrong.dtype)
         return wrong / queries, wrong_pair / queries[:, :, None]
 
     return jax.lax.map(one_repeat, (keys, taken))

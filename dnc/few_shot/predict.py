@@ -7,26 +7,24 @@ right where the query's own class i is nearest:
     P(right | x) = E_t [prod_{j != i} P(T_j > t)],   t distributed as T_i,
 
 by Gauss-Hermite quadrature over t, each T_c taken as the variable with those cumulants (`dnc.few_shot.skewed`). Of two
-classes alone, P(T_j <= T_i | x) is that of the margin T_j - T_i, whose cumulants are sums of both. With one shot of each
-class, P(T_j > t) are shares of single samples instead.
+classes alone, P(T_j <= T_i | x) is that of the margin T_j - T_i, whose cumulants are sums of both. With one, two or
+three shots of each class, P(T_j > t) are shares of centroids of samples instead (`dnc.geometry.references`).
 
 It estimates the error on new data, as the measured error does, without drawing anything: moments are corrected for the
 number of samples n_c that they come from. With v_c, Sigma_c unbiased and the query left out of its own class,
 
     E_c = ||x - mu_c||^2 + v_c (1/m_c - 1/n_c),      b^T Sigma_c b - tr Sigma_c^2 / n_c in place of b^T Sigma_c b,
 
-and the margins E_c - E_i over queries x of class i, which scatter by 4 [tr Sigma_i^2 / (n_i - 1) + tr(Sigma_i Sigma_c) / n_c]
-too much, are drawn to their mean by sqrt(1 - that / variance).
+and the margins E_c - E_i over queries x of class i, whose variance is larger by 4 [tr Sigma_i^2 / (n_i - 1) +
+tr(Sigma_i Sigma_c) / n_c], are drawn to their mean by sqrt(1 - that / variance).
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from scipy.special import roots_hermitenorm
 
 from dnc.certificates.margin import margin_terms
@@ -34,7 +32,8 @@ from dnc.few_shot.skewed import normal_score, quantile
 from dnc.geometry.pairs import PairGeometry, trace_of_square
 from dnc.geometry.pytree import array_dataclass
 from dnc.geometry.queries import QueryGeometry
-from dnc.geometry.references import ROUNDING
+from dnc.geometry.references import FEWEST, ROUNDING
+from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.types import Array, Bool, Float, Int
 
 _NODES = 31
@@ -71,6 +70,20 @@ class _Classes:
     kept: Float[Array, "k k"]  # [i, c]: factor on what is beyond that mean
 
 
+def predicted_error(geometry: PairGeometry, shots: Sequence[Any]) -> PredictedError:
+    """Predicted few-shot error for all shots, classes and pairs at once.
+
+    An entry of `shots` is one number for all classes or a sequence of one for each. Compiled once for each shape of the
+    queries and number of entries.
+
+    Raises ValueError for shots below 1, and for a geometry without `queries` or with corrected moments.
+    """
+    k = geometry.counts.shape[0]
+    sizes = check_allocations(shots, k)
+    per_class, per_pair = _predict(geometry, jnp.asarray(shots_by_class(sizes, k), jnp.float32))
+    return PredictedError(sizes, jnp.mean(per_class, axis=1), per_class, per_pair)
+
+
 def predict(geometry: PairGeometry, shots: Float[Array, "m k"]) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
     """Predicted errors of classes and of ordered pairs, for shots of every class (inf: their limit). Jittable."""
     queries, classes = _queries(geometry), _shared(geometry)
@@ -93,6 +106,10 @@ def predict(geometry: PairGeometry, shots: Float[Array, "m k"]) -> tuple[Float[A
     return jnp.clip(per_class, 0, 1), jnp.clip(per_pair, 0, 1)
 
 
+_predict = jax.jit(predict)
+
+
+@jax.jit
 def predict_queries(geometry: PairGeometry, shots: Float[Array, " k"]) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     """P(error | x) of every query at one number of shots a class, and the class it is most often mistaken for."""
     queries, classes = _queries(geometry), _shared(geometry)
@@ -113,11 +130,13 @@ def _of_queries(
 ) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
     """P(error | x), and P(T_j <= T_i | x) with 0 for the query's own class i."""
     mean, variance, third = distance_cumulants(block, classes, own, m)
-    one = block.references
-    single = jnp.all(m == 1)
-    known = jnp.where(single, one.right, jnp.nan)
-    error = jnp.where(jnp.isnan(known), _nearest_wrong(mean, variance, third, own), 1 - known)
-    pairs = jnp.where(single, 1 - one.farther, _farther_wrong(mean, variance, third, own))
+    error, pairs = _nearest_wrong(mean, variance, third, own), _farther_wrong(mean, variance, third, own)
+    few = block.references
+    for size in range(1, FEWEST + 1):
+        right, farther = few.right[:, size - 1], few.farther[:, :, size - 1]
+        known = jnp.all(m == size) & ~jnp.isnan(right)
+        error = jnp.where(known, 1 - right, error)
+        pairs = jnp.where(known[:, None], 1 - farther, pairs)
     return error, jnp.where(own, 0, pairs)
 
 
@@ -129,7 +148,8 @@ def distance_cumulants(
     With b = x - mu_c, a = z - mu_c and s = 1/m,
 
         N = 4 s b^T Sigma b - 4 s^2 b.t + (M4 - v^2) s^3 + 2 (s^2 - s^3) tr Sigma^2,
-        K = -8 s^2 E[(b.a)^3] + 12 s^3 (E[(b.a)^2 ||a||^2] - v b^T Sigma b) + 24 (s^2 - s^3) ||Sigma b||^2 + 8 s^3 tr Sigma^3
+        K = -8 s^2 E[(b.a)^3] + 12 s^3 (E[(b.a)^2 ||a||^2] - v b^T Sigma b)
+            + 24 (s^2 - s^3) ||Sigma b||^2 + 8 s^3 tr Sigma^3
 
     up to terms of K of order s^3 that vanish for symmetric distributions.
     """

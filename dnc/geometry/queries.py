@@ -39,10 +39,10 @@ class QueryGeometry:
     def subset(self, classes: Int[Array, " w"]) -> "QueryGeometry":
         """The same for some of the classes; samples of the others get weight 0."""
         match = self.labels[:, None] == classes[None, :].astype(self.labels.dtype)
-        labels, of_one = jnp.argmax(match, axis=1), self.references
-        farther = of_one.farther[:, classes]
+        labels, few = jnp.argmax(match, axis=1), self.references
+        farther = few.farther[:, classes]
         # Two classes have one rival; of more, `right` does not tell how often just these are farther.
-        right = jnp.sum(farther, axis=1) if len(classes) == 2 else jnp.full_like(of_one.right, jnp.nan)
+        right = jnp.sum(farther, axis=1) if len(classes) == 2 else jnp.full_like(few.right, jnp.nan)
         return dataclasses.replace(
             self,
             labels=labels.astype(self.labels.dtype),
@@ -51,7 +51,7 @@ class QueryGeometry:
             along=self.along[:, classes],
             skew=self.skew[:, classes],
             smeared=self.smeared[:, classes],
-            references=ReferenceTerms(of_one.cubic[:, classes], of_one.mixed[:, classes], right, farther),
+            references=ReferenceTerms(few.cubic[:, classes], few.mixed[:, classes], right, farther),
         )
 
 
@@ -69,7 +69,7 @@ def query_geometry(
     see `moments.mean_slip`. Costs n k d (d + s) operations for s references of a class; all but [n, k] values in blocks
     of rows.
     """
-    n, k = labels.shape[0], flat.shape[0]
+    n = labels.shape[0]
     center = moments.mean + slip
     origin = moments.origin[None, :]
     references = choose_references(features, labels, weights, center + origin)
@@ -155,7 +155,7 @@ def _of_rows(
         own_fourth=jnp.maximum(own_fourth, least),
         own_square=jnp.maximum(own_square, s * least),
         length=jnp.linalg.norm(x, axis=1),
-        references=reference_terms(products, squares, others, squared_distance, own),
+        references=reference_terms(references, products, squares, others, squared_distance, own),
     )
 
 

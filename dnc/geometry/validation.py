@@ -93,16 +93,6 @@ def class_counts(labels: ArrayLike, num_classes: int, name: str = "labels") -> I
     return np.asarray(jnp.bincount(labels, length=num_classes))
 
 
-def check_shots(shots: Any) -> tuple[int, ...]:
-    """Shots as a tuple of positive integers."""
-    if np.ndim(shots) == 0:
-        raise ValueError(f"shots={shots!r} must be a sequence of positive integers, such as [1, 5]")
-    checked = tuple(int(m) for m in shots)
-    if not checked or min(checked) < 1 or list(checked) != list(shots):
-        raise ValueError(f"shots={list(shots)} must be a non-empty sequence of positive integers")
-    return checked
-
-
 def encode_labels(
     labels: Any, class_names: Sequence[str] | None = None, name: str = "labels"
 ) -> tuple[Int[np.ndarray, " n"], list[str]]:

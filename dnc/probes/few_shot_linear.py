@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dnc.few_shot.draws import check_few_shot_inputs, draw_support
 from dnc.geometry.inputs import as_codes, as_numbers, converted
+from dnc.geometry.shots import check_shots
 from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct
 from dnc.types import Array, ArrayLike, Float, Int, Key
 
@@ -61,7 +62,8 @@ def few_shot_linear_error(
     """
     if not (strength > 0 and tolerance > 0 and max_iterations > 0):
         raise ValueError(f"{strength=}, {tolerance=} and {max_iterations=} must be positive")
-    array, sizes = check_few_shot_inputs(features, labels, shots, repeats, num_classes)
+    sizes = check_shots(shots)
+    array, _ = check_few_shot_inputs(features, labels, shots, repeats, num_classes)
     wrong = _measure(
         jax.random.split(key, repeats),
         array,

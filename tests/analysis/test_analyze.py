@@ -13,8 +13,8 @@ import dnc
 from dnc.distributed import make_mesh
 from dnc.features.files import read_features
 from dnc.geometry.pairs import mean_over_pairs
+from dnc.geometry.shots import check_shots
 from dnc.geometry.spectrum import lidar
-from dnc.geometry.validation import check_shots
 from tests import oracles
 from tests.samples import clusters, factorial, off_diagonal
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dnc.certificates import certificate as certificate
     from dnc.certificates.intervals import jackknife as jackknife
     from dnc.few_shot.measured import few_shot_error as few_shot_error
+    from dnc.few_shot.plan import Plan as Plan
+    from dnc.few_shot.plan import plan as plan
     from dnc.geometry.measure import pair_geometry as pair_geometry
     from dnc.geometry.moments import ClassMoments as ClassMoments
     from dnc.geometry.pairs import PairGeometry as PairGeometry
@@ -37,6 +39,7 @@ _NAMES = {
     "dnc.certificates": ("CERTIFICATES", "Certificate", "certificate"),
     "dnc.certificates.intervals": ("jackknife",),
     "dnc.few_shot.measured": ("few_shot_error",),
+    "dnc.few_shot.plan": ("Plan", "plan"),
     "dnc.geometry.measure": ("pair_geometry",),
     "dnc.geometry.moments": ("ClassMoments",),
     "dnc.geometry.pairs": ("PairGeometry",),

@@ -1,9 +1,7 @@
 """One labeling of one set of features: its geometry, certificates and measured error, computed once each."""
 
-import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnc import distributed, errors
-from dnc.analysis.progress import stage
-from dnc.certificates import CERTIFICATES, Certificate, available, certificate, two_class
+from dnc.certificates import CERTIFICATES, Certificate, available, certificate
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, jackknife
 from dnc.certificates.margin import margin_terms
@@ -23,7 +20,6 @@ from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
-from dnc.record import CertificateRecord, ErrorRecord, IntervalRecord, TaskRecord
 from dnc.types import Float, Int
 
 _QUERY_OPERATIONS = 5e12  # n k d^2 up to which every analysis measures its queries

@@ -81,7 +81,9 @@ def margin_moments(geometry: PairGeometry, shots: Shots) -> MarginMoments:
     """
     terms, m = margin_terms(geometry), by_class(shots, geometry)
     own, rival = m[:, :, None], m[:, None, :]
-    size = in_units_of_distance(jnp.broadcast_to(geometry.variance[None, :], geometry.squared_distance.shape), geometry)  # v_j
+    size = in_units_of_distance(
+        jnp.broadcast_to(geometry.variance[None, :], geometry.squared_distance.shape), geometry
+    )  # v_j
     mean = jnp.where(separated(geometry)[None], 1 + size[None] / rival - size.T[None] / own, 0)
 
     along = in_units_of_distance(geometry.directional_variance, geometry)  # W_ij

@@ -37,6 +37,8 @@ from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.types import Array, Bool, Float, Int
 
 _NODES = 31
+_FEW = 30  # samples of a class; from fewer, third cumulants are mostly noise, and taken to be smaller
+_SURE = 0.1  # share of a sample's variance along a query's direction that is never taken for noise
 _BLOCK_ELEMENTS = 2**21  # query x class x node at once
 
 
@@ -84,8 +86,13 @@ def predicted_error(geometry: PairGeometry, shots: Sequence[Any]) -> PredictedEr
     return PredictedError(sizes, jnp.mean(per_class, axis=1), per_class, per_pair)
 
 
-def predict(geometry: PairGeometry, shots: Float[Array, "m k"]) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
-    """Predicted errors of classes and of ordered pairs, for shots of every class (inf: their limit). Jittable."""
+def predict(
+    geometry: PairGeometry, shots: Float[Array, "m k"], few: bool = True
+) -> tuple[Float[Array, "m k"], Float[Array, "m k k"]]:
+    """Predicted errors of classes and of ordered pairs, for shots of every class (inf: their limit). Jittable.
+
+    Without `few`, also one to three shots are predicted from cumulants alone, and the result has derivatives.
+    """
     queries, classes = _queries(geometry), _shared(geometry)
     k = geometry.counts.shape[0]
 
@@ -94,7 +101,7 @@ def predict(geometry: PairGeometry, shots: Float[Array, "m k"]) -> tuple[Float[A
         member = jnp.where(own, block.weight[:, None], 0)
 
         def at(m: Float[Array, " k"]) -> tuple[Array, Array]:
-            error, pairs = _of_queries(block, classes, own, m)
+            error, pairs = _of_queries(block, classes, own, m, few)
             return (
                 jnp.einsum("bk,b->k", member, error, precision="highest"),
                 jnp.einsum("bi,bj->ij", member, pairs, precision="highest"),
@@ -126,14 +133,13 @@ def predict_queries(geometry: PairGeometry, shots: Float[Array, " k"]) -> tuple[
 
 
 def _of_queries(
-    block: QueryGeometry, classes: _Classes, own: Bool[Array, "b k"], m: Float[Array, " k"]
+    block: QueryGeometry, classes: _Classes, own: Bool[Array, "b k"], m: Float[Array, " k"], few: bool = True
 ) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
     """P(error | x), and P(T_j <= T_i | x) with 0 for the query's own class i."""
     mean, variance, third = distance_cumulants(block, classes, own, m)
     error, pairs = _nearest_wrong(mean, variance, third, own), _farther_wrong(mean, variance, third, own)
-    few = block.references
-    for size in range(1, FEWEST + 1):
-        right, farther = few.right[:, size - 1], few.farther[:, :, size - 1]
+    for size in range(1, FEWEST + 1) if few else ():
+        right, farther = block.references.right[:, size - 1], block.references.farther[:, :, size - 1]
         known = jnp.all(m == size) & ~jnp.isnan(right)
         error = jnp.where(known, 1 - right, error)
         pairs = jnp.where(known[:, None], 1 - farther, pairs)
@@ -151,7 +157,8 @@ def distance_cumulants(
         K = -8 s^2 E[(b.a)^3] + 12 s^3 (E[(b.a)^2 ||a||^2] - v b^T Sigma b)
             + 24 (s^2 - s^3) ||Sigma b||^2 + 8 s^3 tr Sigma^3
 
-    up to terms of K of order s^3 that vanish for symmetric distributions.
+    up to terms of K of order s^3 that vanish for symmetric distributions. K counts n^2 / (n^2 + 30^2): third moments of
+    few samples are mostly noise.
     """
     n, v = _count(block, classes, own), _variance(block, classes, own)
     s, more = 1 / m[None], _factor(n)
@@ -160,13 +167,14 @@ def distance_cumulants(
     fourth = jnp.where(own, block.own_fourth[:, None], classes.fourth[None])
     distance = block.squared_distance
     rounding = ROUNDING * (distance + v)
-    along = jnp.maximum(more * block.along - square / n, rounding * distance)
+    along = jnp.maximum(more * block.along - square / n, _SURE * more * block.along + rounding * distance)
     noise = v * along / jnp.maximum(n - 1, 1)
     smeared = jnp.maximum((more**2 * block.smeared - noise) / more, along**2 / jnp.maximum(distance, rounding))
     spread = jnp.maximum(fourth - v**2, 0) * s**3 + 2 * (s**2 - s**3) * square
     variance = jnp.maximum(4 * s * along - 4 * s**2 * block.skew + spread, 0) + rounding**2
     third = 12 * s**3 * (block.references.mixed - v * block.along) - 8 * s**2 * block.references.cubic
     third = third + 24 * (s**2 - s**3) * smeared + 8 * s**3 * classes.cube[None]
+    third = third * n**2 / (n**2 + _FEW**2)
     settled = classes.margin[block.labels]
     margin = settled + classes.kept[block.labels] * (_margins(block, classes, own) - settled)
     margin = margin + s * v - _of_own(s * v, own)

@@ -13,6 +13,7 @@ from dnc.types import Array, Float
 
 MOST = 3.0  # of |skewness|: a gamma variable's that is nearly an exponential one's
 _LEAST = 1e-3  # below, the variable is normal
+_END = 1e-9  # of the distribution, where the derivative of the cube root would be infinite
 
 
 def quantile(z: Float[Array, "*#shape"], skewness: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
@@ -25,7 +26,7 @@ def quantile(z: Float[Array, "*#shape"], skewness: Float[Array, "*#shape"]) -> F
 def normal_score(y: Float[Array, "*#shape"], skewness: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
     """The inverse of `quantile`; beyond the end of the distribution, the end."""
     s = _divisor(skewness)
-    value = (6 / s) * (jnp.cbrt(jnp.maximum(1 + s * y / 2, 0)) - 1 + s**2 / 36)
+    value = (6 / s) * (jnp.cbrt(jnp.maximum(1 + s * y / 2, _END)) - 1 + s**2 / 36)
     return jnp.where(jnp.abs(skewness) < _LEAST, y, value)
 
 

@@ -16,160 +16,20 @@ import numpy as np
 from etils import epath
 
 from dnc import files, names
-from dnc.jsonable import array, number, numbers, plain, whole
-from dnc.types import Bool, Float, Int
+from dnc.jsonable import numbers, plain
+from dnc.task_record import CertificateRecord as CertificateRecord
+from dnc.task_record import ErrorRecord as ErrorRecord
+from dnc.task_record import GuaranteeRecord as GuaranteeRecord
+from dnc.task_record import HardSample as HardSample
+from dnc.task_record import IntervalRecord as IntervalRecord
+from dnc.task_record import PredictedRecord as PredictedRecord
+from dnc.task_record import TaskRecord as TaskRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "dnc.analysis/1"
-_FEW_SAMPLES = 1.2  # a bias of the sample's size, as a factor, from which on a measure carries a warning
-_SUMMARY = ("shots", "error", "error_std", "luthra2026", "exact_cantelli", "exact_joint", "exact_conditional")
-
-
-@dataclass(frozen=True)
-class CertificateRecord:
-    """One bound at every number of shots; where `is_certificate` is false, an order of magnitude or a prediction."""
-
-    bound: Float[np.ndarray, " m"]  # mean over classes
-    two_class: Float[np.ndarray, " m"]  # mean over two-class subtasks
-    per_class: Float[np.ndarray, "m k"]
-    is_certificate: bool
-    valid: Bool[np.ndarray, " m"]  # the number of shots lies within the theorem's assumptions
-
-
-@dataclass(frozen=True)
-class ErrorRecord:
-    """Measured few-shot error: mean and standard deviation over draws, and the mean over two-class subtasks."""
-
-    mean: Float[np.ndarray, " m"]
-    std: Float[np.ndarray, " m"]
-    per_class: Float[np.ndarray, "m k"]
-    two_class: Float[np.ndarray, " m"]
-
-
-@dataclass(frozen=True)
-class IntervalRecord:
-    """A 95% confidence interval, for the population, of a number, or of one at every number of shots."""
-
-    low: Float[np.ndarray, "*shape"]
-    high: Float[np.ndarray, "*shape"]
-
-
-@dataclass(frozen=True)
-class TaskRecord:
-    """One labeling. Matrices [k, k] are over ordered pairs of classes, with nan on the diagonal."""
-
-    classes: tuple[str, ...]
-    cdnv: Float[np.ndarray, "k k"]
-    directional_cdnv: Float[np.ndarray, "k k"]
-    mean_cdnv: float
-    mean_directional_cdnv: float
-    shots: Int[np.ndarray, " m"]
-    repeats: int | None
-    error: ErrorRecord
-    certificates: dict[str, CertificateRecord]
-    counts: np.ndarray | None = None  # [k]
-    overlap: str | None = None  # what certificates took for tr(Sigma_i Sigma_j), see `dnc.geometry.pairs.MarginTerms`
-    missing: dict[str, str] = field(default_factory=dict)  # certificates that were left out, and why
-    corrected: dict[str, float] = field(default_factory=dict)  # mean cdnv and directional_cdnv for the population, over
-    # the pairs that can be told apart; `undecided`: the share of the others
-    neural_collapse: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, IntervalRecord] = field(default_factory=dict)  # of means over pairs and of bounds, by name
-    decomposition: dict[str, np.ndarray] = field(default_factory=dict)  # see `dnc.geometry.decomposition`
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What to know before the numbers are used: too few samples, looser certificates, missing ones."""
-        found = []
-        named = {"CDNV": ("cdnv", self.mean_cdnv), "directional CDNV": ("directional_cdnv", self.mean_directional_cdnv)}
-        better = {title: (value, self.corrected.get(key, math.nan)) for title, (key, value) in named.items()}
-        off = [
-            f"{title} {value:.3g} of the sample is {corrected:.3g} once corrected"
-            for title, (value, corrected) in better.items()
-            if corrected > 0 and value < math.inf and not 1 / _FEW_SAMPLES < value / corrected < _FEW_SAMPLES
-        ]
-        if undecided := self.corrected.get("undecided"):
-            found.append(f"these samples cannot tell the class means of {undecided:.0%} of the pairs apart")
-        if off:
-            smallest = "" if self.counts is None else f", {self.counts.min():g} in the smallest class"
-            found.append(f"few samples for the dimension{smallest}: {', '.join(off)}")
-        if self.overlap not in (None, "exact"):
-            found.append(f"certificates use an upper bound of tr(Sigma_i Sigma_j): {self.overlap}")
-        return (*found, *(f"{name} is left out: {reason}" for name, reason in self.missing.items()))
-
-    def to_json(self) -> dict[str, Any]:
-        """The task's entry of a result file."""
-        return {
-            "classes": list(self.classes),
-            "counts": plain(self.counts),
-            "overlap": self.overlap,
-            "missing": self.missing,
-            "corrected": plain(self.corrected),
-            "warnings": list(self.warnings),
-            "cdnv": plain(self.cdnv),
-            "directional_cdnv": plain(self.directional_cdnv),
-            "summary": plain({"cdnv": self.mean_cdnv, "directional_cdnv": self.mean_directional_cdnv}),
-            "shots": plain(self.shots),
-            "repeats": self.repeats,
-            "error": plain(asdict(self.error)),
-            "certificates": plain({name: asdict(value) for name, value in self.certificates.items()}),
-            "neural_collapse": plain(self.neural_collapse),
-            "intervals": plain({name: asdict(value) for name, value in self.intervals.items()}),
-            "decomposition": plain(self.decomposition),
-        }
-
-    @classmethod
-    def from_json(cls, task: Mapping[str, Any]) -> "TaskRecord":
-        """Raises KeyError, TypeError or ValueError where the entry does not follow the schema."""
-        k, shots = len(task["classes"]), array(task.get("shots"), (None,))
-        m = len(shots)
-        summary, error = task.get("summary") or {}, task.get("error") or {}
-        vector, by_class = (m,), (m, k)
-        certificates = {
-            name: CertificateRecord(
-                bound=array(values.get("bound"), vector),
-                two_class=array(values.get("two_class"), vector),
-                per_class=array(values.get("per_class"), by_class),
-                is_certificate=bool(values.get("is_certificate")),
-                valid=np.nan_to_num(array(values.get("valid"), vector)).astype(bool),
-            )
-            for name, values in (task.get("certificates") or {}).items()
-        }
-        intervals = {
-            name: IntervalRecord(*(np.array(values.get(side), float) for side in ("low", "high")))
-            for name, values in (task.get("intervals") or {}).items()
-        }
-        return cls(
-            classes=tuple(task["classes"]),
-            cdnv=array(task.get("cdnv"), (k, k)),
-            directional_cdnv=array(task.get("directional_cdnv"), (k, k)),
-            mean_cdnv=number(summary.get("cdnv")),
-            mean_directional_cdnv=number(summary.get("directional_cdnv")),
-            shots=shots.astype(int),
-            repeats=task.get("repeats"),
-            error=ErrorRecord(
-                mean=array(error.get("mean"), vector),
-                std=array(error.get("std"), vector),
-                per_class=array(error.get("per_class"), by_class),
-                two_class=array(error.get("two_class"), vector),
-            ),
-            certificates=certificates,
-            counts=whole(array(task.get("counts"), (k,))),
-            overlap=task.get("overlap"),
-            missing=dict(task.get("missing") or {}),
-            corrected=numbers(task.get("corrected")),
-            neural_collapse=numbers(task.get("neural_collapse")),
-            intervals=intervals,
-            decomposition={
-                part: whole(np.array(values, float)) if part == "pairs" else np.array(values, float)
-                for part, values in (task.get("decomposition") or {}).items()
-            },
-        )
+_SUMMARY = ("shots", "error", "error_std", "predicted", "guaranteed", "exact_cantelli", "exact_joint", "exact_conditional")
 
 
 @dataclass(frozen=True)
@@ -256,6 +116,8 @@ class Record:
                 certificates=_shown(task.certificates),
                 intervals=_shown(task.intervals),
                 decomposition=_shown(task.decomposition),
+                hardest=tuple(_shown_sample(sample, task.classes) for sample in task.hardest),
+                left_out=_shown(task.left_out),
             )
             for name, task in self.tasks.items()
         }
@@ -282,6 +144,10 @@ class Record:
             for index, m in enumerate(task.shots.tolist()):
                 row = {"task": name, "shots": m, "repeats": task.repeats, **constant}
                 row |= {"error": task.error.mean[index], "error_std": task.error.std[index]}
+                if task.predicted is not None:
+                    row["predicted"] = task.predicted.mean[index]
+                if task.guarantee is not None:
+                    row["guaranteed"] = task.guarantee.upper[index]
                 rows.append(row | {key: value.bound[index] for key, value in task.certificates.items()})
         return pd.DataFrame(rows)
 
@@ -326,6 +192,15 @@ def _pair(key: str, pairs: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     if key not in pairs:
         raise ValueError(f"axes {key!r} are not of two of its tasks")
     return pairs[key]
+
+
+def _shown_sample(sample: HardSample, classes: tuple[str, ...]) -> HardSample:
+    """The same with names as `Record.shown` has them."""
+    shown = dict(zip(classes, names.distinct(classes), strict=True))
+    label, suggested = (shown.get(name, names.clean(name)) for name in (sample.label, sample.suggested))
+    return replace(
+        sample, label=label, suggested=suggested, id=None if sample.id is None else names.clean(sample.id)
+    )
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 import dnc
-from dnc.analysis.task import TaskAnalysis, certificate_record, error_record
+from dnc.analysis.recorded import certificate_record, error_record
+from dnc.analysis.task import TaskAnalysis
 from dnc.certificates import available, two_class
 from dnc.features.files import read_features
 from dnc.geometry.pairs import mean_over_pairs
@@ -50,7 +51,6 @@ SHOWN = (
     "exact_cantelli",
     "exact_joint",
     "exact_conditional",
-    "gaussian",
 )
 REDUNDANT = ("two_class", "exact_joint")  # for two classes it is exact_cantelli
 

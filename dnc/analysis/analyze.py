@@ -26,20 +26,21 @@ import numpy as np
 from jax.sharding import Mesh
 from threadpoolctl import threadpool_limits
 
+from dnc.analysis.labelings import encode, fitting_shots
 from dnc.analysis.progress import stage
-from dnc.analysis.task import TaskAnalysis
+from dnc.analysis.task import Shots, TaskAnalysis
 from dnc.certificates import Certificate
+from dnc.few_shot.guarantee import Guarantee
+from dnc.few_shot.hard import HardSamples
 from dnc.few_shot.measured import FewShotError
+from dnc.few_shot.predict import PredictedError
 from dnc.geometry import axes, inputs, spectrum, validation
-from dnc.geometry.shots import check_shots
 from dnc.names import clean
 from dnc.record import AxesRecord, Record
 from dnc.types import Float
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DEFAULT_SHOTS = (1, 5, 10, 20, 50, 100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +90,29 @@ class Analysis:
         """Directional CDNV of the only labeling."""
         return self.task.directional_cdnv
 
-    def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
+    def certificate(self, name: str, shots: Shots | None = None) -> Certificate:
         """`TaskAnalysis.certificate` of the only labeling."""
         return self.task.certificate(name, shots)
 
     def few_shot_error(
-        self, shots: Sequence[int] | None = None, repeats: int | None = None, seed: int | None = None
+        self, shots: Shots | None = None, repeats: int | None = None, seed: int | None = None
     ) -> FewShotError:
         """`TaskAnalysis.few_shot_error` of the only labeling."""
         return self.task.few_shot_error(shots, repeats, seed)
+
+    def predicted_error(self, shots: Shots | None = None) -> PredictedError:
+        """`TaskAnalysis.predicted_error` of the only labeling."""
+        return self.task.predicted_error(shots)
+
+    def guarantee(
+        self, shots: Shots | None = None, confidence: float = 0.95, two_sided: bool = False, seed: int | None = None
+    ) -> Guarantee:
+        """`TaskAnalysis.guarantee` of the only labeling."""
+        return self.task.guarantee(shots, confidence, two_sided, seed)
+
+    def hard_samples(self, shots: int | Sequence[int] | Mapping[str, int] = 10, top: int | None = 20) -> HardSamples:
+        """`TaskAnalysis.hard_samples` of the only labeling."""
+        return self.task.hard_samples(shots, top)
 
     @functools.cached_property
     def axes(self) -> dict[tuple[str, str], AxesRecord]:
@@ -218,6 +233,8 @@ def analyze(
     epoch: float | None = None,
     mesh: Mesh | None = None,
     views: Any = None,
+    ids: Sequence[Any] | None = None,
+    least_samples: int = 2,
 ) -> Analysis:
     """Measure directional collapse of [n, d] features under one labeling, or several.
 
@@ -238,6 +255,8 @@ def analyze(
       mesh: measure class geometry on all its devices, each with a share of the samples (`dnc.distributed.make_mesh`).
         With several processes, each passes all samples and asks for the same geometries in the same order.
       views: features [n, q, d] of q augmented views of each of n images, any images, for LiDAR in `spectrum`.
+      ids: a name for each sample, such as its file, by which hard samples are called; the row by default.
+      least_samples: classes with fewer are left out, with all their samples, and named in the result; by default none.
 
     Raises:
       ValueError or TypeError, before anything is computed, for features that are not finite or not [n, d], labels of
@@ -247,75 +266,43 @@ def analyze(
     if jax.config.jax_debug_nans or jax.config.jax_debug_infs:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("jax_debug_nans or jax_debug_infs is on, but nan and inf are results here: turn it off")
     array = validation.as_features(features)
-    labelings = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
-    if not labelings:
-        raise ValueError("labels is an empty dict: give at least one labeling")
     if repeats < 1 or replicates < 0:
         raise ValueError(f"repeats must be at least 1 and replicates at least 0, got {repeats} and {replicates}")
-    named = class_names if isinstance(class_names, Mapping) else dict.fromkeys(labelings, class_names)
-    unknown = sorted(set(named) - set(labelings))
-    if unknown:
-        raise ValueError(f"class_names name labelings {unknown}, but labels has {list(labelings)}")
-    encoded = {}
-    for task, values in labelings.items():
-        codes, classes = validation.encode_labels(values, named.get(task), _title(task, labels))
-        validation.check_same_length(len(array), len(codes), _title(task, labels))
-        validation.check_classes(codes, classes, name=_title(task, labels))
-        encoded[task] = codes, tuple(classes), _fitting_shots(shots, codes, classes, _title(task, labels))
-    if superclasses is not None:
-        if len(encoded) > 1:
-            raise ValueError(f"superclasses goes with one labeling, but labels has {list(labelings)}")
-        ((codes, classes, _),) = encoded.values()
-        codes, classes = _coarse(superclasses, codes, classes)
-        encoded["superclass"] = codes, classes, _fitting_shots(shots, codes, classes, "superclasses")
+    labelings, kept = encode(labels, len(array), class_names, superclasses, least_samples)
+    fitting = {task: fitting_shots(shots, labeling) for task, labeling in labelings.items()}
     validation.check_finite(array)
+    if ids is not None:
+        validation.check_same_length(len(array), len(ids), "ids")
+    names = None
+    if ids is not None or not kept.all():
+        names = tuple(str(row if ids is None else ids[row]) for row in np.flatnonzero(kept))
+        array = array[kept]
     views = None if views is None else inputs.as_numbers(views, "views")
     if views is not None and (views.ndim != 3 or views.shape[1] < 2 or not np.isfinite(views).all()):
         raise ValueError(f"views of shape {views.shape}: give finite features [n, q, d] of q >= 2 views per image")
     rows = validation.unit_rows(array) if normalize else array
-    for task, (codes, classes, _) in encoded.items():
-        validation.check_resolution(rows, codes, classes, task)
+    for task, labeling in labelings.items():
+        validation.check_resolution(rows, labeling.codes, labeling.classes, task)
     standard, unit = validation.standardize(rows)
     on_device = jnp.asarray(standard)
     tasks = {
-        task: TaskAnalysis(on_device, codes, classes, fitting, repeats, seed, unit, replicates, mesh)
-        for task, (codes, classes, fitting) in encoded.items()
+        task: TaskAnalysis(
+            on_device,
+            labeling.codes,
+            labeling.classes,
+            fitting[task],
+            repeats,
+            seed,
+            unit,
+            replicates,
+            mesh,
+            names,
+            labeling.left_out,
+        )
+        for task, labeling in labelings.items()
     }
     n, d = array.shape
     return Analysis(tasks, n, d, normalize, seed, name, step, epoch, rows, views)
-
-
-def _title(task: str, labels: Any) -> str:
-    return f"labels[{task!r}]" if isinstance(labels, Mapping) else "labels"
-
-
-def _coarse(
-    superclasses: Mapping[str, Any], codes: np.ndarray, classes: Sequence[str]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    missing = [name for name in classes if name not in superclasses]
-    if missing:
-        raise ValueError(f"superclasses has no entry for classes {missing[:5]}: map every class name to a superclass")
-    coarse, names = validation.encode_labels(
-        [str(superclasses[classes[int(code)]]) for code in codes], None, "superclasses"
-    )
-    validation.check_classes(coarse, names)
-    return coarse, tuple(names)
-
-
-def _fitting_shots(
-    shots: Sequence[int] | None, codes: np.ndarray, classes: Sequence[str], title: str
-) -> tuple[int, ...]:
-    counts = np.bincount(codes)
-    smallest = int(counts.argmin())
-    if shots is None:
-        return tuple(m for m in DEFAULT_SHOTS if m < counts[smallest])
-    checked = check_shots(shots)
-    if max(checked) >= counts[smallest]:
-        raise ValueError(
-            f"shots={max(checked)} needs {max(checked) + 1} samples of every class, but class "
-            f"{classes[smallest]!r} of {title} has {counts[smallest]}: use fewer shots or add samples"
-        )
-    return checked
 
 
 def _independent(first: TaskAnalysis, second: TaskAnalysis) -> bool:

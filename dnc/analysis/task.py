@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,24 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnc import distributed, errors
+from dnc.analysis.recorded import task_record
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, jackknife
 from dnc.certificates.margin import margin_terms
+from dnc.few_shot.guarantee import Guarantee, guarantee
+from dnc.few_shot.hard import HardSamples, hard_samples
 from dnc.few_shot.measured import FewShotError, few_shot_error
+from dnc.few_shot.predict import PredictedError, predicted_error
 from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
+from dnc.geometry.shots import check_allocations
+from dnc.task_record import TaskRecord
 from dnc.types import Float, Int
 
+Shots: TypeAlias = Sequence[Any] | Mapping[str, int]  # entries: of all classes alike, or one number of each class
 _QUERY_OPERATIONS = 5e12  # n k d^2 up to which every analysis measures its queries
 _QUERY_BYTES = 8 * 2**30  # the same for memory; beyond, `exact_conditional` is refused
 _LEAST_DISTANCE = 1e-16  # squared, in features of unit variance: below, float32 does not hold its fourth moments
@@ -40,6 +47,8 @@ class TaskAnalysis:
     seed: int
     unit: float
     replicates: int = 0  # of the jackknife
+    ids: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)  # of the samples
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)  # classes with too few samples, and how many
     mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
 
     def __repr__(self) -> str:
@@ -56,7 +65,7 @@ class TaskAnalysis:
         Raises ValueError for class means that the rest of the features dwarfs, so that float32 cannot hold their pair.
         """
         overlap = resolve_overlap("auto", self.num_classes, self.features.shape[1])
-        geometry = self._measure(queries=overlap == "exact" and self._without_queries is None)
+        geometry = self._measure(queries=overlap == "exact" and self.without_queries is None)
         distance = np.asarray(geometry.squared_distance)
         close = np.argwhere((distance > 0) & (distance < _LEAST_DISTANCE))
         if close.size:
@@ -79,8 +88,8 @@ class TaskAnalysis:
         return 4.0 * self.num_classes * (d**2 + 8 * n)
 
     @property
-    def _without_queries(self) -> str | None:
-        """Why `exact_conditional` is not part of every analysis; None where it is."""
+    def without_queries(self) -> str | None:
+        """Why `exact_conditional` and predictions are not part of every analysis; None where they are."""
         if self._query_bytes > _QUERY_BYTES:
             return f"it would take {self._query_bytes / 2**30:.0f} GiB of memory"
         if resolve_overlap("auto", self.num_classes, self.features.shape[1]) != "exact":
@@ -122,22 +131,43 @@ class TaskAnalysis:
         """Classical neural collapse, NC1 and NC2."""
         return neural_collapse(self.features, jnp.asarray(self.labels), num_classes=self.num_classes)
 
-    def certificate(self, name: str, shots: Sequence[int] | None = None) -> Certificate:
+    def certificate(self, name: str, shots: Shots | None = None) -> Certificate:
         """Bound on the few-shot nearest-centroid error; `dnc.CERTIFICATES` lists the names.
 
         `exact_conditional` looks at every sample: where that takes long, it is computed when it is first asked for.
         """
         if name not in CERTIFICATES:
             raise errors.unknown("certificate", name, CERTIFICATES)
-        return self._certificate(name, self.shots if shots is None else check_shots(shots))
+        return self._certificate(name, self._sizes(shots))
 
     def few_shot_error(
-        self, shots: Sequence[int] | None = None, repeats: int | None = None, seed: int | None = None
+        self, shots: Shots | None = None, repeats: int | None = None, seed: int | None = None
     ) -> FewShotError:
         """Measured nearest-centroid error; raises ValueError naming a class with fewer than m + 1 samples."""
-        shots = self.shots if shots is None else check_shots(shots)
         repeats = self.repeats if repeats is None else repeats
-        return self._few_shot_error(shots, repeats, self.seed if seed is None else seed)
+        return self._few_shot_error(self._sizes(shots), repeats, self.seed if seed is None else seed)
+
+    def predicted_error(self, shots: Shots | None = None) -> PredictedError:
+        """The same in closed form, for any number of shots, also more than there are samples (inf: their limit)."""
+        return predicted_error(self._with_queries, self.shots if shots is None else shots, self.classes)
+
+    def guarantee(
+        self, shots: Shots | None = None, confidence: float = 0.95, two_sided: bool = False, seed: int | None = None
+    ) -> Guarantee:
+        """Bounds of the error on new data, at a confidence; raises ValueError where there are too few samples."""
+        return guarantee(
+            self.features,
+            self.labels,
+            self.num_classes,
+            self._sizes(shots),
+            confidence=confidence,
+            two_sided=two_sided,
+            seed=self.seed if seed is None else seed,
+        )
+
+    def hard_samples(self, shots: int | Sequence[int] | Mapping[str, int] = 10, top: int | None = 20) -> HardSamples:
+        """The `top` samples (None: all) that a rule of so many shots of each class most probably gets wrong."""
+        return hard_samples(self._with_queries, shots, self.classes, top, self.ids)
 
     @functools.cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -150,7 +180,7 @@ class TaskAnalysis:
         groups = min(self.replicates, int(self.counts.min()))
         if groups < 2:
             return {}
-        queries = self._without_queries is None and groups * self._query_operations <= _QUERY_OPERATIONS
+        queries = self.without_queries is None and groups * self._query_operations <= _QUERY_OPERATIONS
         names = tuple(name for name in available(self.geometry) if queries or name != NEEDS_QUERIES)
         intervals = jackknife(
             jax.random.key(self.seed),
@@ -182,10 +212,21 @@ class TaskAnalysis:
         sides = [np.flatnonzero(rank % 2 == side) for side in (0, 1)]
         shots = tuple(m for m in self.shots if m < self.counts.min() // 2)
         first, second = (
-            dataclasses.replace(self, features=self.features[rows], labels=self.labels[rows], shots=shots)
+            dataclasses.replace(self, features=self.features[rows], labels=self.labels[rows], shots=shots, ids=None)
             for rows in sides
         )
         return first, second
+
+    def record(self, title: str = "labels") -> TaskRecord:
+        """The task's entry of a result file: everything at the analysis's own shots. `title` names its stages."""
+        return task_record(self, title)
+
+    def has_computed(self, name: str) -> bool:
+        """Whether a certificate was computed at the analysis's own shots."""
+        return (name, self.shots) in self._cache
+
+    def _sizes(self, shots: Shots | None) -> tuple[Any, ...]:
+        return self.shots if shots is None else check_allocations(shots, self.num_classes, self.classes)
 
     @functools.cached_property
     def _cache(self) -> dict[Any, Any]:
@@ -194,15 +235,18 @@ class TaskAnalysis:
     def _certificate(self, name: str, shots: tuple[int, ...]) -> Certificate:
         key = (name, shots)
         if name == NEEDS_QUERIES and self._query_bytes > _QUERY_BYTES:
-            raise ValueError(f"{name}: {self._without_queries}; use fewer classes, samples or dimensions")
+            raise ValueError(f"{name}: {self.without_queries}; use fewer classes, samples or dimensions")
         if key not in self._cache:
             has_all = name in available(self.geometry)
-            self._cache[key] = certificate(name, self.geometry if has_all else self._geometry_with_queries, shots)
+            self._cache[key] = certificate(name, self.geometry if has_all else self._with_queries, shots)
         return self._cache[key]
 
     @functools.cached_property
-    def _geometry_with_queries(self) -> PairGeometry:
-        return self._measure(queries=True)
+    def _with_queries(self) -> PairGeometry:
+        """The geometry with what is known of every sample."""
+        if self._query_bytes > _QUERY_BYTES:
+            raise ValueError(f"predictions: {self.without_queries}; use fewer classes, samples or dimensions")
+        return self.geometry if self.geometry.queries is not None else self._measure(queries=True)
 
     def _measure(self, queries: bool) -> PairGeometry:
         overlap = "exact" if queries else resolve_overlap("auto", self.num_classes, self.features.shape[1])

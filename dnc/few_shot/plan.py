@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, logit, ndtri
 
+from dnc.few_shot.curve import GRID, shots_needed
 from dnc.few_shot.measured import few_shot_error
 from dnc.few_shot.predict import predict
 from dnc.geometry import validation
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 SHOTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 FEW = 5  # samples of a class below which a pilot is not to be trusted
-_FAR = (1, 2000, 5000, 10**4, 10**5, 10**6)  # beyond the last, no number of shots reaches a target
 _PARTS, _PART = 20, 0.75  # of the pilot, for intervals, and their share of it
 _LEAST = 1e-4  # by which errors are told apart from 0 and 1
 _MEASURED = 0.6  # of the smallest class: shots up to which the pilot measures the error well
@@ -198,7 +198,7 @@ def plan(
     y, counts = jnp.asarray(codes), np.bincount(codes)
 
     geometry = _geometry(x, y, jnp.ones(len(codes), jnp.float32), num_classes=len(classes))
-    grid = np.unique(np.append(sizes, _FAR)).astype(float)
+    grid = np.unique(np.append(sizes, GRID)).astype(float)
     wanted = jnp.asarray(np.repeat(np.append(grid, math.inf)[:, None], len(classes), axis=1), jnp.float32)
     per_class = np.asarray(_errors(geometry, wanted), np.float64)
     predicted = _logit(per_class.mean(axis=1))
@@ -212,7 +212,6 @@ def plan(
         moved = (joined - predicted)[len(known) - 1]
         joined[len(known) : -1] += moved * np.sqrt(known[-1] / grid[len(known) :])
     at = np.searchsorted(grid, sizes)
-    of_target = float(_logit(target_error))
     return Plan(
         classes=tuple(classes),
         counts=counts,
@@ -228,9 +227,9 @@ def plan(
         limit_high=float(expit(joined[-1] + half[-1])),
         target_error=target_error,
         confidence=confidence,
-        shots_needed=_needed(grid, joined[:-1], of_target),
-        shots_needed_low=_needed(grid, (joined - half)[:-1], of_target),
-        shots_needed_high=_needed(grid, (joined + half)[:-1], of_target),
+        shots_needed=shots_needed(grid, expit(joined)[:-1], target_error),
+        shots_needed_low=shots_needed(grid, expit(joined - half)[:-1], target_error),
+        shots_needed_high=shots_needed(grid, expit(joined + half)[:-1], target_error),
         gain=_gains(geometry, counts, 1),
         geometry=geometry,
     )
@@ -262,18 +261,6 @@ def _deviation(
         curves.append(_logit(np.asarray(_errors(_geometry(x, y, weights, num_classes=k), shots), np.float64).mean(1)))
     left = counts.sum() - kept.sum()
     return np.std(curves, axis=0, ddof=1) * math.sqrt(kept.sum() / max(left, 1))
-
-
-def _needed(grid: Float[np.ndarray, " g"], curve: Float[np.ndarray, " g"], target: float) -> float:
-    """The number of shots from which on the curve stays at or below the target; inf where it ends above."""
-    above = np.flatnonzero(curve > target)
-    if not above.size:
-        return float(grid[0])
-    last = int(above[-1])
-    if last == len(grid) - 1:
-        return math.inf
-    share = (curve[last] - target) / (curve[last] - curve[last + 1])
-    return float(math.ceil(np.exp(np.log(grid[last]) + share * np.log(grid[last + 1] / grid[last])) - 1e-6))
 
 
 def _gains(geometry: PairGeometry, shots: Int[np.ndarray, " k"], more: int) -> Float[np.ndarray, " k"]:

@@ -20,11 +20,13 @@ tr(Sigma_i Sigma_c) / n_c], are drawn to their mean by sqrt(1 - that / variance)
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from scipy.special import roots_hermitenorm
 
 from dnc.certificates.margin import margin_terms
@@ -72,17 +74,23 @@ class _Classes:
     kept: Float[Array, "k k"]  # [i, c]: factor on what is beyond that mean
 
 
-def predicted_error(geometry: PairGeometry, shots: Sequence[Any]) -> PredictedError:
+def predicted_error(
+    geometry: PairGeometry, shots: Sequence[Any] | Mapping[str, int], classes: Sequence[str] | None = None
+) -> PredictedError:
     """Predicted few-shot error for all shots, classes and pairs at once.
 
-    An entry of `shots` is one number for all classes or a sequence of one for each. Compiled once for each shape of the
-    queries and number of entries.
+    An entry of `shots` is one number for all classes (inf: the limit) or a sequence of one for each. Compiled once for
+    each shape of the queries and number of entries.
 
-    Raises ValueError for shots below 1, and for a geometry without `queries` or with corrected moments.
+    `classes` names them, for shots given as a dict. Raises ValueError for shots below 1, and for a geometry without `queries` or with corrected moments.
     """
     k = geometry.counts.shape[0]
-    sizes = check_allocations(shots, k)
-    per_class, per_pair = _predict(geometry, jnp.asarray(shots_by_class(sizes, k), jnp.float32))
+    entries = [shots] if isinstance(shots, Mapping) else list(shots)
+    unlimited = [isinstance(entry, float) and math.isinf(entry) for entry in entries]
+    finite = check_allocations([1 if inf else entry for entry, inf in zip(entries, unlimited, strict=True)], k, classes)
+    by_class = np.where(np.array(unlimited)[:, None], np.inf, shots_by_class(finite, k))
+    per_class, per_pair = _predict(geometry, jnp.asarray(by_class, jnp.float32))
+    sizes = tuple(math.inf if inf else size for size, inf in zip(finite, unlimited, strict=True))
     return PredictedError(sizes, jnp.mean(per_class, axis=1), per_class, per_pair)
 
 
@@ -117,19 +125,21 @@ _predict = jax.jit(predict)
 
 
 @jax.jit
-def predict_queries(geometry: PairGeometry, shots: Float[Array, " k"]) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    """P(error | x) of every query at one number of shots a class, and the class it is most often mistaken for."""
+def predict_queries(
+    geometry: PairGeometry, shots: Float[Array, " k"]
+) -> tuple[Float[Array, " n"], Int[Array, " n"], Float[Array, " n"]]:
+    """P(error | x) of every query for these shots of each class, the class j that it is most often nearer to than to its
+    own, i, and P(T_j <= T_i | x)."""
     queries, classes = _queries(geometry), _shared(geometry)
     k = geometry.counts.shape[0]
 
-    def of_block(block: QueryGeometry) -> tuple[Array, Array]:
-        own = _own_class(block)
-        error, pairs = _of_queries(block, classes, own, shots)
-        return error, jnp.argmax(jnp.where(own, -1, pairs), axis=1)
+    def of_block(block: QueryGeometry) -> tuple[Array, Array, Array]:
+        error, pairs = _of_queries(block, classes, _own_class(block), shots)
+        return error, jnp.argmax(pairs, axis=1), jnp.max(pairs, axis=1)
 
     n = queries.labels.shape[0]
-    error, rival = jax.tree.map(lambda a: a.reshape(-1)[:n], _map_blocks(of_block, queries, k))
-    return jnp.clip(error, 0, 1), rival
+    error, rival, share = jax.tree.map(lambda a: a.reshape(-1)[:n], _map_blocks(of_block, queries, k))
+    return jnp.clip(error, 0, 1), rival, jnp.clip(share, 0, 1)
 
 
 def _of_queries(

@@ -1,0 +1,137 @@
+"""What a result file holds of a `TaskAnalysis`: everything at the analysis's own shots."""
+
+import contextlib
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from dnc.analysis.progress import stage
+from dnc.certificates import Certificate, available, two_class
+from dnc.certificates.bounds import NEEDS_QUERIES
+from dnc.certificates.margin import margin_terms
+from dnc.few_shot.curve import GRID, TARGETS, shots_needed
+from dnc.few_shot.measured import FewShotError
+from dnc.geometry.pairs import mean_over_pairs
+from dnc.task_record import (
+    CertificateRecord,
+    ErrorRecord,
+    GuaranteeRecord,
+    HardSample,
+    IntervalRecord,
+    PredictedRecord,
+    TaskRecord,
+)
+
+if TYPE_CHECKING:
+    from dnc.analysis.task import TaskAnalysis
+
+_HARD = 12  # samples that a record names
+_HARD_SHOTS = 10
+
+
+def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
+    """The task's entry of a result file. `title` names its stages."""
+    with stage(title, "geometry"):
+        jax.block_until_ready(task.geometry)
+        split, collapse = task.decomposition, task.neural_collapse
+    with stage(title, "measured error"):
+        error = task.few_shot_error()
+    with stage(title, "certificates"):
+        names, missing = available(task.geometry), task.without_queries
+        if task.has_computed(NEEDS_QUERIES) and NEEDS_QUERIES not in names:
+            names, missing = (*names, NEEDS_QUERIES), None
+        certificates = {name: certificate_record(task.certificate(name)) for name in names}
+    predicted, hardest = None, ()
+    if missing is None:
+        with stage(title, "predicted error"):
+            predicted, hardest = _predicted(task), _hardest(task)
+    with stage(title, "guarantee"):
+        guarantee = _guarantee(task)
+    with stage(title, "intervals") if task.replicates else contextlib.nullcontext():
+        intervals = task.intervals
+    return TaskRecord(
+        classes=task.classes,
+        cdnv=_numbers(task.cdnv),
+        directional_cdnv=_numbers(task.directional_cdnv),
+        mean_cdnv=float(mean_over_pairs(task.cdnv)),
+        mean_directional_cdnv=float(mean_over_pairs(task.directional_cdnv)),
+        shots=np.asarray(task.shots),
+        repeats=task.repeats,
+        error=error_record(error),
+        certificates=certificates,
+        counts=task.counts,
+        overlap=margin_terms(task.geometry).overlap,
+        missing={} if missing is None else {NEEDS_QUERIES: missing, "predicted": missing},
+        corrected=_corrected_means(task),
+        neural_collapse={name: float(value) for name, value in dataclasses.asdict(collapse).items()},
+        intervals={
+            name: IntervalRecord(_numbers(interval.low), _numbers(interval.high))
+            for name, interval in intervals.items()
+        },
+        decomposition={field.name: np.asarray(getattr(split, field.name)) for field in dataclasses.fields(split)},
+        predicted=predicted,
+        guarantee=guarantee,
+        hardest=hardest,
+        hardest_shots=_hard_shots(task) if hardest else None,
+        left_out=task.left_out,
+    )
+
+
+def error_record(error: FewShotError) -> ErrorRecord:
+    """Measured few-shot error, as a result file holds it."""
+    between = mean_over_pairs(error.per_pair)
+    return ErrorRecord(*(_numbers(values) for values in (error.mean, error.std, error.per_class, between)))
+
+
+def certificate_record(bounds: Certificate) -> CertificateRecord:
+    """A certificate, as a result file holds it."""
+    return CertificateRecord(
+        bound=_numbers(bounds.bound),
+        two_class=_numbers(mean_over_pairs(two_class(bounds))),
+        per_class=_numbers(bounds.per_class),
+        is_certificate=bounds.is_certificate,
+        valid=np.asarray(bounds.valid),
+    )
+
+
+def _predicted(task: "TaskAnalysis") -> PredictedRecord:
+    grid = np.unique((*GRID, *task.shots))
+    curve = task.predicted_error((*grid.tolist(), math.inf))
+    at = np.searchsorted(grid, task.shots)
+    errors = _numbers(curve.mean)
+    return PredictedRecord(
+        mean=errors[at],
+        per_class=_numbers(curve.per_class)[at],
+        two_class=_numbers(mean_over_pairs(curve.per_pair))[at],
+        curve_shots=grid,
+        curve=errors[:-1],
+        limit=float(errors[-1]),
+        shots_needed={f"{target:g}": shots_needed(grid.astype(float), errors[:-1], target) for target in TARGETS},
+    )
+
+
+def _hard_shots(task: "TaskAnalysis") -> int:
+    return max((m for m in task.shots if m <= _HARD_SHOTS), default=_HARD_SHOTS)
+
+
+def _hardest(task: "TaskAnalysis") -> tuple[HardSample, ...]:
+    found = task.hard_samples(_hard_shots(task), _HARD)
+    ids = [None] * len(found) if found.ids is None else found.ids
+    columns = zip(found.rows, found.label, found.suggested, found.error, found.doubtful, ids, strict=True)
+    return tuple(HardSample(int(row), own, taken, float(p), bool(doubt), name) for row, own, taken, p, doubt, name in columns)
+
+
+def _corrected_means(task: "TaskAnalysis") -> dict[str, float]:
+    if task.corrected is None:
+        return {}
+    values = {name: np.asarray(getattr(task.corrected, name)) for name in ("cdnv", "directional_cdnv")}
+    decided = np.isfinite(values["cdnv"])
+    means = {name: float(value[decided].mean()) if decided.any() else math.nan for name, value in values.items()}
+    return means | {"undecided": 1 - float(decided.sum()) / (task.num_classes * (task.num_classes - 1))}
+
+
+def _numbers(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float64)

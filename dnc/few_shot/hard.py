@@ -1,0 +1,78 @@
+"""Which samples are hard: the probability that the few-shot rule gets each one wrong, and what it is taken for."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dnc.few_shot.predict import predict_queries
+from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.shots import check_allocations, shots_by_class
+from dnc.types import Bool, Float, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DOUBTFUL = 0.95  # probability of the suggested class, from which on a label may be wrong
+
+
+@dataclasses.dataclass(frozen=True)
+class HardSamples:
+    """Samples in the order of their probable error, the hardest first.
+
+    Attributes:
+      shots: of each class, of the rule that is asked.
+      rows: numbers of the samples among the features.
+      label, suggested: names of the sample's class and of the class that it is taken for most often.
+      error: P(error | sample), over draws of the shots.
+      doubtful: whether the suggested class is nearer than the sample's own with probability `DOUBTFUL` or more: the
+        label may be wrong.
+      ids: of the samples, where they are known.
+    """
+
+    shots: Any
+    rows: Int[np.ndarray, " t"]
+    label: tuple[str, ...]
+    suggested: tuple[str, ...]
+    error: Float[np.ndarray, " t"]
+    doubtful: Bool[np.ndarray, " t"]
+    ids: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per sample."""
+        import pandas as pd
+
+        columns = {} if self.ids is None else {"id": list(self.ids)}
+        columns |= {name: getattr(self, name) for name in ("rows", "label", "suggested", "error", "doubtful")}
+        return pd.DataFrame(columns).rename(columns={"rows": "row"})
+
+
+def hard_samples(
+    geometry: PairGeometry, shots: Any, classes: Sequence[str], top: int | None, ids: Sequence[str] | None = None
+) -> HardSamples:
+    """The `top` samples (None: all) that a rule of these shots gets wrong most often.
+
+    Raises ValueError for `top` below 1, for shots that are not one positive integer or one for each class, and for a
+    geometry without `queries`.
+    """
+    if top is not None and top < 1:
+        raise ValueError(f"top={top} must be at least 1")
+    (size,) = check_allocations([shots], len(classes), classes)
+    by_class = shots_by_class((size,), len(classes))[0]
+    error, rival, share = map(np.asarray, predict_queries(geometry, jnp.asarray(by_class, jnp.float32)))
+    labels = np.asarray(geometry.queries.labels) if geometry.queries is not None else np.empty(0, int)
+    rows = np.lexsort((np.arange(len(error)), -share, -error))[:top]
+    return HardSamples(
+        shots=size,
+        rows=rows,
+        label=tuple(classes[c] for c in labels[rows]),
+        suggested=tuple(classes[c] for c in rival[rows]),
+        error=np.asarray(error[rows], np.float64),
+        doubtful=share[rows] >= DOUBTFUL,
+        ids=None if ids is None else tuple(str(ids[row]) for row in rows),
+    )

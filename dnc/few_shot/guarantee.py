@@ -1,0 +1,336 @@
+"""A guarantee for new data: bounds of the few-shot error that hold with a chosen probability over the labeled samples.
+
+The certificates bound the error of the sample's own distribution; here nothing is assumed but that the samples of each
+class were drawn independently from the class. The error is that of a rule taught by m shots per class, on average over
+supports and queries drawn anew, classes weighing the same.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc.few_shot import betting
+from dnc.geometry.blocks import shuffled_classes
+from dnc.geometry.inputs import as_codes, as_numbers, converted
+from dnc.geometry.validation import (
+    as_features,
+    check_finite,
+    check_same_length,
+    check_shots,
+    class_counts,
+    standardize,
+)
+from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
+
+Shots: TypeAlias = Sequence[int | Sequence[int]]
+Rule: TypeAlias = Callable[[Array, Array, Array], Array]
+
+_TIE = 4 * float(np.finfo(np.float32).eps)  # as in `dnc.few_shot.measured`
+_MIN_BLOCKS = 3
+_MATCHINGS = 16  # ways to pair the supports and queries of a shuffle
+_SHUFFLES_AT_ONCE = 4
+_MAX_SHUFFLES = 128
+_SPREAD = 0.001  # standard error of a bound, over shuffles, at which no more are drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class Guarantee:
+    """Bounds of the few-shot error on new data.
+
+    Attributes:
+      shots: shots per class, or the shots of each class.
+      confidence: the probability, over the labeled samples, with which a bound holds.
+      upper: at most this is the error on new data, mean over classes, with probability `confidence`.
+      lower: at least this, likewise on its own; with `two_sided`, both hold together with probability `confidence`.
+      blocks: number of disjoint blocks, of a support and a query per class, that the sample makes.
+      error: mean error over the blocks of all shuffles, an unbiased estimate.
+      per_class_upper: at most this is the error on new samples of the class. Each entry holds on its own with
+        probability `confidence` (with `two_sided`, together with its lower bound), not all classes at once.
+      per_class_lower: at least this, likewise.
+    """
+
+    shots: tuple[int | tuple[int, ...], ...]
+    confidence: float
+    upper: Float[np.ndarray, " m"]
+    lower: Float[np.ndarray, " m"]
+    blocks: Int[np.ndarray, " m"]
+    error: Float[np.ndarray, " m"]
+    per_class_upper: Float[np.ndarray, "m k"]
+    per_class_lower: Float[np.ndarray, "m k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GuaranteedDifference:
+    """Bounds of the difference of two encoders' few-shot errors on new data, a less b.
+
+    Attributes:
+      shots: shots per class, or the shots of each class.
+      confidence: the probability, over the labeled samples, with which both bounds of a number of shots hold.
+      upper: at most this is the difference.
+      lower: at least this.
+      blocks: number of disjoint blocks, of a support and a query per class, that the sample makes.
+      difference: its mean over the blocks of all shuffles, an unbiased estimate.
+    """
+
+    shots: tuple[int | tuple[int, ...], ...]
+    confidence: float
+    upper: Float[np.ndarray, " m"]
+    lower: Float[np.ndarray, " m"]
+    blocks: Int[np.ndarray, " m"]
+    difference: Float[np.ndarray, " m"]
+
+
+def nearest_center(
+    support: Float[Array, "k m d"], taken: Bool[Array, "k m"], queries: Float[Array, "k q d"]
+) -> Float[Array, "k q"]:
+    """1 for each query that is not strictly nearest to its class's center, the mean of the class's support; else 0.
+
+    Compared from the center of the query's class i: with a = x - mu^_i,
+
+        ||x - mu^_j||^2 - ||x - mu^_i||^2 = ||mu^_j - mu^_i||^2 - 2 a . (mu^_j - mu^_i),
+
+    so that what rounds, and what counts as a tie, belongs to the pair: other classes may be far away.
+    """
+    k = support.shape[0]
+    share = taken / jnp.sum(taken, axis=1, keepdims=True)
+    centers = jnp.einsum("kmd,km->kd", support, share, precision="highest")
+    between = jax.lax.map(lambda center: jnp.sum((centers - center[None]) ** 2, axis=1), centers)
+    a = queries - centers[:, None, :]
+    along = jnp.einsum("iqd,jd->iqj", a, centers, precision="highest")
+    own = jnp.arange(k, dtype=jnp.int32)[:, None, None]
+    margin = between[:, None, :] - 2 * (along - jnp.take_along_axis(along, own, axis=2))
+    length = jnp.sqrt(jnp.sum(centers**2, axis=1))
+    reach = jnp.sqrt(jnp.sum(a**2, axis=2))[:, :, None] + jnp.sqrt(between)[:, None, :]
+    rounding = _TIE * reach * (reach + (length[None, :] + length[:, None])[:, None, :] / 4)
+    rivals = own != jnp.arange(k, dtype=jnp.int32)[None, None, :]
+    return jnp.any(~(margin > rounding) & rivals, axis=2).astype(queries.dtype)
+
+
+@converted(features=as_numbers, labels=as_codes)
+def guarantee(
+    features: Float[ArrayLike, "n d"],
+    labels: Int[ArrayLike, " n"],
+    num_classes: int,
+    shots: Shots,
+    *,
+    confidence: float = 0.95,
+    two_sided: bool = False,
+    seed: int = 0,
+    rule: Rule = nearest_center,
+) -> Guarantee:
+    """Bounds, at a confidence, of the error on new data with m shots per class, for every m in `shots`.
+
+    An entry of `shots` is a number of shots per class, or a sequence of the shots m_c of each class. A shuffle of each
+    class is cut into B = min_c floor(n_c / (m_c + 1)) disjoint blocks of a support and one query per class. The errors
+    h_b of blocks, means over classes, are independent, lie in [0, 1] and have the error on new data as their mean;
+    `dnc.few_shot.betting` turns them into bounds. Its wealth is averaged over shuffles, and in each over 16 ways to
+    pair supports and queries: the mean of e-values is an e-value, so the bounds do not hang on a lucky split.
+
+    Valid for every sample size, number of shots, distribution and number of shuffles, if samples of each class are
+    independent and the classes' numbers of samples do not depend on them. The bound exceeds the error by at least
+    (1 - error)(1 - (1 - confidence)^(1/B)): a disaster that strikes a block so rarely leaves no trace in the sample.
+    So large m wants many samples.
+
+    More shuffles are drawn, up to 128, until the standard error of `upper` and `lower` over shuffles is .001 (valid
+    by the exchangeable Markov inequality, Ramdas and Manole 2023). Bounds per class may move more between seeds.
+
+    `rule(support, taken, queries)` gives the error, in [0, 1], of each query: support [k, m, d] of which taken [k, m]
+    marks the shots (fewer than m where classes have unequal shots), queries [k, q, d] of classes 0..k-1, result
+    [k, q]. It is compiled; it must judge each query by itself. One of your own gets the features as they are, in
+    float32; the nearest center, which translation and scale do not change, gets them standardized. The few-shot linear
+    probe, for instance:
+
+        def linear(support, taken, queries):
+            k, m, d = support.shape
+            share = (taken / jnp.sum(taken)).reshape(-1)
+            x = support.reshape(-1, d)
+            mean = share @ x
+            scale = jnp.sqrt(share @ jnp.sum((x - mean) ** 2, axis=1))
+            start = LinearClassifier.zeros(d, k)
+            y = jnp.repeat(jnp.arange(k), m)
+            fit = fit_logistic((x - mean) / scale, y, taken.reshape(-1).astype(x.dtype), 1e-3, start)
+            scores = fit.classifier.scores((queries.reshape(-1, d) - mean) / scale)
+            y = jnp.repeat(jnp.arange(k), queries.shape[1])
+            return 1 - is_correct(scores, y).reshape(k, -1)
+
+    Raises:
+      ValueError: fewer than 3 blocks, shots below 1 or not one for each class, a confidence outside (0, 1), features
+        not finite, labels outside 0..num_classes-1, or a rule's errors outside [0, 1].
+      TypeError: labels that are not integers.
+    """
+    allocations, blocks = _check((features,), labels, num_classes, shots, confidence)
+    delta = (1 - confidence) / (2 if two_sided else 1)
+    array = _prepared(features, rule)
+    rows = []
+    for m, size in zip(allocations, blocks, strict=True):
+        draw = functools.partial(_block_errors, array, jnp.asarray(labels), m, size, rule)
+        errors = _drawn(lambda keys, draw=draw: draw(keys), delta, seed, spread=1 / num_classes)
+        total = errors.mean(axis=2)
+        bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
+        bounds += [betting.bounds(errors[:, :, c], delta) for c in range(num_classes)]
+        rows.append((total.mean(), *np.transpose(bounds)))
+    error, lower, upper = (np.stack(column) for column in zip(*rows, strict=True))
+    return Guarantee(
+        shots=_as_given(shots),
+        confidence=confidence,
+        upper=upper[:, 0],
+        lower=lower[:, 0],
+        blocks=blocks,
+        error=error,
+        per_class_upper=upper[:, 1:],
+        per_class_lower=lower[:, 1:],
+    )
+
+
+@converted(features_a=as_numbers, features_b=as_numbers, labels=as_codes)
+def guaranteed_difference(
+    features_a: Float[ArrayLike, "n d"],
+    features_b: Float[ArrayLike, "n e"],
+    labels: Int[ArrayLike, " n"],
+    num_classes: int,
+    shots: Shots,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    rule: Rule = nearest_center,
+) -> GuaranteedDifference:
+    """Bounds, at a confidence, of the error of encoder a less that of encoder b on new data.
+
+    Both features are of the same samples, in the same order. The method is that of `guarantee`, with the differences of
+    the two errors on the same blocks, which lie in [-1, 1]: what both encoders find hard cancels.
+
+    Raises what `guarantee` does.
+    """
+    allocations, blocks = _check((features_a, features_b), labels, num_classes, shots, confidence)
+    delta = (1 - confidence) / 2
+    arrays = [_prepared(features, rule) for features in (features_a, features_b)]
+    rows = []
+    for m, size in zip(allocations, blocks, strict=True):
+
+        def draw(keys: Key[Array, " r"], m=m, size=size) -> np.ndarray:
+            a, b = (_block_errors(array, jnp.asarray(labels), m, size, rule, keys) for array in arrays)
+            return (1 + a - b) / 2
+
+        halves = _drawn(draw, delta, seed, spread=1 / num_classes).mean(axis=2)
+        rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread=1 / num_classes)]) - 1)
+    difference, lower, upper = np.transpose(rows)
+    return GuaranteedDifference(_as_given(shots), confidence, upper, lower, blocks, difference)
+
+
+def _check(
+    encoders: Sequence[ArrayLike], labels: ArrayLike, num_classes: int, shots: Shots, confidence: float
+) -> tuple[Int[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
+    """Shots of each class, and numbers of blocks; raises what `guarantee` does."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie strictly between 0 and 1, such as 0.95")
+    for features in encoders:
+        array = as_features(features)
+        check_same_length(len(array), len(labels), "labels")
+        check_finite(array)
+    counts = class_counts(np.asarray(labels), num_classes)
+    given = _as_given(shots)
+    for entry in given:
+        if isinstance(entry, tuple) and len(entry) != num_classes:
+            raise ValueError(f"shots={list(entry)} must be one number, or one for each of {num_classes} classes")
+    allocations = np.stack([np.broadcast_to(entry, num_classes) for entry in given])
+    each = counts[None, :] // (allocations + 1)
+    for m, blocks in zip(allocations, each, strict=True):
+        c = int(blocks.argmin())
+        if blocks[c] < _MIN_BLOCKS:
+            need = _MIN_BLOCKS * (int(m[c]) + 1)
+            most = int(counts[c]) // _MIN_BLOCKS - 1
+            remedy = f"use at most {most} shots or label more samples" if most > 0 else "label more samples"
+            raise ValueError(
+                f"class {c} has {counts[c]} samples, but a guarantee for {m[c]} shots needs at least {need} "
+                f"({_MIN_BLOCKS} blocks of {m[c]} shots and a query): {remedy}"
+            )
+    return allocations, each.min(axis=1)
+
+
+def _as_given(shots: Shots) -> tuple[int | tuple[int, ...], ...]:
+    """Shots as integers and tuples of integers, checked."""
+    entries = shots if np.iterable(shots) and len(shots) else check_shots(shots)
+    return tuple(check_shots(entry) if np.iterable(entry) else check_shots([entry])[0] for entry in entries)
+
+
+def _prepared(features: ArrayLike, rule: Rule) -> Float[Array, "n d"]:
+    array = as_features(features)
+    if rule is nearest_center:
+        return jnp.asarray(standardize(array)[0])
+    return jnp.asarray(array, jnp.float32)  # statistics of all samples would make the blocks of other rules dependent
+
+
+def _drawn(
+    draw: Callable[[Key[Array, " r"]], Float[np.ndarray, "e b k"]], delta: float, seed: int, spread: float
+) -> Float[np.ndarray, "s b k"]:
+    """Values of blocks, from as many shuffles as the bounds of their means over classes need."""
+    key, values, drawn = jax.random.key(seed), [], 0
+    while True:
+        for _ in range(max(drawn, 4 * _SHUFFLES_AT_ONCE) // _SHUFFLES_AT_ONCE):  # doubles their number
+            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(drawn + jnp.arange(_SHUFFLES_AT_ONCE))
+            values.append(draw(keys))
+            drawn += _SHUFFLES_AT_ONCE
+        quarters = np.split(np.concatenate(values).mean(axis=2), 4)
+        deviation = np.std([betting.bounds(quarter, delta, spread) for quarter in quarters], axis=0, ddof=1) / 2
+        if drawn >= _MAX_SHUFFLES or deviation.max() <= _SPREAD:
+            return np.concatenate(values)
+
+
+def _block_errors(
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    shots: Int[np.ndarray, " k"],
+    blocks: int,
+    rule: Rule,
+    keys: Key[Array, " r"],
+) -> Float[np.ndarray, "e b k"]:
+    """Error of each class's query in each block, for every shuffle and each way to pair its supports and queries."""
+    settings = {"rule": rule, "most": int(shots.max()), "blocks": int(blocks)}
+    errors = np.asarray(_shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings), np.float64)
+    if not ((errors >= 0) & (errors <= 1)).all():
+        raise ValueError(f"rule must give errors in [0, 1], got {errors.min()}..{errors.max()}")
+    return errors.reshape(-1, *errors.shape[2:])
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "most", "blocks"))
+def _shuffled_errors(
+    keys: Key[Array, " r"],
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    shots: Int[Array, " k"],
+    *,
+    rule: Rule,
+    most: int,
+    blocks: int,
+) -> Float[Array, "r t b k"]:
+    """Block b's support is judged by the queries of the blocks b, b + 1, ..., b + t - 1, modulo B: t pairings of them.
+
+    One block's samples are in memory at a time.
+    """
+    pairings = min(_MATCHINGS, blocks)
+    counts = jnp.bincount(labels, length=shots.shape[0]).astype(jnp.int32)
+    starts = jnp.cumsum(counts) - counts
+    number = jnp.arange(blocks, dtype=jnp.int32)
+    first = starts[None, :] + number[:, None] * (shots + 1)[None, :]  # [b, k], in the order by class
+    slot = jnp.arange(most, dtype=jnp.int32)
+    taken = slot[None, :] < shots[:, None]
+    within = jnp.minimum(slot[None, :], shots[:, None] - 1)
+
+    def of_shuffle(key: Key[Array, ""]) -> Float[Array, "t b k"]:
+        order, _ = shuffled_classes(key, labels, counts)
+        queries = order[first + shots[None, :]]
+        queries = jnp.concatenate([queries, queries[: pairings - 1]])
+
+        def of_block(b: Int[Array, ""]) -> Float[Array, "k t"]:
+            support = features[order[first[b][:, None] + within]]
+            paired = jax.lax.dynamic_slice_in_dim(queries, b, pairings)
+            return rule(support, taken, features[paired.T])
+
+        return jax.lax.map(of_block, number).transpose(2, 0, 1)
+
+    return jax.lax.map(of_shuffle, keys)

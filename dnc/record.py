@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from etils import epath
 
 from dnc import files, names
@@ -29,7 +28,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "dnc.analysis/1"
-_SUMMARY = ("shots", "error", "error_std", "predicted", "guaranteed", "exact_cantelli", "exact_joint", "exact_conditional")
+_SUMMARY = (
+    "shots",
+    "error",
+    "error_std",
+    "predicted",
+    "guaranteed",
+    "exact_cantelli",
+    "exact_joint",
+    "exact_conditional",
+)
 
 
 @dataclass(frozen=True)
@@ -198,9 +206,7 @@ def _shown_sample(sample: HardSample, classes: tuple[str, ...]) -> HardSample:
     """The same with names as `Record.shown` has them."""
     shown = dict(zip(classes, names.distinct(classes), strict=True))
     label, suggested = (shown.get(name, names.clean(name)) for name in (sample.label, sample.suggested))
-    return replace(
-        sample, label=label, suggested=suggested, id=None if sample.id is None else names.clean(sample.id)
-    )
+    return replace(sample, label=label, suggested=suggested, id=None if sample.id is None else names.clean(sample.id))
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -206,7 +206,9 @@ class TaskRecord:
             },
             predicted=_predicted(task.get("predicted"), m, k),
             guarantee=_guarantee(task.get("guarantee"), m),
-            hardest=tuple(HardSample(**{**sample, "error": number(sample["error"])}) for sample in task.get("hardest") or ()),
+            hardest=tuple(
+                HardSample(**{**sample, "error": number(sample["error"])}) for sample in task.get("hardest") or ()
+            ),
             hardest_shots=task.get("hardest_shots"),
             left_out=dict(task.get("left_out") or {}),
         )

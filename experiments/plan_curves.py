@@ -138,7 +138,7 @@ def _coverage(one: Mapping[str, Any], size: int) -> np.ndarray:
 def _tables(results: Mapping[str, Any]) -> list[str]:
     one = next(iter(results.values()))
     lines = [
-        "Root mean square error of the foretold error over pilots: `dnc.plan` / power law / plug-in without corrections. "
+        "Root mean square error of the foretold error over pilots: `dnc.plan` / power law / plug-in, not corrected. "
         f"{one['machine']}, {one['date']}.",
         "",
     ]

@@ -13,6 +13,7 @@ from dnc.certificates import Certificate, available, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.margin import margin_terms
 from dnc.few_shot.curve import GRID, TARGETS, shots_needed
+from dnc.few_shot.guarantee import MIN_BLOCKS
 from dnc.few_shot.measured import FewShotError
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.task_record import (
@@ -113,6 +114,18 @@ def _predicted(task: "TaskAnalysis") -> PredictedRecord:
     )
 
 
+def _guarantee(task: "TaskAnalysis") -> GuaranteeRecord | None:
+    """At the shots for which there are blocks enough; nan at the others."""
+    blocks = task.counts.min() // (np.asarray(task.shots) + 1)
+    possible = [m for m, count in zip(task.shots, blocks, strict=True) if count >= MIN_BLOCKS]
+    if not possible:
+        return None
+    found = task.guarantee(possible)
+    upper, lower = np.full((2, len(task.shots)), math.nan)
+    upper[: len(possible)], lower[: len(possible)] = found.upper, found.lower
+    return GuaranteeRecord(found.confidence, upper, lower, blocks)
+
+
 def _hard_shots(task: "TaskAnalysis") -> int:
     return max((m for m in task.shots if m <= _HARD_SHOTS), default=_HARD_SHOTS)
 
@@ -121,7 +134,9 @@ def _hardest(task: "TaskAnalysis") -> tuple[HardSample, ...]:
     found = task.hard_samples(_hard_shots(task), _HARD)
     ids = [None] * len(found) if found.ids is None else found.ids
     columns = zip(found.rows, found.label, found.suggested, found.error, found.doubtful, ids, strict=True)
-    return tuple(HardSample(int(row), own, taken, float(p), bool(doubt), name) for row, own, taken, p, doubt, name in columns)
+    return tuple(
+        HardSample(int(row), own, taken, float(p), bool(doubt), name) for row, own, taken, p, doubt, name in columns
+    )
 
 
 def _corrected_means(task: "TaskAnalysis") -> dict[str, float]:

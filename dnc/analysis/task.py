@@ -47,9 +47,9 @@ class TaskAnalysis:
     seed: int
     unit: float
     replicates: int = 0  # of the jackknife
+    mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
     ids: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)  # of the samples
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)  # classes with too few samples, and how many
-    mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
 
     def __repr__(self) -> str:
         return f"<TaskAnalysis of {len(self.labels):,} samples in {self.num_classes} classes, shots {self.shots}>"

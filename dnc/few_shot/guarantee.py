@@ -17,11 +17,11 @@ import numpy as np
 from dnc.few_shot import betting
 from dnc.geometry.blocks import shuffled_classes
 from dnc.geometry.inputs import as_codes, as_numbers, converted
+from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.geometry.validation import (
     as_features,
     check_finite,
     check_same_length,
-    check_shots,
     class_counts,
     standardize,
 )
@@ -31,7 +31,7 @@ Shots: TypeAlias = Sequence[int | Sequence[int]]
 Rule: TypeAlias = Callable[[Array, Array, Array], Array]
 
 _TIE = 4 * float(np.finfo(np.float32).eps)  # as in `dnc.few_shot.measured`
-_MIN_BLOCKS = 3
+MIN_BLOCKS = 3
 _MATCHINGS = 16  # ways to pair the supports and queries of a shuffle
 _SHUFFLES_AT_ONCE = 4
 _MAX_SHUFFLES = 128
@@ -163,7 +163,7 @@ def guarantee(
         not finite, labels outside 0..num_classes-1, or a rule's errors outside [0, 1].
       TypeError: labels that are not integers.
     """
-    allocations, blocks = _check((features,), labels, num_classes, shots, confidence)
+    given, allocations, blocks = _check((features,), labels, num_classes, shots, confidence)
     delta = (1 - confidence) / (2 if two_sided else 1)
     array = _prepared(features, rule)
     rows = []
@@ -176,7 +176,7 @@ def guarantee(
         rows.append((total.mean(), *np.transpose(bounds)))
     error, lower, upper = (np.stack(column) for column in zip(*rows, strict=True))
     return Guarantee(
-        shots=_as_given(shots),
+        shots=given,
         confidence=confidence,
         upper=upper[:, 0],
         lower=lower[:, 0],
@@ -206,7 +206,7 @@ def guaranteed_difference(
 
     Raises what `guarantee` does.
     """
-    allocations, blocks = _check((features_a, features_b), labels, num_classes, shots, confidence)
+    given, allocations, blocks = _check((features_a, features_b), labels, num_classes, shots, confidence)
     delta = (1 - confidence) / 2
     arrays = [_prepared(features, rule) for features in (features_a, features_b)]
     rows = []
@@ -219,13 +219,13 @@ def guaranteed_difference(
         halves = _drawn(draw, delta, seed, spread=1 / num_classes).mean(axis=2)
         rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread=1 / num_classes)]) - 1)
     difference, lower, upper = np.transpose(rows)
-    return GuaranteedDifference(_as_given(shots), confidence, upper, lower, blocks, difference)
+    return GuaranteedDifference(given, confidence, upper, lower, blocks, difference)
 
 
 def _check(
     encoders: Sequence[ArrayLike], labels: ArrayLike, num_classes: int, shots: Shots, confidence: float
-) -> tuple[Int[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
-    """Shots of each class, and numbers of blocks; raises what `guarantee` does."""
+) -> tuple[tuple[int | tuple[int, ...], ...], Int[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
+    """Shots as they were given and of each class, and numbers of blocks; raises what `guarantee` does."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence} must lie strictly between 0 and 1, such as 0.95")
     for features in encoders:
@@ -233,29 +233,20 @@ def _check(
         check_same_length(len(array), len(labels), "labels")
         check_finite(array)
     counts = class_counts(np.asarray(labels), num_classes)
-    given = _as_given(shots)
-    for entry in given:
-        if isinstance(entry, tuple) and len(entry) != num_classes:
-            raise ValueError(f"shots={list(entry)} must be one number, or one for each of {num_classes} classes")
-    allocations = np.stack([np.broadcast_to(entry, num_classes) for entry in given])
+    given = check_allocations(shots, num_classes)
+    allocations = shots_by_class(given, num_classes)
     each = counts[None, :] // (allocations + 1)
     for m, blocks in zip(allocations, each, strict=True):
         c = int(blocks.argmin())
-        if blocks[c] < _MIN_BLOCKS:
-            need = _MIN_BLOCKS * (int(m[c]) + 1)
-            most = int(counts[c]) // _MIN_BLOCKS - 1
+        if blocks[c] < MIN_BLOCKS:
+            need = MIN_BLOCKS * (int(m[c]) + 1)
+            most = int(counts[c]) // MIN_BLOCKS - 1
             remedy = f"use at most {most} shots or label more samples" if most > 0 else "label more samples"
             raise ValueError(
                 f"class {c} has {counts[c]} samples, but a guarantee for {m[c]} shots needs at least {need} "
-                f"({_MIN_BLOCKS} blocks of {m[c]} shots and a query): {remedy}"
+                f"({MIN_BLOCKS} blocks of {m[c]} shots and a query): {remedy}"
             )
-    return allocations, each.min(axis=1)
-
-
-def _as_given(shots: Shots) -> tuple[int | tuple[int, ...], ...]:
-    """Shots as integers and tuples of integers, checked."""
-    entries = shots if np.iterable(shots) and len(shots) else check_shots(shots)
-    return tuple(check_shots(entry) if np.iterable(entry) else check_shots([entry])[0] for entry in entries)
+    return given, allocations, each.min(axis=1)
 
 
 def _prepared(features: ArrayLike, rule: Rule) -> Float[Array, "n d"]:

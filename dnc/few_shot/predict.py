@@ -82,7 +82,8 @@ def predicted_error(
     An entry of `shots` is one number for all classes (inf: the limit) or a sequence of one for each. Compiled once for
     each shape of the queries and number of entries.
 
-    `classes` names them, for shots given as a dict. Raises ValueError for shots below 1, and for a geometry without `queries` or with corrected moments.
+    `classes` names them, for shots given as a dict. Raises ValueError for shots below 1, and for a geometry without
+    `queries` or with corrected moments.
     """
     k = geometry.counts.shape[0]
     entries = [shots] if isinstance(shots, Mapping) else list(shots)
@@ -128,8 +129,9 @@ _predict = jax.jit(predict)
 def predict_queries(
     geometry: PairGeometry, shots: Float[Array, " k"]
 ) -> tuple[Float[Array, " n"], Int[Array, " n"], Float[Array, " n"]]:
-    """P(error | x) of every query for these shots of each class, the class j that it is most often nearer to than to its
-    own, i, and P(T_j <= T_i | x)."""
+    """Of every query, for these shots of each class: P(error | x), the class j that it is most often nearer to than to
+    its own, i, and P(T_j <= T_i | x).
+    """
     queries, classes = _queries(geometry), _shared(geometry)
     k = geometry.counts.shape[0]
 

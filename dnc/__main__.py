@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "pretrain an encoder, measuring collapse on the way",
     "embed": "features of images from a run or a published encoder",
     "analyze": "a report on features that any framework produced",
+    "plan": "how many labels a target needs, from a pilot",
 }
 INTERRUPTED = 128 + signal.SIGINT  # exit code, as a shell reports Ctrl-C
 

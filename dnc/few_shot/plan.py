@@ -40,7 +40,7 @@ _MEASURED = 0.6  # of the smallest class: shots up to which the pilot measures t
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The few-shot curve that a pilot foretells.
+    """The few-shot curve that follows from a pilot.
 
     Attributes:
       classes, counts: of the pilot.
@@ -141,7 +141,7 @@ class Plan:
         lines += [f"note: {warning}" for warning in self.warnings]
         lines.append(self.to_pandas().to_string(index=False, float_format="%.4f", na_rep=""))
         lines.append(f"limit: {self.limit:.4f} ({self.limit_low:.4f} to {self.limit_high:.4f})")
-        found = [_shown(m) for m in (self.shots_needed, self.shots_needed_low, self.shots_needed_high)]
+        found = [shown(m) for m in (self.shots_needed, self.shots_needed_low, self.shots_needed_high)]
         lines.append(
             f"shots of each class for an error of {self.target_error:g}: {found[0]} ({found[1]} to {found[2]})"
         )
@@ -163,7 +163,7 @@ def plan(
     repeats: int = 100,
     seed: int = 0,
 ) -> Plan:
-    """What few-shot error a pilot foretells for more labels, and how many reach `target_error`.
+    """The few-shot error to expect of more labels than a pilot has, and how many reach `target_error`.
 
     Up to 0.6 of the pilot's smallest class the error is measured; beyond, it is the prediction of
     `dnc.few_shot.predict`, moved on the logit scale to meet the last measured error, and less far the more shots.
@@ -291,5 +291,6 @@ def _logit(error: Any) -> Any:
     return logit(np.clip(error, _LEAST, 1 - _LEAST))
 
 
-def _shown(shots: float) -> str:
+def shown(shots: float) -> str:
+    """A number of shots in words."""
     return f"{shots:,.0f}" if math.isfinite(shots) else "no number"

@@ -19,12 +19,13 @@ MAY_IMPORT = {
     "files": set(),
     "jsonable": set(),
     "distributed": GROUND,
-    "record": GROUND,
+    "task_record": GROUND,
+    "record": GROUND | {"task_record"},
     "geometry": GROUND,
     "certificates": GROUND | {"geometry"},
     "few_shot": GROUND | {"geometry", "certificates"},
     "probes": GROUND | {"geometry", "few_shot"},
-    "report": GROUND | {"record"},
+    "report": GROUND | {"record", "few_shot"},
     "analysis": GROUND | {"distributed", "record", "geometry", "certificates", "few_shot", "report"},
     "models": GROUND,
     "objectives": GROUND | {"models"},
@@ -39,7 +40,7 @@ TOP = "commands"  # imports everything, and nothing imports it
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve"}
 ARRAYS_ONLY = {"geometry", "certificates"}  # arrays in, arrays out: no configuration, I/O, logging, networks
 NOT_FOR_ARRAYS = {"absl", "flax", "grain", "logging", "matplotlib", "ml_collections", "orbax", "pandas", "tqdm"}
-CORE = ("geometry", "certificates", "few_shot", "probes", "analysis", "report", "record.py", "features/files.py")
+CORE = ("geometry", "certificates", "few_shot", "probes", "analysis", "report", "record.py", "task_record.py", "features/files.py")
 ONLY_FOR_TRAINING = {"flax", "grain", "orbax", "tensorflow_datasets"}
 
 

@@ -16,7 +16,7 @@ from dnc.few_shot.curve import GRID, TARGETS, shots_needed
 from dnc.few_shot.guarantee import MIN_BLOCKS
 from dnc.few_shot.measured import FewShotError
 from dnc.geometry.pairs import mean_over_pairs
-from dnc.task_record import (
+from dnc.record import (
     CertificateRecord,
     ErrorRecord,
     GuaranteeRecord,

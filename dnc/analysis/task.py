@@ -25,7 +25,7 @@ from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_spl
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
 from dnc.geometry.shots import check_allocations
-from dnc.task_record import TaskRecord
+from dnc.record import TaskRecord
 from dnc.types import Float, Int
 
 Shots: TypeAlias = Sequence[Any] | Mapping[str, int]  # entries: of all classes alike, or one number of each class

@@ -97,6 +97,7 @@ def nearest_center(
     so that what rounds, and what counts as a tie, belongs to the pair: other classes may be far away.
     """
     k = support.shape[0]
+    taken = taken.astype(support.dtype)
     share = taken / jnp.sum(taken, axis=1, keepdims=True)
     centers = jnp.einsum("kmd,km->kd", support, share, precision="highest")
     between = jax.lax.map(lambda center: jnp.sum((centers - center[None]) ** 2, axis=1), centers)
@@ -167,7 +168,7 @@ def guarantee(
     delta = (1 - confidence) / (2 if two_sided else 1)
     array = _prepared(features, rule)
     rows = []
-    for m, size in zip(allocations, blocks, strict=True):
+    for m, size in zip(allocations, blocks.tolist(), strict=True):
         draw = functools.partial(_block_errors, array, jnp.asarray(labels), m, size, rule)
         errors = _drawn(lambda keys, draw=draw: draw(keys), delta, seed, spread=1 / num_classes)
         total = errors.mean(axis=2)
@@ -210,7 +211,7 @@ def guaranteed_difference(
     delta = (1 - confidence) / 2
     arrays = [_prepared(features, rule) for features in (features_a, features_b)]
     rows = []
-    for m, size in zip(allocations, blocks, strict=True):
+    for m, size in zip(allocations, blocks.tolist(), strict=True):
 
         def draw(keys: Key[Array, " r"], m=m, size=size) -> np.ndarray:
             a, b = (_block_errors(array, jnp.asarray(labels), m, size, rule, keys) for array in arrays)

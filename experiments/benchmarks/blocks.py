@@ -18,7 +18,7 @@ from absl import flags
 from dnc.geometry import blocks, symmetric
 from dnc.geometry.measure import pair_geometry
 from experiments import common
-from experiments.benchmarks.geometry import IMAGENET, on_device
+from experiments.benchmarks.clusters import IMAGENET, on_device
 from experiments.benchmarks.timing import alternating
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)

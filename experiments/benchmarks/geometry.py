@@ -28,6 +28,7 @@ from dnc.certificates import certificate
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.stream import ArrayBatches, stream_pair_geometry
 from experiments import common
+from experiments.benchmarks.clusters import IMAGENET, features_of, on_device
 from experiments.benchmarks.timing import alternating
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
@@ -37,7 +38,6 @@ _IMAGENET = flags.DEFINE_string(
 _STAGE = flags.DEFINE_enum("stage", None, ["product", "geometry"], "Internal: one streamed measurement.")
 
 N, K, D = 50_000, 100, 768
-IMAGENET = (1_281_167, 1000, 768)
 ON_ACCELERATOR = 8  # times as many samples in the sweeps
 SHOTS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -56,24 +56,6 @@ def main() -> None:
     name = common.beside("geometry")
     common.save(_OUTPUT.value, name, record, _tables(record))
     _figure(record["scaling"], pathlib.Path(_OUTPUT.value) / f"{name}.svg")
-
-
-def features_of(n: int, k: int, d: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
-    """Gaussian clusters and shuffled labels."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(n) % k).astype(np.int32)
-    features = rng.normal(size=(k, d)).astype(np.float32)[labels]
-    features += rng.standard_normal((n, d), dtype=np.float32)
-    return jnp.asarray(features), jnp.asarray(labels)
-
-
-@functools.partial(jax.jit, static_argnames=("n", "k", "d"))
-def on_device(n: int, k: int, d: int) -> tuple[jax.Array, jax.Array]:
-    """The same, drawn on the device: other numbers than those of `features_of`."""
-    label_key, center_key, noise_key = jax.random.split(jax.random.key(0), 3)
-    labels = jax.random.permutation(label_key, jnp.arange(n, dtype=jnp.int32) % k)
-    centers = jax.random.normal(center_key, (k, d))
-    return centers[labels] + jax.random.normal(noise_key, (n, d)), labels
 
 
 @jax.jit

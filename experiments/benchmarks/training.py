@@ -7,9 +7,8 @@ metrics and, on CPUs, a device for each core. PyTorch runs eagerly, with its fas
 (channels last), and with --compiled through torch.compile too.
 
 On CPUs everything is float32. On a GPU the networks are larger, and each is timed as "float32", which in JAX computes
-products and convolutions with TF32 and in PyTorch convolutions alone, both by default; as "tf32", with the products of
-PyTorch
-in TF32 too, where a network has any; and as "bfloat16": `dtype="bfloat16"` in JAX, autocast in PyTorch.
+products and convolutions with TF32 and in PyTorch convolutions alone, both by default; as "tf32", with PyTorch's
+products in TF32 too, where a network has any; and as "bfloat16": `dtype="bfloat16"` in JAX, autocast in PyTorch.
 """
 
 import contextlib

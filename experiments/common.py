@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
 from absl import app, logging
 from etils import epath
 from ml_collections import ConfigDict
@@ -54,10 +55,22 @@ def machine(**versions: str) -> dict[str, str]:
     """Where and when numbers were measured, and with which versions of which libraries."""
     libraries = [f"{name} {version}" for name, version in versions.items()]
     cores = f"{distributed.available_cores()} cores"
+    chips = [f"{jax.device_count()} {accelerator()}"] if accelerator() else []
     return {
-        "machine": ", ".join([cores, platform.processor() or platform.machine(), *libraries]),
+        "machine": ", ".join([*chips, cores, platform.processor() or platform.machine(), *libraries]),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def accelerator() -> str:
+    """The kind of the devices, "NVIDIA H100 80GB HBM3"; empty where they are CPUs."""
+    device = jax.devices()[0]
+    return "" if device.platform == "cpu" else device.device_kind
+
+
+def beside(name: str) -> str:
+    """`name` on CPUs; on accelerators with their kind, so that no file of another machine is overwritten."""
+    return "_".join([name, *accelerator().lower().split()])
 
 
 def is_complete(workdir: epath.PathLike) -> bool:

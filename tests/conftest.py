@@ -1,12 +1,20 @@
-"""Strict tests: no silent dtype or rank promotion, warnings are errors, annotations are checked as the code runs."""
+"""Strict tests: no silent dtype or rank promotion, warnings are errors, annotations are checked as the code runs.
+
+They run on eight CPU devices. DNC_TEST_PLATFORM=cuda runs them on the GPUs of this machine instead (several workers
+share one); those that need eight devices are skipped where there are fewer.
+"""
 
 import os
 import pathlib
 
 from tests import quickly
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {quickly.XLA_FLAGS}")
+if platform := os.environ.get("DNC_TEST_PLATFORM"):
+    os.environ.setdefault("JAX_PLATFORMS", f"{platform},cpu")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+else:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {quickly.XLA_FLAGS}")
 # Workers and the programs they start share what they compile.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -40,7 +40,8 @@ TOP = "commands"  # imports everything, and nothing imports it
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve"}
 ARRAYS_ONLY = {"geometry", "certificates"}  # arrays in, arrays out: no configuration, I/O, logging, networks
 NOT_FOR_ARRAYS = {"absl", "flax", "grain", "logging", "matplotlib", "ml_collections", "orbax", "pandas", "tqdm"}
-CORE = ("geometry", "certificates", "few_shot", "probes", "analysis", "report", "record.py", "task_record.py", "features/files.py")
+CORE = ("geometry", "certificates", "few_shot", "probes", "analysis", "report", "record.py", "task_record.py")
+CORE = (*CORE, "features/files.py")
 ONLY_FOR_TRAINING = {"flax", "grain", "orbax", "tensorflow_datasets"}
 
 

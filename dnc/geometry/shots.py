@@ -29,7 +29,7 @@ def check_allocations(
     (5, (1, 2, 3), 4)
     """
     entries = [shots] if isinstance(shots, Mapping) else [] if _is_single(shots) else list(shots)
-    if all(_is_shot_count(m) for m in entries):
+    if all(_is_single(m) for m in entries):
         return check_shots(shots)
     return tuple(_allocation(entry, num_classes, classes) for entry in entries)
 
@@ -60,8 +60,8 @@ def _allocation(entry: Any, num_classes: int, classes: Sequence[str] | None) -> 
 
 
 def _is_shot_count(m: Any) -> bool:
-    return _is_single(m) and not isinstance(m, str | bytes) and int(m) == m and m >= 1
+    return _is_single(m) and not isinstance(m, str | bytes) and bool(int(m) == m and m >= 1)
 
 
 def _is_single(value: Any) -> bool:
-    return np.isscalar(value) or getattr(value, "ndim", 1) == 0
+    return bool(np.isscalar(value) or getattr(value, "ndim", 1) == 0)

@@ -82,12 +82,24 @@ def test_scale_and_translation_do_not_matter(scale, offset):
 def test_blocks_of_samples_equal_one_block(monkeypatch):
     features, labels = clusters(seed=0)
     everyone = jnp.ones((3, 4), bool)
-    arguments = (jax.random.split(jax.random.key(0), 3), jnp.asarray(features), jnp.asarray(labels), everyone)
-    settings = {"shots": SHOTS, "num_classes": 4}
+    shots = jnp.tile(jnp.asarray(SHOTS)[:, None], (1, 4))
+    arguments = (jax.random.split(jax.random.key(0), 3), jnp.asarray(features), jnp.asarray(labels), everyone, shots)
+    settings = {"largest": max(SHOTS)}
     expected = ncc._measure(*arguments, **settings)
     monkeypatch.setattr(ncc, "_BLOCK_ELEMENTS", 500)  # 120 samples: blocks of 40
     actual = jax.jit(lambda *a: ncc._measure.__wrapped__(*a, **settings))(*arguments)
     jax.tree.map(lambda blocked, whole: np.testing.assert_allclose(blocked, whole, atol=1e-6), actual, expected)
+
+
+def test_unequal_shots_are_the_nested_supports_of_each_class():
+    """As many shots of every class give the same draws; more of one class lower its error and raise the others'."""
+    features, labels = clusters(seed=0)
+    found = few_shot_error(jax.random.key(0), features, labels, [2, [2, 2, 2, 2], [20, 2, 2, 2]], 40, 4)
+    np.testing.assert_array_equal(found.per_class[0], found.per_class[1])
+    assert found.per_class[2, 0] < found.per_class[0, 0]
+    assert found.shots == (2, 2, (20, 2, 2, 2))
+    with pytest.raises(ValueError, match="class 3 has .* samples, but 500 shots"):
+        few_shot_error(jax.random.key(0), features, labels, [[1, 1, 1, 500]], 2, 4)
 
 
 def test_unequal_classes_weigh_the_same():

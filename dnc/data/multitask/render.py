@@ -73,7 +73,8 @@ def _object_coordinates(keys: dict, extent: Float[Array, ""], image_size: int) -
     points -= jax.random.uniform(keys["position"], (1, 1, 2), minval=-1.0) * room
     angle = jax.random.uniform(keys["rotation"], minval=-jnp.pi / 9, maxval=jnp.pi / 9)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return points @ jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
+    rotation = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
+    return jnp.matmul(points, rotation, precision="highest")
 
 
 def _coverage(

@@ -297,7 +297,13 @@ def test_subset_equals_measuring_the_classes_samples(classes):
         *(dataclasses.replace(geometry, queries=None, trace_of_cube=None) for geometry in (actual, expected)), rtol=1e-5
     )
     kept = np.asarray(actual.queries.weight) > 0
-    queries = [
-        dataclasses.replace(g.queries, length=g.queries.weight, references=None) for g in (actual, expected)
-    ]  # other origins and references
-    assert_leaves_close(jax.tree.map(lambda values: values[kept], queries[0]), queries[1], rtol=1e-4)
+    fields = [f.name for f in dataclasses.fields(actual.queries) if f.name not in ("length", "references")]
+    for name in fields:  # lengths are from other origins, references are other samples
+        ours, wanted = (np.asarray(getattr(geometry.queries, name)) for geometry in (actual, expected))
+        assert_leaves_close({name: ours[kept]}, {name: wanted}, rtol=1e-4)
+    right = np.asarray(actual.queries.references.right)[kept]
+    if len(classes) == 2:
+        farther = np.asarray(actual.queries.references.farther)[kept]
+        np.testing.assert_allclose(right, farther.max(axis=1))
+    else:
+        assert np.isnan(right).all()

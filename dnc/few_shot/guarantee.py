@@ -32,10 +32,10 @@ Rule: TypeAlias = Callable[[Array, Array, Array], Array]
 
 _TIE = 4 * float(np.finfo(np.float32).eps)  # as in `dnc.few_shot.measured`
 _MIN_BLOCKS = 3
-_MATCHINGS = 16  # ways to pair the supports and queries of a shuffle
-_SHUFFLES_AT_ONCE = 4
-_MAX_SHUFFLES = 128
-_SPREAD = 0.001  # standard error of a bound, over shuffles, at which no more are drawn
+_PAIRINGS = 4  # of the supports and queries of a shuffle
+_SHUFFLES_AT_ONCE = 16
+_MAX_SHUFFLES = 512
+_DEVIATION = 0.0015  # standard error of a bound, over shuffles, at which no more are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,8 @@ def nearest_center(
     so that what rounds, and what counts as a tie, belongs to the pair: other classes may be far away.
     """
     k = support.shape[0]
-    share = taken / jnp.sum(taken, axis=1, keepdims=True)
+    chosen = taken.astype(support.dtype)
+    share = chosen / jnp.sum(chosen, axis=1, keepdims=True)
     centers = jnp.einsum("kmd,km->kd", support, share, precision="highest")
     between = jax.lax.map(lambda center: jnp.sum((centers - center[None]) ** 2, axis=1), centers)
     a = queries - centers[:, None, :]
@@ -128,15 +129,15 @@ def guarantee(
     An entry of `shots` is a number of shots per class, or a sequence of the shots m_c of each class. A shuffle of each
     class is cut into B = min_c floor(n_c / (m_c + 1)) disjoint blocks of a support and one query per class. The errors
     h_b of blocks, means over classes, are independent, lie in [0, 1] and have the error on new data as their mean;
-    `dnc.few_shot.betting` turns them into bounds. Its wealth is averaged over shuffles, and in each over 16 ways to
+    `dnc.few_shot.betting` turns them into bounds. Its wealth is averaged over shuffles, and in each over 4 ways to
     pair supports and queries: the mean of e-values is an e-value, so the bounds do not hang on a lucky split.
 
     Valid for every sample size, number of shots, distribution and number of shuffles, if samples of each class are
     independent and the classes' numbers of samples do not depend on them. The bound exceeds the error by at least
-    (1 - error)(1 - (1 - confidence)^(1/B)): a disaster that strikes a block so rarely leaves no trace in the sample.
-    So large m wants many samples.
+    (1 - error)(1 - (1 - confidence)^(1/B)), since a disaster that strikes a block so rarely leaves no trace in the
+    sample: large m wants many samples.
 
-    More shuffles are drawn, up to 128, until the standard error of `upper` and `lower` over shuffles is .001 (valid
+    More shuffles are drawn, up to 512, until the standard error of `upper` and `lower` over shuffles is .0015 (valid
     by the exchangeable Markov inequality, Ramdas and Manole 2023). Bounds per class may move more between seeds.
 
     `rule(support, taken, queries)` gives the error, in [0, 1], of each query: support [k, m, d] of which taken [k, m]
@@ -147,13 +148,15 @@ def guarantee(
 
         def linear(support, taken, queries):
             k, m, d = support.shape
-            share = (taken / jnp.sum(taken)).reshape(-1)
+            chosen = taken.reshape(-1).astype(support.dtype)
+            share = chosen / jnp.sum(chosen)
             x = support.reshape(-1, d)
             mean = share @ x
             scale = jnp.sqrt(share @ jnp.sum((x - mean) ** 2, axis=1))
             start = LinearClassifier.zeros(d, k)
             y = jnp.repeat(jnp.arange(k), m)
-            fit = fit_logistic((x - mean) / scale, y, taken.reshape(-1).astype(x.dtype), 1e-3, start)
+            z = (x - mean) / scale
+            fit = fit_logistic(z, y, chosen, 1e-3, start, tolerance=1e-4, max_iterations=500)
             scores = fit.classifier.scores((queries.reshape(-1, d) - mean) / scale)
             y = jnp.repeat(jnp.arange(k), queries.shape[1])
             return 1 - is_correct(scores, y).reshape(k, -1)
@@ -167,9 +170,9 @@ def guarantee(
     delta = (1 - confidence) / (2 if two_sided else 1)
     array = _prepared(features, rule)
     rows = []
-    for m, size in zip(allocations, blocks, strict=True):
+    for m, size in zip(allocations, blocks.tolist(), strict=True):
         draw = functools.partial(_block_errors, array, jnp.asarray(labels), m, size, rule)
-        errors = _drawn(lambda keys, draw=draw: draw(keys), delta, seed, spread=1 / num_classes)
+        errors = _drawn(draw, delta, seed, spread=1 / num_classes)
         total = errors.mean(axis=2)
         bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
         bounds += [betting.bounds(errors[:, :, c], delta) for c in range(num_classes)]
@@ -210,14 +213,15 @@ def guaranteed_difference(
     delta = (1 - confidence) / 2
     arrays = [_prepared(features, rule) for features in (features_a, features_b)]
     rows = []
-    for m, size in zip(allocations, blocks, strict=True):
+    for m, size in zip(allocations, blocks.tolist(), strict=True):
 
-        def draw(keys: Key[Array, " r"], m=m, size=size) -> np.ndarray:
+        def draw(keys: Key[Array, " r"], m: np.ndarray = m, size: int = size) -> np.ndarray:
             a, b = (_block_errors(array, jnp.asarray(labels), m, size, rule, keys) for array in arrays)
             return (1 + a - b) / 2
 
-        halves = _drawn(draw, delta, seed, spread=1 / num_classes).mean(axis=2)
-        rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread=1 / num_classes)]) - 1)
+        spread = 1 / (2 * num_classes)
+        halves = _drawn(draw, delta, seed, spread).mean(axis=2)
+        rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread)]) - 1)
     difference, lower, upper = np.transpose(rows)
     return GuaranteedDifference(_as_given(shots), confidence, upper, lower, blocks, difference)
 
@@ -277,7 +281,7 @@ def _drawn(
             drawn += _SHUFFLES_AT_ONCE
         quarters = np.split(np.concatenate(values).mean(axis=2), 4)
         deviation = np.std([betting.bounds(quarter, delta, spread) for quarter in quarters], axis=0, ddof=1) / 2
-        if drawn >= _MAX_SHUFFLES or deviation.max() <= _SPREAD:
+        if drawn >= _MAX_SHUFFLES or deviation.max() <= _DEVIATION:
             return np.concatenate(values)
 
 
@@ -290,7 +294,7 @@ def _block_errors(
     keys: Key[Array, " r"],
 ) -> Float[np.ndarray, "e b k"]:
     """Error of each class's query in each block, for every shuffle and each way to pair its supports and queries."""
-    settings = {"rule": rule, "most": int(shots.max()), "blocks": int(blocks)}
+    settings = {"rule": rule, "most": int(shots.max()), "blocks": blocks}
     errors = np.asarray(_shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings), np.float64)
     if not ((errors >= 0) & (errors <= 1)).all():
         raise ValueError(f"rule must give errors in [0, 1], got {errors.min()}..{errors.max()}")
@@ -312,7 +316,7 @@ def _shuffled_errors(
 
     One block's samples are in memory at a time.
     """
-    pairings = min(_MATCHINGS, blocks)
+    pairings = min(_PAIRINGS, blocks)
     counts = jnp.bincount(labels, length=shots.shape[0]).astype(jnp.int32)
     starts = jnp.cumsum(counts) - counts
     number = jnp.arange(blocks, dtype=jnp.int32)

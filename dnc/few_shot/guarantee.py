@@ -171,7 +171,7 @@ def guarantee(
     array = _prepared(features, rule)
     rows = []
     for m, size in zip(allocations, blocks.tolist(), strict=True):
-        draw = functools.partial(_block_errors, array, jnp.asarray(labels), m, size, rule)
+        draw = functools.partial(block_errors, array, jnp.asarray(labels), m, size, rule)
         errors = _drawn(draw, delta, seed, spread=1 / num_classes)
         total = errors.mean(axis=2)
         bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
@@ -216,7 +216,7 @@ def guaranteed_difference(
     for m, size in zip(allocations, blocks.tolist(), strict=True):
 
         def draw(keys: Key[Array, " r"], m: np.ndarray = m, size: int = size) -> np.ndarray:
-            a, b = (_block_errors(array, jnp.asarray(labels), m, size, rule, keys) for array in arrays)
+            a, b = (block_errors(array, jnp.asarray(labels), m, size, rule, keys) for array in arrays)
             return (1 + a - b) / 2
 
         spread = 1 / (2 * num_classes)
@@ -285,7 +285,7 @@ def _drawn(
             return np.concatenate(values)
 
 
-def _block_errors(
+def block_errors(
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
     shots: Int[np.ndarray, " k"],
@@ -295,14 +295,14 @@ def _block_errors(
 ) -> Float[np.ndarray, "e b k"]:
     """Error of each class's query in each block, for every shuffle and each way to pair its supports and queries."""
     settings = {"rule": rule, "most": int(shots.max()), "blocks": blocks}
-    errors = np.asarray(_shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings), np.float64)
+    errors = np.asarray(shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings), np.float64)
     if not ((errors >= 0) & (errors <= 1)).all():
         raise ValueError(f"rule must give errors in [0, 1], got {errors.min()}..{errors.max()}")
     return errors.reshape(-1, *errors.shape[2:])
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "most", "blocks"))
-def _shuffled_errors(
+def shuffled_errors(
     keys: Key[Array, " r"],
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],

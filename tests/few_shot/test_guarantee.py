@@ -45,7 +45,7 @@ def test_blocks_match_a_loop(m):
     features, labels = clusters(seed=0)
     keys = jax.random.split(jax.random.key(1), 3)
     blocks = 30 // (max(m) + 1)
-    actual = module._block_errors(
+    actual = module.block_errors(
         jnp.asarray(features), jnp.asarray(labels, jnp.int32), np.array(m), blocks, nearest_center, keys
     )
     expected = np.concatenate([oracle_errors(features, labels, key, m, 4) for key in keys])
@@ -56,8 +56,8 @@ def test_blocks_match_a_loop(m):
 def test_bounds_are_those_of_the_blocks_errors(monkeypatch):
     features, labels = clusters(seed=1)
     kept = []
-    errors = module._block_errors
-    monkeypatch.setattr(module, "_block_errors", lambda *args: kept.append(errors(*args)) or kept[-1])
+    errors = module.block_errors
+    monkeypatch.setattr(module, "block_errors", lambda *args: kept.append(errors(*args)) or kept[-1])
     actual = guarantee(features, labels, 3, [2], confidence=0.9)
     values = np.concatenate(kept)
     assert values.shape[1:] == (10, 3)
@@ -220,7 +220,7 @@ def test_coverage_where_the_truth_is_known(populations):
     missed = np.zeros(2)
     for key in jax.random.split(jax.random.key(0), populations):
         features = jnp.asarray(shift[labels] + rng.normal(size=(16, 2)), jnp.float32)
-        errors = module._block_errors(
+        errors = module.block_errors(
             features, jnp.asarray(labels), np.array([1, 1]), 4, nearest_center, jax.random.split(key, 4)
         ).mean(axis=2)
         for side, (x, mean) in enumerate([(errors, truth), (1 - errors, 1 - truth)]):

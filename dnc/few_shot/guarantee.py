@@ -32,9 +32,9 @@ Rule: TypeAlias = Callable[[Array, Array, Array], Array]
 
 _TIE = 4 * float(np.finfo(np.float32).eps)  # as in `dnc.few_shot.measured`
 _MIN_BLOCKS = 3
-_PAIRINGS = 4  # of the supports and queries of a shuffle
-_SHUFFLES_AT_ONCE = 16
-_MAX_SHUFFLES = 512
+_PAIRINGS = 16  # of the supports and queries of a shuffle
+_SHUFFLES_AT_ONCE = 8
+_MAX_SHUFFLES = 256
 _DEVIATION = 0.0015  # standard error of a bound, over shuffles, at which no more are drawn
 
 
@@ -129,7 +129,7 @@ def guarantee(
     An entry of `shots` is a number of shots per class, or a sequence of the shots m_c of each class. A shuffle of each
     class is cut into B = min_c floor(n_c / (m_c + 1)) disjoint blocks of a support and one query per class. The errors
     h_b of blocks, means over classes, are independent, lie in [0, 1] and have the error on new data as their mean;
-    `dnc.few_shot.betting` turns them into bounds. Its wealth is averaged over shuffles, and in each over 4 ways to
+    `dnc.few_shot.betting` turns them into bounds. Its wealth is averaged over shuffles, and in each over 16 ways to
     pair supports and queries: the mean of e-values is an e-value, so the bounds do not hang on a lucky split.
 
     Valid for every sample size, number of shots, distribution and number of shuffles, if samples of each class are
@@ -137,7 +137,7 @@ def guarantee(
     (1 - error)(1 - (1 - confidence)^(1/B)), since a disaster that strikes a block so rarely leaves no trace in the
     sample: large m wants many samples.
 
-    More shuffles are drawn, up to 512, until the standard error of `upper` and `lower` over shuffles is .0015 (valid
+    More shuffles are drawn, up to 256, until the standard error of `upper` and `lower` over shuffles is .0015 (valid
     by the exchangeable Markov inequality, Ramdas and Manole 2023). Bounds per class may move more between seeds.
 
     `rule(support, taken, queries)` gives the error, in [0, 1], of each query: support [k, m, d] of which taken [k, m]
@@ -173,9 +173,9 @@ def guarantee(
     for m, size in zip(allocations, blocks.tolist(), strict=True):
         draw = functools.partial(block_errors, array, jnp.asarray(labels), m, size, rule)
         errors = _drawn(draw, delta, seed, spread=1 / num_classes)
-        total = errors.mean(axis=2)
+        total = errors.mean(axis=2, dtype=np.float64)
         bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
-        bounds += [betting.bounds(errors[:, :, c], delta) for c in range(num_classes)]
+        bounds += [betting.bounds(errors[:, :, c].astype(np.float64), delta) for c in range(num_classes)]
         rows.append((total.mean(), *np.transpose(bounds)))
     error, lower, upper = (np.stack(column) for column in zip(*rows, strict=True))
     return Guarantee(
@@ -220,7 +220,7 @@ def guaranteed_difference(
             return (1 + a - b) / 2
 
         spread = 1 / (2 * num_classes)
-        halves = _drawn(draw, delta, seed, spread).mean(axis=2)
+        halves = _drawn(draw, delta, seed, spread).mean(axis=2, dtype=np.float64)
         rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread)]) - 1)
     difference, lower, upper = np.transpose(rows)
     return GuaranteedDifference(_as_given(shots), confidence, upper, lower, blocks, difference)
@@ -279,7 +279,7 @@ def _drawn(
             keys = jax.vmap(functools.partial(jax.random.fold_in, key))(drawn + jnp.arange(_SHUFFLES_AT_ONCE))
             values.append(draw(keys))
             drawn += _SHUFFLES_AT_ONCE
-        quarters = np.split(np.concatenate(values).mean(axis=2), 4)
+        quarters = np.split(np.concatenate(values).mean(axis=2, dtype=np.float64), 4)
         deviation = np.std([betting.bounds(quarter, delta, spread) for quarter in quarters], axis=0, ddof=1) / 2
         if drawn >= _MAX_SHUFFLES or deviation.max() <= _DEVIATION:
             return np.concatenate(values)
@@ -295,7 +295,7 @@ def block_errors(
 ) -> Float[np.ndarray, "e b k"]:
     """Error of each class's query in each block, for every shuffle and each way to pair its supports and queries."""
     settings = {"rule": rule, "most": int(shots.max()), "blocks": blocks}
-    errors = np.asarray(shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings), np.float64)
+    errors = np.asarray(shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings))
     if not ((errors >= 0) & (errors <= 1)).all():
         raise ValueError(f"rule must give errors in [0, 1], got {errors.min()}..{errors.max()}")
     return errors.reshape(-1, *errors.shape[2:])

@@ -19,8 +19,8 @@ def clusters(seed: int, k: int = 3, n: int = 30, d: int = 6, distance: float = 1
 
 @pytest.fixture(autouse=True)
 def few_shuffles(monkeypatch):
-    monkeypatch.setattr(module, "_SHUFFLES_AT_ONCE", 4)
-    monkeypatch.setattr(module, "_MAX_SHUFFLES", 16)
+    monkeypatch.setattr(module, "_SHUFFLES_AT_ONCE", 2)
+    monkeypatch.setattr(module, "_MAX_SHUFFLES", 8)
 
 
 def oracle_errors(features, labels, key, m, pairings):
@@ -48,22 +48,22 @@ def test_blocks_match_a_loop(m):
     actual = module.block_errors(
         jnp.asarray(features), jnp.asarray(labels, jnp.int32), np.array(m), blocks, nearest_center, keys
     )
-    expected = np.concatenate([oracle_errors(features, labels, key, m, 4) for key in keys])
+    expected = np.concatenate([oracle_errors(features, labels, key, m, min(blocks, 16)) for key in keys])
     np.testing.assert_array_equal(actual, expected)
     assert 0.02 < actual.mean() < 0.9
 
 
 def test_bounds_are_those_of_the_blocks_errors(monkeypatch):
     features, labels = clusters(seed=1)
-    kept = []
+    kept = []  # of every call
     errors = module.block_errors
     monkeypatch.setattr(module, "block_errors", lambda *args: kept.append(errors(*args)) or kept[-1])
     actual = guarantee(features, labels, 3, [2], confidence=0.9)
     values = np.concatenate(kept)
     assert values.shape[1:] == (10, 3)
-    expected = betting.bounds(values.mean(axis=2), 1 - 0.9, spread=1 / 3)
+    expected = betting.bounds(values.mean(axis=2, dtype=np.float64), 1 - 0.9, spread=1 / 3)
     np.testing.assert_allclose([actual.lower[0], actual.upper[0]], expected)
-    expected = [betting.bounds(values[:, :, c], 1 - 0.9) for c in range(3)]
+    expected = [betting.bounds(values[:, :, c].astype(np.float64), 1 - 0.9) for c in range(3)]
     np.testing.assert_allclose(np.stack([actual.per_class_lower[0], actual.per_class_upper[0]], axis=1), expected)
     np.testing.assert_allclose(actual.error[0], values.mean())
 
@@ -72,7 +72,7 @@ def test_bounds_surround_the_measured_error():
     features, labels = clusters(seed=2, n=100)
     actual = guarantee(features, labels, 3, [1, 5, 20])
     measured = few_shot_error(jax.random.key(0), features, labels, [1, 5, 20], repeats=50, num_classes=3)
-    np.testing.assert_allclose(actual.error, measured.mean, atol=0.02)
+    np.testing.assert_allclose(actual.error, measured.mean, atol=0.04)
     assert np.all((actual.lower < measured.mean) & (measured.mean < actual.upper))
     assert np.all((actual.per_class_lower < measured.per_class) & (measured.per_class < actual.per_class_upper))
     np.testing.assert_array_equal(actual.blocks, [50, 16, 4])
@@ -87,7 +87,7 @@ def test_two_sided_bounds_are_one_sided_ones_at_half_the_risk():
 
 
 def test_answer_depends_on_the_seed_alone_and_little(monkeypatch):
-    monkeypatch.setattr(module, "_MAX_SHUFFLES", 128)
+    monkeypatch.setattr(module, "_MAX_SHUFFLES", 64)
     features, labels = clusters(seed=3, n=60)
     first, again, other = (guarantee(features, labels, 3, [2], seed=seed) for seed in (0, 0, 1))
     assert (first.upper, first.lower) == (again.upper, again.lower)
@@ -221,8 +221,8 @@ def test_coverage_where_the_truth_is_known(populations):
     for key in jax.random.split(jax.random.key(0), populations):
         features = jnp.asarray(shift[labels] + rng.normal(size=(16, 2)), jnp.float32)
         errors = module.block_errors(
-            features, jnp.asarray(labels), np.array([1, 1]), 4, nearest_center, jax.random.split(key, 4)
-        ).mean(axis=2)
+            features, jnp.asarray(labels), np.array([1, 1]), 4, nearest_center, jax.random.split(key, 2)
+        ).mean(axis=2, dtype=np.float64)
         for side, (x, mean) in enumerate([(errors, truth), (1 - errors, 1 - truth)]):
             missed[side] += betting._log_mean_wealth(x, betting._stakes(x, delta, 0.5), mean) >= -np.log(delta)
     assert np.all(missed / populations <= delta)

@@ -4,7 +4,7 @@ import numpy as np
 
 from dnc.types import Float
 
-_MAX_STAKE = 0.95  # a block of value 0 costs at most this share of the wealth
+_RESERVE = 0.1  # share of the wealth that is never at stake, times the spread: a value of 0 does not ruin
 _STEPS = 22  # of bisection: bounds err by 2^-22, on the safe side
 _ROUNDING = 1e-9  # more than the sum of the logarithms of a wealth can err by
 
@@ -29,7 +29,7 @@ def bounds(values: Float[np.ndarray, "s b"], delta: float, spread: float = 1.0) 
 
         lambda_t = sqrt(2 log(1/delta) / (b var_{t-1})),
 
-    at most .95/(1 - theta). The guess at the variance counts as one value beside the x_1, ..., x_{t-1} of var_{t-1}.
+    at most (1 - spread/10)/(1 - theta). In var_{t-1} the guess counts as one value beside x_1, ..., x_{t-1}.
     """
     return _lower(values, delta, spread), 1 - _lower(1 - values, delta, spread)
 
@@ -63,7 +63,7 @@ def _stakes(x: Float[np.ndarray, "s b"], delta: float, spread: float) -> Float[n
     width = np.sqrt(2 * np.log(1 / delta) * variance / b)
     mean_before = (0.5 + _shifted(sums)) / seen
     bound = np.maximum(mean_before - width, mean_before * delta ** (1 / b))
-    return np.minimum(2 * np.log(1 / delta) / b * bound / width, _MAX_STAKE)
+    return np.minimum(2 * np.log(1 / delta) / b * bound / width, 1 - _RESERVE * spread)
 
 
 def _shifted(sums: Float[np.ndarray, "s b"]) -> Float[np.ndarray, "s b"]:

@@ -32,10 +32,10 @@ Rule: TypeAlias = Callable[[Array, Array, Array], Array]
 
 _TIE = 4 * float(np.finfo(np.float32).eps)  # as in `dnc.few_shot.measured`
 MIN_BLOCKS = 3
-_MATCHINGS = 16  # ways to pair the supports and queries of a shuffle
-_SHUFFLES_AT_ONCE = 4
-_MAX_SHUFFLES = 128
-_SPREAD = 0.001  # standard error of a bound, over shuffles, at which no more are drawn
+_PAIRINGS = 16  # of the supports and queries of a shuffle
+_SHUFFLES_AT_ONCE = 8
+_MAX_SHUFFLES = 256
+_DEVIATION = 0.0015  # standard error of a bound, over shuffles, at which no more are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +97,8 @@ def nearest_center(
     so that what rounds, and what counts as a tie, belongs to the pair: other classes may be far away.
     """
     k = support.shape[0]
-    taken = taken.astype(support.dtype)
-    share = taken / jnp.sum(taken, axis=1, keepdims=True)
+    chosen = taken.astype(support.dtype)
+    share = chosen / jnp.sum(chosen, axis=1, keepdims=True)
     centers = jnp.einsum("kmd,km->kd", support, share, precision="highest")
     between = jax.lax.map(lambda center: jnp.sum((centers - center[None]) ** 2, axis=1), centers)
     a = queries - centers[:, None, :]
@@ -134,10 +134,10 @@ def guarantee(
 
     Valid for every sample size, number of shots, distribution and number of shuffles, if samples of each class are
     independent and the classes' numbers of samples do not depend on them. The bound exceeds the error by at least
-    (1 - error)(1 - (1 - confidence)^(1/B)): a disaster that strikes a block so rarely leaves no trace in the sample.
-    So large m wants many samples.
+    (1 - error)(1 - (1 - confidence)^(1/B)), since a disaster that strikes a block so rarely leaves no trace in the
+    sample: large m wants many samples.
 
-    More shuffles are drawn, up to 128, until the standard error of `upper` and `lower` over shuffles is .001 (valid
+    More shuffles are drawn, up to 256, until the standard error of `upper` and `lower` over shuffles is .0015 (valid
     by the exchangeable Markov inequality, Ramdas and Manole 2023). Bounds per class may move more between seeds.
 
     `rule(support, taken, queries)` gives the error, in [0, 1], of each query: support [k, m, d] of which taken [k, m]
@@ -148,13 +148,15 @@ def guarantee(
 
         def linear(support, taken, queries):
             k, m, d = support.shape
-            share = (taken / jnp.sum(taken)).reshape(-1)
+            chosen = taken.reshape(-1).astype(support.dtype)
+            share = chosen / jnp.sum(chosen)
             x = support.reshape(-1, d)
             mean = share @ x
             scale = jnp.sqrt(share @ jnp.sum((x - mean) ** 2, axis=1))
             start = LinearClassifier.zeros(d, k)
             y = jnp.repeat(jnp.arange(k), m)
-            fit = fit_logistic((x - mean) / scale, y, taken.reshape(-1).astype(x.dtype), 1e-3, start)
+            z = (x - mean) / scale
+            fit = fit_logistic(z, y, chosen, 1e-3, start, tolerance=1e-4, max_iterations=500)
             scores = fit.classifier.scores((queries.reshape(-1, d) - mean) / scale)
             y = jnp.repeat(jnp.arange(k), queries.shape[1])
             return 1 - is_correct(scores, y).reshape(k, -1)
@@ -169,11 +171,11 @@ def guarantee(
     array = _prepared(features, rule)
     rows = []
     for m, size in zip(allocations, blocks.tolist(), strict=True):
-        draw = functools.partial(_block_errors, array, jnp.asarray(labels), m, size, rule)
-        errors = _drawn(lambda keys, draw=draw: draw(keys), delta, seed, spread=1 / num_classes)
-        total = errors.mean(axis=2)
+        draw = functools.partial(block_errors, array, jnp.asarray(labels), m, size, rule)
+        errors = _drawn(draw, delta, seed, spread=1 / num_classes)
+        total = errors.mean(axis=2, dtype=np.float64)
         bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
-        bounds += [betting.bounds(errors[:, :, c], delta) for c in range(num_classes)]
+        bounds += [betting.bounds(errors[:, :, c].astype(np.float64), delta) for c in range(num_classes)]
         rows.append((total.mean(), *np.transpose(bounds)))
     error, lower, upper = (np.stack(column) for column in zip(*rows, strict=True))
     return Guarantee(
@@ -213,12 +215,13 @@ def guaranteed_difference(
     rows = []
     for m, size in zip(allocations, blocks.tolist(), strict=True):
 
-        def draw(keys: Key[Array, " r"], m=m, size=size) -> np.ndarray:
-            a, b = (_block_errors(array, jnp.asarray(labels), m, size, rule, keys) for array in arrays)
+        def draw(keys: Key[Array, " r"], m: np.ndarray = m, size: int = size) -> np.ndarray:
+            a, b = (block_errors(array, jnp.asarray(labels), m, size, rule, keys) for array in arrays)
             return (1 + a - b) / 2
 
-        halves = _drawn(draw, delta, seed, spread=1 / num_classes).mean(axis=2)
-        rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread=1 / num_classes)]) - 1)
+        spread = 1 / (2 * num_classes)
+        halves = _drawn(draw, delta, seed, spread).mean(axis=2, dtype=np.float64)
+        rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread)]) - 1)
     difference, lower, upper = np.transpose(rows)
     return GuaranteedDifference(given, confidence, upper, lower, blocks, difference)
 
@@ -267,13 +270,13 @@ def _drawn(
             keys = jax.vmap(functools.partial(jax.random.fold_in, key))(drawn + jnp.arange(_SHUFFLES_AT_ONCE))
             values.append(draw(keys))
             drawn += _SHUFFLES_AT_ONCE
-        quarters = np.split(np.concatenate(values).mean(axis=2), 4)
+        quarters = np.split(np.concatenate(values).mean(axis=2, dtype=np.float64), 4)
         deviation = np.std([betting.bounds(quarter, delta, spread) for quarter in quarters], axis=0, ddof=1) / 2
-        if drawn >= _MAX_SHUFFLES or deviation.max() <= _SPREAD:
+        if drawn >= _MAX_SHUFFLES or deviation.max() <= _DEVIATION:
             return np.concatenate(values)
 
 
-def _block_errors(
+def block_errors(
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
     shots: Int[np.ndarray, " k"],
@@ -282,15 +285,15 @@ def _block_errors(
     keys: Key[Array, " r"],
 ) -> Float[np.ndarray, "e b k"]:
     """Error of each class's query in each block, for every shuffle and each way to pair its supports and queries."""
-    settings = {"rule": rule, "most": int(shots.max()), "blocks": int(blocks)}
-    errors = np.asarray(_shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings), np.float64)
+    settings = {"rule": rule, "most": int(shots.max()), "blocks": blocks}
+    errors = np.asarray(shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings))
     if not ((errors >= 0) & (errors <= 1)).all():
         raise ValueError(f"rule must give errors in [0, 1], got {errors.min()}..{errors.max()}")
     return errors.reshape(-1, *errors.shape[2:])
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "most", "blocks"))
-def _shuffled_errors(
+def shuffled_errors(
     keys: Key[Array, " r"],
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
@@ -304,7 +307,7 @@ def _shuffled_errors(
 
     One block's samples are in memory at a time.
     """
-    pairings = min(_MATCHINGS, blocks)
+    pairings = min(_PAIRINGS, blocks)
     counts = jnp.bincount(labels, length=shots.shape[0]).astype(jnp.int32)
     starts = jnp.cumsum(counts) - counts
     number = jnp.arange(blocks, dtype=jnp.int32)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dnc.few_shot.predict import predict_queries
 from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.queries import QueryGeometry
 from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.types import Bool, Float, Int
 
@@ -20,7 +21,7 @@ DOUBTFUL = 0.95  # probability of the suggested class, from which on a label may
 
 @dataclasses.dataclass(frozen=True)
 class HardSamples:
-    """Samples in the order of their probable error, the hardest first.
+    """Samples in the order of their probable error, the hardest first; equal ones in that of distances to the means.
 
     Attributes:
       shots: of each class, of the rule that is asked.
@@ -65,8 +66,10 @@ def hard_samples(
     (size,) = check_allocations([shots], len(classes), classes)
     by_class = shots_by_class((size,), len(classes))[0]
     error, rival, share = map(np.asarray, predict_queries(geometry, jnp.asarray(by_class, jnp.float32)))
-    labels = np.asarray(geometry.queries.labels) if geometry.queries is not None else np.empty(0, int)
-    rows = np.lexsort((np.arange(len(error)), -share, -error))[:top]
+    assert geometry.queries is not None
+    labels, nearness = np.asarray(geometry.queries.labels), _nearness(geometry.queries, by_class)
+    rival = np.where(share < 1, rival, nearness.argmax(axis=1))  # of rivals with probability 1 it is the first
+    rows = np.lexsort((-nearness.max(axis=1), -error))[:top]
     return HardSamples(
         shots=size,
         rows=rows,
@@ -76,3 +79,15 @@ def hard_samples(
         doubtful=share[rows] >= DOUBTFUL,
         ids=None if ids is None else tuple(str(ids[row]) for row in rows),
     )
+
+
+def _nearness(queries: QueryGeometry, shots: Int[np.ndarray, " k"]) -> Float[np.ndarray, "n k"]:
+    """(E_i - E_c) / std(T_c - T_i) of every rival c, from variances of many shots: tells apart what is certain.
+
+    Probabilities of many shots round to 0 or 1 for most samples, and then have no order.
+    """
+    own = np.asarray(queries.labels)[:, None] == np.arange(len(shots))
+    distance, spread = np.asarray(queries.squared_distance, float), 4 * np.asarray(queries.along, float) / shots
+    of_own = [np.sum(np.where(own, values, 0), axis=1, keepdims=True) for values in (distance, spread)]
+    deviation = np.sqrt(np.maximum(of_own[1] + spread, np.finfo(np.float32).tiny))
+    return np.where(own, -np.inf, (of_own[0] - distance) / deviation)

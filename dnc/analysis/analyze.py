@@ -284,7 +284,7 @@ def analyze(
         validation.check_same_length(len(array), len(ids), "ids")
     names = None
     if ids is not None or not kept.all():
-        names = tuple(str(row if ids is None else ids[row]) for row in np.flatnonzero(kept))
+        names = tuple(str(row if ids is None else ids[row]) for row in np.flatnonzero(kept).tolist())
         array = array[kept]
     views = None if views is None else inputs.as_numbers(views, "views")
     if views is not None and (views.ndim != 3 or views.shape[1] < 2 or not np.isfinite(views).all()):

@@ -52,7 +52,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of those draws.", lower_bound=0)
 _IMAGES = flags.DEFINE_string(
     "images",
     None,
-    "Folder of the images, to show the hardest: the file's ids are paths below it. Not for several files.",
+    "Folder of the images, to show the hardest: ids in the file are paths below it. Not for several files.",
 )
 _NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the file's name. Not for several files.")
 

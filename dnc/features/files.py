@@ -176,8 +176,9 @@ def _arguments(
 def _ids(arrays: Mapping[str, Any], features_key: str) -> list[str] | None:
     """None where they are not one plain value a row: then they are something else."""
     ids = arrays.get(IDS)
-    is_plain = ids is not None and ids.ndim == 1 and ids.shape == np.shape(arrays[features_key])[:1]
-    return list(map(str, ids.tolist())) if is_plain else None
+    if ids is None or ids.ndim != 1 or ids.shape != np.shape(arrays[features_key])[:1]:
+        return None
+    return list(map(str, ids.tolist()))
 
 
 def _read_npy(path: pathlib.Path) -> np.ndarray:

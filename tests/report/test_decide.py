@@ -14,8 +14,8 @@ from tests.report import synthetic
 
 NASTY = "<script>alert('x')</script>"
 NO_FIGURES = {
-    **dict.fromkeys(("collapse", "baguette", "cosines", "interference", "variance", "loss"), []),
-    **dict.fromkeys(("shots", "pairs"), {}),
+    **{key: [] for key in ("collapse", "baguette", "cosines", "interference", "variance", "loss")},
+    **{key: {} for key in ("shots", "pairs")},
 }
 NEW_PARTS = ("predicted", "guarantee", "hardest", "hardest_shots")
 
@@ -179,10 +179,10 @@ def test_thumbnails_are_small_and_weigh_little(monkeypatch):
     assert thumbnails.thumbnail(np.zeros((8, 8, 1), np.uint8)).size == (112, 112)
     samples = [HardSample(row, "a", "b", 0.5, False) for row in range(12)]
     names = ["first", "second", "third"]
-    monkeypatch.setattr(thumbnails, "_MAX_BYTES", 300_000)
+    monkeypatch.setattr(thumbnails, "_MAX_BYTES", 200_000)
     pictures = {name: {row: thumbnails.thumbnail(noise) for row in range(12)} for name in names}
     uris = thumbnails.data_uris(pictures, dict.fromkeys(names, samples))
     assert len(uris["first"]) == 12
     assert uris["third"] == []
-    assert sum(len(uri) for found in uris.values() for uri in found) <= 300_000
+    assert sum(len(uri) for found in uris.values() for uri in found) <= 200_000
     assert thumbnails.data_uris({}, {"a": samples}) == {"a": []}

@@ -142,15 +142,16 @@ def hardest_pairs(task: TaskRecord, most: int = 10) -> list[HardPair]:
 
 @dataclass(frozen=True)
 class LabelsNeeded:
-    """Predicted shots of each class that reach an error: `shots[error]`, inf where none do, and what beats all shots.
+    """Predicted shots of each class that reach an error: `shots[error]`, inf where none do.
 
-    beyond: the errors for which that is more than the smallest class holds.
+    beyond: the errors for which that is more than the smallest class holds. limit: the error that no number removes.
     """
 
     task: str
     shots: dict[float, float]
     beyond: tuple[float, ...]
     limit: float
+    chance: float
 
 
 def labels_needed(run: Run) -> list[LabelsNeeded]:
@@ -162,7 +163,7 @@ def labels_needed(run: Run) -> list[LabelsNeeded]:
         shots = {float(error): number for error, number in task.predicted.shots_needed.items()}
         samples = math.inf if task.counts is None else task.counts.min()
         beyond = tuple(error for error, number in shots.items() if samples < number < math.inf)
-        rows.append(LabelsNeeded(name, shots, beyond, task.predicted.limit))
+        rows.append(LabelsNeeded(name, shots, beyond, task.predicted.limit, 1 - 1 / task.num_classes))
     return rows
 
 

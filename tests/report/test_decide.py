@@ -46,6 +46,13 @@ def test_shots_that_no_number_reaches_or_that_the_sample_does_not_hold_are_marke
     assert "eyond the sample" not in unknown
 
 
+def test_a_limit_above_chance_is_no_better_than_guessing():
+    record = record_of()
+    record["tasks"]["animal"]["predicted"]["limit"] = 0.9
+    assert "<td>no better than guessing</td>" in section(page_of(record), "labels")
+    assert "guessing" not in section(page_of(record_of()), "labels")
+
+
 def test_a_doubtful_label_is_marked_in_tables_and_under_pictures():
     record = record_of()
     picture = thumbnails.of_samples(Record.from_json(record), lambda _: np.zeros((8, 8), np.uint8))
@@ -179,10 +186,11 @@ def test_thumbnails_are_small_and_weigh_little(monkeypatch):
     assert thumbnails.thumbnail(np.zeros((8, 8, 1), np.uint8)).size == (112, 112)
     samples = [HardSample(row, "a", "b", 0.5, False) for row in range(12)]
     names = ["first", "second", "third"]
-    monkeypatch.setattr(thumbnails, "_MAX_BYTES", 200_000)
     pictures = {name: {row: thumbnails.thumbnail(noise) for row in range(12)} for name in names}
+    weight = sum(map(len, thumbnails.data_uris(pictures, {"first": samples})["first"]))
+    assert weight < thumbnails._MAX_BYTES / 5
+    monkeypatch.setattr(thumbnails, "_MAX_BYTES", 2.5 * weight)
     uris = thumbnails.data_uris(pictures, dict.fromkeys(names, samples))
     assert len(uris["first"]) == 12
     assert uris["third"] == []
-    assert sum(len(uri) for found in uris.values() for uri in found) <= 200_000
     assert thumbnails.data_uris({}, {"a": samples}) == {"a": []}

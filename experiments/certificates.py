@@ -88,6 +88,8 @@ def _measure(task: TaskAnalysis) -> TaskRecord:
         repeats=_REPEATS.value,
         error=ErrorRecord(*(_padded(getattr(error, field.name)) for field in dataclasses.fields(error))),
         certificates={name: certificate_record(task.certificate(name, SHOTS)) for name in names},
+        predicted=None,  # at the analysis's own shots
+        guarantee=None,
     )
 
 

@@ -17,7 +17,7 @@ import itertools
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -36,7 +36,7 @@ from dnc.few_shot.measured import FewShotError
 from dnc.few_shot.predict import PredictedError
 from dnc.geometry import axes, inputs, spectrum, validation
 from dnc.names import clean
-from dnc.record import AxesRecord, Record
+from dnc.record import AxesRecord, HardSample, Record
 from dnc.types import Float
 
 if TYPE_CHECKING:
@@ -199,20 +199,27 @@ class Analysis:
         """A plain-text table: collapse, measured error and the main certificates of every labeling."""
         return self.record.summary()
 
-    def to_html(self, output: str | os.PathLike[str], provenance: Mapping[str, str] | None = None) -> pathlib.Path:
+    def to_html(
+        self,
+        output: str | os.PathLike[str],
+        provenance: Mapping[str, str] | None = None,
+        images: Callable[[HardSample], Any] | None = None,
+    ) -> pathlib.Path:
         """Write a self-contained report, and `analysis.json`, into a folder; returns the path of its page.
 
         The folder is checked before anything is measured, and the numbers are written before the page is made.
-        provenance: further lines of its "How it was made".
+        provenance: further lines of its "How it was made". images: the picture of a hard sample, as an image of Pillow
+        or uint8 [h, w, 3], or None where there is none.
         """
-        from dnc.report import folder
+        from dnc.report import folder, thumbnails
         from dnc.report.html import write_report
         from dnc.report.run import run_of
 
         output = pathlib.Path(output)
         folder.check(output)
         measured = {"measured": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"}
-        run = run_of([self.record], "analysis", measured | dict(provenance or {}))
+        pictures = None if images is None else thumbnails.of_samples(self.record, images)
+        run = run_of([self.record], "analysis", measured | dict(provenance or {}), pictures)
         with stage("page"):
             return write_report(run, output, first={"analysis.json": self.record.dumps()})
 
@@ -235,6 +242,7 @@ def analyze(
     views: Any = None,
     ids: Sequence[Any] | None = None,
     least_samples: int = 2,
+    guarantees: bool = True,
 ) -> Analysis:
     """Measure directional collapse of [n, d] features under one labeling, or several.
 
@@ -257,6 +265,7 @@ def analyze(
       views: features [n, q, d] of q augmented views of each of n images, any images, for LiDAR in `spectrum`.
       ids: a name for each sample, such as its file, by which hard samples are called; the row by default.
       least_samples: classes with fewer are left out, with all their samples, and named in the result; by default none.
+      guarantees: whether the record holds the guarantee, seconds a task.
 
     Raises:
       ValueError or TypeError, before anything is computed, for features that are not finite or not [n, d], labels of
@@ -275,7 +284,7 @@ def analyze(
         validation.check_same_length(len(array), len(ids), "ids")
     names = None
     if ids is not None or not kept.all():
-        names = tuple(str(row if ids is None else ids[row]) for row in np.flatnonzero(kept))
+        names = tuple(str(row if ids is None else ids[row]) for row in np.flatnonzero(kept).tolist())
         array = array[kept]
     views = None if views is None else inputs.as_numbers(views, "views")
     if views is not None and (views.ndim != 3 or views.shape[1] < 2 or not np.isfinite(views).all()):
@@ -298,6 +307,7 @@ def analyze(
             mesh,
             names,
             labeling.left_out,
+            guarantees,
         )
         for task, labeling in labelings.items()
     }

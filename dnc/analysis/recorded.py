@@ -49,8 +49,8 @@ def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
     if missing is None:
         with stage(title, "predicted error"):
             predicted, hardest = _predicted(task), _hardest(task)
-    with stage(title, "guarantee"):
-        guarantee = _guarantee(task)
+    with stage(title, "guarantee") if task.guarantees else contextlib.nullcontext():
+        guarantee = _guarantee(task) if task.guarantees else None
     with stage(title, "intervals") if task.replicates else contextlib.nullcontext():
         intervals = task.intervals
     return TaskRecord(

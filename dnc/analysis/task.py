@@ -50,6 +50,7 @@ class TaskAnalysis:
     mesh: Mesh | None = None  # whose devices share the samples when the geometry is measured
     ids: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)  # of the samples
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)  # classes with too few samples, and how many
+    guarantees: bool = True  # whether the record holds the guarantee
 
     def __repr__(self) -> str:
         return f"<TaskAnalysis of {len(self.labels):,} samples in {self.num_classes} classes, shots {self.shots}>"

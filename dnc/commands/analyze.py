@@ -7,6 +7,8 @@
 Several files, of the same labelings, are compared: which encoder (or checkpoint) transfers best, and which measure
 would have predicted it. A folder stands for the shards in it.
 
+With --images=photos, the folder whose images `dnc embed --images=photos` read, the report shows the hardest of them.
+
 The file holds `features` [n, d] and `labels` [n], or `labels_NAME` for several labelings of the same samples (see
 `dnc.features.files`). This module is the command; the function `dnc.analyze` lives in `dnc.analysis.analyze`.
 """
@@ -17,9 +19,10 @@ import pathlib
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import app, flags
+from PIL import Image
 
 from dnc import distributed
 from dnc.analysis import progress
@@ -27,7 +30,8 @@ from dnc.analysis.analyze import Analysis, analyze
 from dnc.analysis.comparison import compare
 from dnc.features.files import read_features
 from dnc.names import clean
-from dnc.report import folder
+from dnc.record import HardSample
+from dnc.report import folder, thumbnails
 
 _FEATURES = flags.DEFINE_multi_string(
     "features", [], "npz, npy, Parquet or safetensors file, or a folder of shards; or several, with commas or again."
@@ -45,6 +49,11 @@ _REPLICATES = flags.DEFINE_integer(
     "replicates", 0, "Groups of the jackknife for 95% intervals; 0: none.", lower_bound=0
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of those draws.", lower_bound=0)
+_IMAGES = flags.DEFINE_string(
+    "images",
+    None,
+    "Folder of the images, to show the hardest: ids in the file are paths below it. Not for several files.",
+)
 _NAME = flags.DEFINE_string("name", None, "Title of the report. Default: the file's name. Not for several files.")
 
 
@@ -57,10 +66,14 @@ def _run(argv: Sequence[str]) -> None:
     paths = [pathlib.Path(path) for path in [*named, *argv[1:]] if path]
     if not paths:
         raise app.UsageError("no features: name a file, dnc analyze --features=features.npz")
+    if _IMAGES.value and len(paths) > 1:
+        raise app.UsageError("--images goes with one feature file")
     for chatty in ("fontTools", "jax"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     _tell_stages()
     output = pathlib.Path(_OUTPUT.value)
+    if _IMAGES.value and not pathlib.Path(_IMAGES.value).is_dir():
+        sys.exit(f"error: --images={clean(_IMAGES.value)} is not a folder: give the folder of the images")
     further = [pathlib.Path(flag.value) for flag in (_LABELS, _SUPERCLASSES) if flag.value]
     try:
         folder.check(output, [*paths, *further])
@@ -74,7 +87,10 @@ def _run(argv: Sequence[str]) -> None:
     numbers = output / ("analysis.json" if len(paths) == 1 else "comparison.json")
     older = _written(numbers)
     try:
-        page = result.to_html(output, {"command": _command_line()})
+        if isinstance(result, Analysis):
+            page = result.to_html(output, {"command": _command_line()}, _pictures())
+        else:
+            page = result.to_html(output, {"command": _command_line()})
     except OSError as error:
         kept = "" if _written(numbers) == older else f" and in {clean(numbers)}"
         sys.exit(f"error: the page could not be written ({clean(error)}): the numbers are above{kept}")
@@ -129,6 +145,7 @@ def _analyze(path: pathlib.Path, name: str) -> Analysis:
         seed=_SEED.value,
         mesh=distributed.make_mesh(),
         name=name,
+        ids=file.ids,
     )
 
 
@@ -153,6 +170,28 @@ def _superclasses() -> dict[str, str] | None:
     if not isinstance(mapping, dict):
         raise ValueError(f"--superclasses={_SUPERCLASSES.value} must hold an object, class name to superclass")
     return mapping
+
+
+def _pictures() -> Callable[[HardSample], Image.Image | None] | None:
+    """A sample's image below --images, or None where it cannot be read; without the flag None."""
+    if _IMAGES.value is None:
+        return None
+    from dnc.data.sources.decode import decode
+
+    root = pathlib.Path(_IMAGES.value).resolve()
+
+    def picture(sample: HardSample) -> Image.Image | None:
+        if sample.id is None:
+            return None
+        try:
+            path = (root / sample.id).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                return decode(path, sample.id, thumbnails.SIDE)[0]
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, an endless link, no image
+            return None
+        return None
+
+    return picture
 
 
 def _shots() -> list[int] | None:

@@ -5,7 +5,7 @@ size before memory is asked for.
 
 Every format holds an array `features` and either `labels` or, for several labelings, `labels_NAME` for each; arrays of
 other names are read where they are named. An npz file may name the classes that integer labels index: `class_names`,
-or `class_names_NAME`, string arrays.
+or `class_names_NAME`, string arrays. `ids`, a name for each sample, are read where they are plain values, one a row.
 """
 
 import collections
@@ -30,6 +30,7 @@ OTHER_FORMATS = dict.fromkeys((".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".jobl
     ".hdf5": f"is an HDF5 file: save its arrays, h5py.File(path)[name][:], with {_SAVE}",
     ".zarr": f"is a Zarr store: save its arrays, zarr.open(path)[name][:], with {_SAVE}",
 }
+IDS = "ids"
 _DAMAGED = (ValueError, EOFError, OSError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _MAX_DEFLATE = 1032  # bytes that one byte of deflate can stand for
 
@@ -39,18 +40,19 @@ Contents = tuple[dict[str, Any], dict[str, str]]  # the wanted arrays, and dtype
 
 @dataclasses.dataclass(frozen=True)
 class FeatureFile:
-    """Arguments of `dnc.analyze`: labels are one array, or a dict for several labelings."""
+    """Arguments of `dnc.analyze`: labels are one array, or a dict for several labelings; ids are of the samples."""
 
     features: Any
     labels: Any
     class_names: Any = None
+    ids: Any = None
 
     def with_tasks(self, tasks: Sequence[str]) -> "FeatureFile":
         """Only these labelings of several. Raises ValueError for one that is not there."""
         labels = self.labels if isinstance(self.labels, Mapping) else {}
         errors.check_known("tasks", tasks, labels)
         names = {task: names for task, names in (self.class_names or {}).items() if task in tasks}
-        return FeatureFile(self.features, {task: labels[task] for task in tasks}, names or None)
+        return dataclasses.replace(self, labels={task: labels[task] for task in tasks}, class_names=names or None)
 
 
 def read_features(
@@ -92,7 +94,7 @@ def read_features(
 
     def wanted(key: str) -> bool:
         own = key == labels_key if labels_key else re.match(r"labels$|labels_|class_names_", key)
-        return bool(own) or key in (features_key, "class_names")
+        return bool(own) or key in (features_key, "class_names", IDS)
 
     arrays, everything = readers[path.suffix](path, wanted)
     return _arguments(arrays, everything, path, features_key, labels_key)
@@ -122,10 +124,11 @@ def _read_folder(folder: pathlib.Path, features_key: str, labels_key: str | None
         if earlier != shard and _same(part, parts[shards.index(earlier)]):
             raise ValueError(f"{shard} holds the same as {earlier}: move one of them away")
     features = np.concatenate([part.features for part in parts])
+    ids = None if any(part.ids is None for part in parts) else [name for part in parts for name in part.ids]
     if not isinstance(first.labels, Mapping):
-        return FeatureFile(features, np.concatenate([part.labels for part in parts]), first.class_names)
+        return FeatureFile(features, np.concatenate([part.labels for part in parts]), first.class_names, ids)
     labels = {task: np.concatenate([part.labels[task] for part in parts]) for task in first.labels}
-    return FeatureFile(features, labels, first.class_names)
+    return FeatureFile(features, labels, first.class_names, ids)
 
 
 def _layout(part: FeatureFile) -> tuple[Any, ...]:
@@ -155,18 +158,27 @@ def _arguments(
     listed = ", ".join(f"{key} {what}" for key, what in sorted(everything.items())) or "nothing"
     if features_key not in arrays:
         raise ValueError(f"{path} holds no {features_key!r}: it has {listed}; name yours with --features_key=NAME")
+    ids = None if IDS in (features_key, labels_key) else _ids(arrays, features_key)
     tasks = [] if labels_key else [key.removeprefix("labels_") for key in arrays if key.startswith("labels_")]
     if tasks and "labels" in arrays:
         raise ValueError(f"{path} holds both 'labels' and 'labels_{tasks[0]}': keep one, or give --labels_key=NAME")
     if tasks:
         labels = {task: arrays[f"labels_{task}"] for task in tasks}
         names = {task: arrays[f"class_names_{task}"] for task in tasks if f"class_names_{task}" in arrays}
-        return FeatureFile(arrays[features_key], labels, {k: v.tolist() for k, v in names.items()} or None)
+        return FeatureFile(arrays[features_key], labels, {k: v.tolist() for k, v in names.items()} or None, ids)
     if (key := labels_key or "labels") not in arrays:
         others = "" if labels_key else " or 'labels_NAME'"
         raise ValueError(f"{path} holds no {key!r}{others}: it has {listed}; name yours with --labels_key=NAME")
     names = arrays.get("class_names")
-    return FeatureFile(arrays[features_key], arrays[key], None if names is None else names.tolist())
+    return FeatureFile(arrays[features_key], arrays[key], None if names is None else names.tolist(), ids)
+
+
+def _ids(arrays: Mapping[str, Any], features_key: str) -> list[str] | None:
+    """None where they are not one plain value a row: then they are something else."""
+    ids = arrays.get(IDS)
+    if ids is None or ids.ndim != 1 or ids.shape != np.shape(arrays[features_key])[:1]:
+        return None
+    return list(map(str, ids.tolist()))
 
 
 def _read_npy(path: pathlib.Path) -> np.ndarray:
@@ -191,8 +203,8 @@ def _read_npz(path: pathlib.Path, wanted: Wanted) -> Contents:
                 with archive.open(member) as file:
                     if member.compress_type == zipfile.ZIP_DEFLATED:
                         _check_claim(member.file_size, _MAX_DEFLATE * member.compress_size)
-                    everything[key] = _check_header(file, member.file_size, pickled=not wanted(key))
-                if wanted(key):
+                    everything[key] = _check_header(file, member.file_size, pickled=not wanted(key) or key == IDS)
+                if wanted(key) and not everything[key].startswith("object"):
                     with archive.open(member) as file:
                         arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
     except _DAMAGED as error:
@@ -258,6 +270,9 @@ def _read_parquet(path: pathlib.Path, wanted: Wanted) -> Contents:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
     columns = {key: table.column(key) for key in table.column_names}
+    is_list = pa.types.is_nested
+    if IDS in columns and (columns[IDS].null_count or is_list(columns[IDS].type)):
+        del columns[IDS]  # not names of the samples
     for key, column in columns.items():
         if column.null_count:
             rows = np.flatnonzero(np.asarray(column.is_null()))
@@ -265,7 +280,6 @@ def _read_parquet(path: pathlib.Path, wanted: Wanted) -> Contents:
                 f"{path} column {key!r} has {column.null_count} missing values (first rows: "
                 f"{', '.join(map(str, rows[:5]))}): drop these rows"
             )
-    is_list = pa.types.is_nested
     return {
         key: _matrix(column.combine_chunks(), f"{path} column {key!r}") if is_list(column.type) else _values(column)
         for key, column in columns.items()

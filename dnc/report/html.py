@@ -19,7 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from dnc.names import clean
-from dnc.report import baguette, folder, fonts, numbers, over_time, pairs, shots, style, summary
+from dnc.report import baguette, folder, fonts, numbers, over_time, pairs, shots, style, summary, thumbnails
 from dnc.report.run import Run, load
 
 _HERE = Path(__file__).parent
@@ -35,9 +35,9 @@ def write_report(
     """Write `output`/index.html with figures/, numbers.json and numbers.csv, return the page's path.
 
     `source` is a run (see `dnc.report.run`), a workdir (measurements/step_*.json, and where they exist metrics.jsonl,
-    config.json, environment.json, images/contact_sheet.png), one analysis file, or several of one run. first: files
-    by name that are there even if the page cannot be made. An older report is replaced, its page last; files of other
-    origin in its folder stay.
+    config.json, environment.json, images/contact_sheet.png, images/hardest_*.png), one analysis file, or several of one
+    run. first: files by name that are there even if the page cannot be made. An older report is replaced, its page
+    last; files of other origin in its folder stay.
 
     Raises:
         FileNotFoundError: `source` holds no analysis.
@@ -101,6 +101,8 @@ def _flat(group: Any) -> list[style.Picture]:
 
 
 def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[style.Picture]) -> str:
+    tasks = run.last.tasks
+    hard = {name: task.hardest[: thumbnails.MOST] for name, task in tasks.items() if task.hardest}
     return render(
         "template.html",
         everything,
@@ -109,8 +111,12 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         rows=summary.task_rows(run),
         first_shots=summary.first_shots(run),
         checks=summary.checks(run),
-        drawn={key for task in run.last.tasks.values() for key in task.certificates},
-        has_intervals=any(task.intervals for task in run.last.tasks.values()),
+        drawn={key for task in tasks.values() for kind in shots.kinds(task) for key in shots.tightest(task, kind)},
+        confidence=next((task.guarantee.confidence for task in tasks.values() if task.guarantee), None),
+        needed=summary.labels_needed(run),
+        hard=hard,
+        thumbnails=thumbnails.data_uris(run.thumbnails, hard),
+        has_intervals=any(task.intervals for task in tasks.values()),
         spectrum=summary.spectrum(run),
         reasons=summary.reasons(run),
         unbounded=any(not math.isfinite(axes.bound.get("median", math.nan)) for axes in run.last.axes.values()),
@@ -118,18 +124,17 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         certificate_label=shots.label,
         certified=[
             name
-            for name, certificate in next(iter(run.last.tasks.values())).certificates.items()
+            for name, certificate in next(iter(tasks.values())).certificates.items()
             if certificate.is_certificate and name != "exact_joint"  # for two classes it is exact_cantelli
         ],
-        colors={task: style.task_style(index)["color"] for index, task in enumerate(run.last.tasks)},
-        sparks={task: sparkline(run.series(task, "mean_directional_cdnv"), run.times()[1]) for task in run.last.tasks},
-        hardest={name: summary.hardest_pairs(task) for name, task in run.last.tasks.items()},
-        largest={
-            name: float(np.nanmax([0.0, *task.directional_cdnv.ravel()])) for name, task in run.last.tasks.items()
-        },
+        colors={task: style.task_style(index)["color"] for index, task in enumerate(tasks)},
+        sparks={task: sparkline(run.series(task, "mean_directional_cdnv"), run.times()[1]) for task in tasks},
+        hardest={name: summary.hardest_pairs(task) for name, task in tasks.items()},
+        largest={name: float(np.nanmax([0.0, *task.directional_cdnv.ravel()])) for name, task in tasks.items()},
         figures=figures,
         contact_sheet=contact_sheet(run.contact_sheet),
         details={"Configuration": run.config, "Environment": run.environment},
+        named=lambda sample: f"row {sample.row}" if sample.id is None else sample.id,
         pretty=lambda record: "\n".join(map(clean, json.dumps(record, indent=2, ensure_ascii=False).split("\n"))),
     )
 
@@ -144,9 +149,11 @@ def render(template: str, pictures: Sequence[style.Picture], **values: Any) -> s
         number=number,
         power=power,
         brief=lambda name: style.shorten(name, 60),
+        ending=lambda name: name if len(name) <= 40 else "…" + name[-39:].lstrip(),
         percent=percent,
         svg=lambda picture: Markup(picture.inline),
     )
+    environment.tests.update(finite=math.isfinite)
     css = (_HERE / "style.css").read_text(encoding="utf-8")
     text = "".join(re.sub(r"<[^>]*>", "", picture.svg) for picture in pictures)
     return environment.get_template(template).render(

@@ -83,6 +83,17 @@ def _task_rows(name: str, task: TaskRecord) -> Iterator[_Row]:
             quantity = "certificate" if certificate.is_certificate else "not_a_certificate"
             yield name, quantity, key, int(m), certificate.bound[index]
             yield name, f"{quantity}_two_class", key, int(m), certificate.two_class[index]
+    if (predicted := task.predicted) is not None:
+        for m, error in zip(predicted.curve_shots, predicted.curve, strict=True):
+            yield name, "predicted", "mean", int(m), error
+        for m, error in zip(task.shots, predicted.two_class, strict=True):
+            yield name, "predicted_two_class", "mean", int(m), error
+        yield name, "predicted", "limit", None, predicted.limit
+        for target, shots in predicted.shots_needed.items():
+            yield name, "shots_needed", target, None, shots
+    if task.guarantee is not None:
+        for m, upper in zip(task.shots, task.guarantee.upper, strict=True):
+            yield name, "guarantee", f"{task.guarantee.confidence:g}", int(m), upper
     for part, values in task.decomposition.items():
         if part != "pairs" and values.size:
             yield name, "variance", part, None, values.mean()

@@ -12,6 +12,7 @@ import numpy as np
 
 from dnc import files, names, record
 from dnc.record import Record
+from dnc.report.thumbnails import Thumbnails, load_sheets
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Run:
     """A training run (several records in the order of their steps) or a single record.
 
     trained_on: records of images that the encoder was trained on, at the same steps; empty where none were made.
+    thumbnails: pictures of the last record's hardest samples, where there are any.
     provenance: lines of "How it was made", such as the date.
     """
 
@@ -29,6 +31,7 @@ class Run:
     config: Any = None
     environment: Any = None
     contact_sheet: bytes | None = field(default=None, repr=False)
+    thumbnails: Thumbnails = field(default_factory=dict, repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -66,7 +69,12 @@ def _series(records: Sequence[Record | None], task: str, attribute: str) -> np.n
     return np.array([math.nan if measured is None else getattr(measured, attribute) for measured in tasks], float)
 
 
-def run_of(records: Sequence[Record], name: str, provenance: Mapping[str, str] | None = None) -> Run:
+def run_of(
+    records: Sequence[Record],
+    name: str,
+    provenance: Mapping[str, str] | None = None,
+    thumbnails: Thumbnails | None = None,
+) -> Run:
     """The run of these records, in the order of their steps; `name` where they have none. Names are made clean.
 
     Raises ValueError for several records without distinct steps.
@@ -82,7 +90,8 @@ def run_of(records: Sequence[Record], name: str, provenance: Mapping[str, str] |
             )
         records = sorted(records, key=lambda measured: measured.step or 0)
     named = tuple(measured.shown() for measured in records)
-    return Run(name=named[-1].name or names.clean(name), records=named, provenance=provenance or {})
+    title = named[-1].name or names.clean(name)
+    return Run(name=title, records=named, thumbnails=thumbnails or {}, provenance=provenance or {})
 
 
 def load(source: str | Path | Sequence[str | Path]) -> Run:
@@ -121,6 +130,7 @@ def _from_workdir(workdir: Path) -> Run:
         config=_without_folders(_optional_json(workdir / "config.json")),
         environment=_without_folders(_optional_json(workdir / "environment.json")),
         contact_sheet=sheet.read_bytes() if sheet.is_file() else None,
+        thumbnails=load_sheets(record.load(paths[-1]), workdir / "images"),
         provenance=run.provenance,
     )
 

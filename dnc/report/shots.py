@@ -1,4 +1,6 @@
-"""Figures of few-shot error: what was measured, and what each certificate promised, against shots per class."""
+"""Figures of few-shot error against shots per class: measured, predicted, guaranteed and certified."""
+
+from collections.abc import Collection
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,11 +19,9 @@ LABELS = {
     "exact_cantelli": "exact Cantelli",
     "exact_joint": "exact joint",
     "exact_conditional": "exact conditional",
-    "gaussian": "Gaussian",
 }
 _REMARKS = {  # curves that are not certificates
     "cdnv": "CDNV, up to const.",
-    "gaussian": "Gaussian prediction",
     "luthra2026_limit": "Luthra 2026, m → ∞",
 }
 PANEL = (4.3, 3.4)  # inches
@@ -34,8 +34,9 @@ _COLORS = {
     "exact_cantelli": style.BLUE,
     "exact_joint": style.VERMILLION,
     "exact_conditional": style.WINE,
-    "gaussian": style.MUTED,
 }
+_PREDICTED, _GUARANTEED = style.ORANGE, style.PURPLE
+_BEYOND = 2.0  # how far past the largest measured number of shots a prediction is drawn
 
 
 def label(name: str) -> str:
@@ -70,47 +71,78 @@ def bound(certificate: CertificateRecord, kind: str) -> np.ndarray:
     return certificate.two_class if kind == "two_class" else certificate.bound
 
 
+def tightest(task: TaskRecord, kind: str) -> tuple[str, ...]:
+    """The certificates that a report draws: the tightest, and the published one; all where there are none of these."""
+    joint = kind == "classes" and task.num_classes > 2 and "exact_joint" in task.certificates
+    wanted = ("luthra2026", "exact_joint" if joint else "exact_cantelli", "exact_conditional")
+    return tuple(name for name in wanted if name in task.certificates) or tuple(task.certificates)
+
+
 def _panel(
     task: str, measured: TaskRecord, before: TaskRecord | None, kind: str, title: str, name: str
 ) -> style.Picture:
-    figure = Figure(figsize=PANEL)
-    draw(figure, measured, kind, f"{style.shorten(task, 24)}, {title}", before)
+    figure, shown = Figure(figsize=PANEL), tightest(measured, kind)
+    draw(figure, measured, kind, f"{style.shorten(task, 24)}, {title}", before, shown)
     m, error = measured.shots, _error(measured, kind)
-    alt = f"{task}, {title}: nearest-center error {_list(m, error)}; " + "; ".join(
-        f"{label(key)} {_list(m, values)}" for key, values in _curves(measured, kind).items()
-    )
+    lines = {"nearest-center error": (m, error)}
+    if (predicted := _predicted(measured, kind)) is not None:
+        lines["predicted error"] = predicted
+    if (guaranteed := _guaranteed(measured, kind)) is not None:
+        lines[f"upper bound of the error on new data, {guaranteed[0]}"] = m, guaranteed[1]
+    lines |= {label(key): (m, values) for key, values in _curves(measured, kind, shown).items()}
+    alt = f"{task}, {title}: " + "; ".join(f"{what} {_list(*line)}" for what, line in lines.items())
     return style.render(figure, f"shots_{name}_{kind}", alt)
 
 
-def draw(figure: FigureBase, measured: TaskRecord, kind: str, heading: str, before: TaskRecord | None = None) -> None:
+def draw(
+    figure: FigureBase,
+    measured: TaskRecord,
+    kind: str,
+    heading: str,
+    before: TaskRecord | None = None,
+    certificates: Collection[str] | None = None,
+) -> None:
     """Error and bounds against shots, in a figure, or a part of one, of `PANEL` inches.
 
     kind: "classes", or "two_class" for the mean over two-class subtasks. before: the task at the start of training.
+    certificates: those to draw; all by default.
     """
-    m, error, curves = measured.shots, _error(measured, kind), _curves(measured, kind)
+    m, error, curves = measured.shots, _error(measured, kind), _curves(measured, kind, certificates)
     informative = {key: values for key, values in curves.items() if np.nanmin([np.inf, *values]) < 1}
     absent = ", ".join(label(key) for key in curves if key not in informative)
     subtitle = f"at 1 or above for every m: {absent}" if absent else ""
+    predicted, guaranteed = _predicted(measured, kind), _guaranteed(measured, kind)
     axes = style.framed(figure, PANEL, heading, right=0.69, subtitle=subtitle, left=0.8)
-    lowest = (style.octaves(error, *informative.values(), least=3) or (-3, 0))[0]
+    ahead = np.empty(0) if predicted is None else predicted[1]
+    lowest = (style.octaves(error, *informative.values(), ahead, least=3) or (-3, 0))[0]
     limits = (min(max(lowest, -14), -2), 0)
-    style.plain_log_shots(axes, m)
-    axes.set_xlim(m.min() / 1.12, m.max() * 1.0)
+    end = max(m.max(), predicted[0].max() if predicted else 0)
+    style.plain_log_shots(axes, np.array(sorted({*m.tolist(), end})))
+    axes.set_xlim(m.min() / 1.12, end)
     style.log2_axis(axes, limits, label=lambda exponent: style.fraction(2.0 ** round(exponent)))
     axes.axhspan(chance(measured, kind), 1, color=style.WASH, zorder=0, linewidth=0)
+    floor = 2.0 ** limits[0]
     if kind == "classes":  # intervals are of the bound over all classes
         for key in (key for key in informative if key in measured.intervals):
-            _draw_interval(axes, m, measured.intervals[key], _COLORS.get(key, style.MUTED), 2.0 ** limits[0])
+            _draw_interval(axes, m, measured.intervals[key], _COLORS.get(key, style.MUTED), floor)
     labels = [("guessing", chance(measured, kind), style.MUTED)]
     labels += [_draw_bound(axes, key, m, values, measured.certificates[key]) for key, values in informative.items()]
     if before is not None and np.array_equal(before.shots, m):
         old = _error(before, kind)
         axes.plot(m, style.positive(old), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
         labels.append(("error at the start", _last(old), style.MUTED))
-    _draw_error(axes, m, error, measured.error.std if kind == "classes" else None, 2.0 ** limits[0])
+    if guaranteed is not None:
+        name, upper = guaranteed
+        known = np.isfinite(upper)
+        axes.plot(m[known], upper[known], color=_GUARANTEED, linewidth=1.2, marker="v", markersize=4, zorder=3)
+        labels.append((name, _last(upper), _GUARANTEED))
+    _draw_error(axes, m, error, measured.error.std if kind == "classes" else None, floor)
     labels.append(("measured error", _last(error), style.INK))
-    floor = 2.0 ** limits[0]  # what lies below the axis is labeled at its end
-    style.label_ends(axes, [(text, max(end, floor), color) for text, end, color in labels], 8.0)
+    if predicted is not None:
+        axes.plot(predicted[0], np.maximum(predicted[1], floor), color=_PREDICTED, linewidth=1.1, zorder=6)
+        labels.append(("predicted error", _last(predicted[1]), _PREDICTED))
+    # What lies below the axis is labeled at its end.
+    style.label_ends(axes, [(text, max(last, floor), color) for text, last, color in labels], 8.0)
     axes.set_ylabel("error")
 
 
@@ -118,13 +150,38 @@ def _error(task: TaskRecord, kind: str) -> np.ndarray:
     return task.error.two_class if kind == "two_class" else task.error.mean
 
 
-def _curves(measured: TaskRecord, kind: str) -> dict[str, np.ndarray]:
-    """Every bound that the panel of this kind may show."""
+def _curves(measured: TaskRecord, kind: str, chosen: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Every bound, or those that were chosen, that the panel of this kind may show."""
     return {
         key: bound(certificate, kind)
         for key, certificate in measured.certificates.items()
         if not (key == "exact_joint" and kind == "two_class")  # two classes: the same as exact_cantelli
+        and (chosen is None or key in chosen)
     }
+
+
+def _predicted(task: TaskRecord, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Shots and predicted errors: of all classes past the measured shots, of two-class subtasks at those alone."""
+    found = task.predicted
+    if found is None:
+        return None
+    m, error = (found.curve_shots, found.curve) if kind == "classes" else (task.shots, found.two_class)
+    known = np.isfinite(error) & (m >= task.shots.min())
+    m, error = m[known].astype(float), np.maximum(error[known], 1e-12)
+    if not m.size:
+        return None
+    end = min(_BEYOND * task.shots.max(), m.max())
+    inside = m < end
+    last = np.exp(np.interp(np.log(end), np.log(m), np.log(error)))
+    return np.append(m[inside], end), np.append(error[inside], last)
+
+
+def _guaranteed(task: TaskRecord, kind: str) -> tuple[str, np.ndarray] | None:
+    """The guarantee's name and values, nan where there is none; it is of all classes together."""
+    found = task.guarantee
+    if found is None or kind != "classes" or not np.isfinite(found.upper).any():
+        return None
+    return f"{found.confidence:.0%} guarantee", found.upper
 
 
 def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | None, floor: float) -> None:

@@ -20,6 +20,7 @@ class TaskRow:
     cdnv_first: float
     cdnv_last: float
     accuracy: tuple[tuple[int | None, float], tuple[int | None, float]]  # (shots, accuracy) nearest to 10 and to 100
+    predicted: tuple[float, float]  # accuracy of exactly 10 and 100 shots where it was not measured; nan elsewhere
     certified: dict[str, int | None]  # two classes: the first m at which a certificate is below 1/2
 
     @property
@@ -75,6 +76,7 @@ def task_rows(run: Run) -> list[TaskRow]:
                 cdnv_first=before.mean_cdnv if before else math.nan,
                 cdnv_last=task.mean_cdnv,
                 accuracy=(_accuracy(task, 10), _accuracy(task, 100)),
+                predicted=(_predicted_accuracy(task, 10), _predicted_accuracy(task, 100)),
                 certified=_informative(task, "two_class", 0.5),
             )
         )
@@ -136,6 +138,33 @@ def hardest_pairs(task: TaskRecord, most: int = 10) -> list[HardPair]:
         for i, j in pairs
         if np.isfinite(w[i, j])
     ]
+
+
+@dataclass(frozen=True)
+class LabelsNeeded:
+    """Predicted shots of each class that reach an error: `shots[error]`, inf where none do.
+
+    beyond: the errors for which that is more than the smallest class holds. limit: the error that no number removes.
+    """
+
+    task: str
+    shots: dict[float, float]
+    beyond: tuple[float, ...]
+    limit: float
+    chance: float
+
+
+def labels_needed(run: Run) -> list[LabelsNeeded]:
+    """Of every task of the last step that has a prediction."""
+    rows = []
+    for name, task in run.last.tasks.items():
+        if task.predicted is None:
+            continue
+        shots = {float(error): number for error, number in task.predicted.shots_needed.items()}
+        samples = math.inf if task.counts is None else task.counts.min()
+        beyond = tuple(error for error, number in shots.items() if samples < number < math.inf)
+        rows.append(LabelsNeeded(name, shots, beyond, task.predicted.limit, 1 - 1 / task.num_classes))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -258,3 +287,11 @@ def _accuracy(task: TaskRecord, wanted: int) -> tuple[int | None, float]:
         return None, math.nan
     nearest = known[np.argmin(np.abs(np.log(task.shots[known] / wanted)))]
     return int(task.shots[nearest]), float(1 - task.error.mean[nearest])
+
+
+def _predicted_accuracy(task: TaskRecord, wanted: int) -> float:
+    found = task.predicted
+    if found is None or np.isfinite(task.error.mean[task.shots == wanted]).any():
+        return math.nan
+    at = np.flatnonzero(found.curve_shots == wanted)
+    return float(1 - found.curve[at[0]]) if at.size else math.nan

@@ -28,6 +28,7 @@ from jax.sharding import Mesh
 from dnc import distributed, record
 from dnc.analysis.analyze import analyze
 from dnc.record import Record, TaskRecord
+from dnc.report import thumbnails
 from dnc.training.build import Config, Training, construct, plain
 from dnc.training.interruption import must_end_run
 from dnc.training.run_encoder import make_embedder, make_view_embedder
@@ -105,6 +106,8 @@ class Measurement:
 class Collapse(Measurement):
     """`dnc.analyze` of the held-out images, saved as measurements/step_*.json: what the report is made of.
 
+    At the last step also the guarantee, which takes seconds a task, and images/hardest_TASK.png.
+
     shots, repeats, normalize: see `dnc.analyze`.
     train_examples: how many images that were trained on are measured as well, into measurements/train/; 0 for none.
     lidar_examples: how many training images LiDAR takes; 0 leaves it out.
@@ -148,9 +151,12 @@ class Collapse(Measurement):
             started, name = time.perf_counter(), f"step_{step:08d}.json"
             views = None if embed_views is None else partial(embed_views, state.params, state.rest)
             held_out = partial(subject.held_out_features, state, step)
-            measured = self._analyze(subject, step, held_out, subject.held_out[1], views)
+            last = step == training.total_steps
+            measured = self._analyze(subject, step, held_out, subject.held_out[1], views, guarantees=last)
             measured = dataclasses.replace(measured, left_out=subject.left_out)
             if distributed.is_lead():
+                if last:
+                    thumbnails.save_sheets(measured, subject.held_out[0], subject.workdir / "images")
                 measured.save(folder / name)
             if trained_on is not None:
                 images, labels = trained_on
@@ -178,6 +184,7 @@ class Collapse(Measurement):
         features: Callable[[], np.ndarray],
         labels: Mapping[str, np.ndarray],
         views: Callable[[], np.ndarray] | None = None,
+        guarantees: bool = False,
     ) -> Record:
         """What a file holds of the step; nan where the features allow no number. Whole in the lead alone."""
         training = subject.training
@@ -195,6 +202,7 @@ class Collapse(Measurement):
                 epoch=epoch,
                 mesh=subject.mesh,
                 views=None if views is None else views(),
+                guarantees=guarantees,
             )
             for task in analysis.tasks.values():
                 _ = task.geometry  # by all processes together; the rest is the lead's alone

@@ -483,3 +483,11 @@ def test_notebooks_show_a_short_form_and_measure_nothing():
     assert "shape\ufffd" in page
     assert "record" not in vars(result)
     assert all("geometry" not in vars(task) for task in result.tasks.values())
+
+
+def test_a_record_without_the_guarantee_lacks_nothing_else(single):
+    without = analyze(*SAMPLE, class_names=["ant", "<bee>", "cat"], name="toy", step=7, guarantees=False).to_dict()
+    every = single.to_dict()
+    assert without["tasks"]["labels"].pop("guarantee") is None
+    assert every["tasks"]["labels"].pop("guarantee")["upper"]
+    assert without == every

@@ -1,6 +1,7 @@
 """The command: results run as a person runs it, mistakes one after the other in one process."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,7 +9,11 @@ import types
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
 
+from dnc.record import HardSample
 from tests.samples import clusters
 from tests.scripts import imported
 
@@ -20,19 +25,26 @@ def run(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
-PARTS = ("geometry", "measured error", "certificates")
+PARTS = ("geometry", "measured error", "certificates", "predicted error", "guarantee")
 
 
 @pytest.fixture
 def embeddings(tmp_path):
     features, labels = clusters(n=80, k=2, d=4, balanced=True)
-    np.savez(tmp_path / "some.npz", features=features, labels=labels, class_names=np.array(["<b>ant</b>", "bee"]))
+    ids = np.array([f"photos/{row}.png" for row in range(80)])
+    names = np.array(["<b>ant</b>", "bee"])
+    np.savez(tmp_path / "some.npz", features=features, labels=labels, class_names=names, ids=ids)
     return tmp_path / "some.npz"
 
 
 def test_embeddings_become_a_report(embeddings):
     folder = embeddings.parent
-    result = run("--features=some.npz", f"--output={folder}/out", "--shots=1,5", "--repeats=2", cwd=folder)
+    (folder / "photos").mkdir()
+    for row in range(1, 80):
+        Image.new("RGB", (40, 20), (row, 0, 0)).save(folder / f"photos/{row}.png")
+    result = run(
+        "--features=some.npz", f"--output={folder}/out", "--shots=1,5", "--repeats=2", "--images=.", cwd=folder
+    )
     assert result.returncode == 0, result.stderr
     stages = [re.fullmatch(r"(.*) \.\.\. \d+\.\d s", line) for line in result.stderr.splitlines()]
     named = [stage[1] for stage in stages if stage]
@@ -43,7 +55,8 @@ def test_embeddings_become_a_report(embeddings):
     assert "pruned" not in result.stderr
     page = (folder / "out/index.html").read_text()
     assert "<b>ant</b>" not in page
-    assert "dnc analyze --features=some.npz --output=out --shots=1,5 --repeats=2" in page
+    assert "dnc analyze --features=some.npz --output=out --shots=1,5 --repeats=2 --images=." in page
+    assert page.count('<img src="data:image/') >= 11
     assert str(folder) not in page
     found = json.loads((folder / "out/analysis.json").read_text())
     assert found["name"] == "some"
@@ -64,6 +77,7 @@ MISTAKES = {
     "error: some.npz holds no 'x': it has class_names": ["some.npz", "--features_key=x"],
     "error: some.npz holds no 'y': it has class_names": ["some.npz", "--labels_key=y"],
     "error: output='some.npz/out' cannot be written": ["some.npz", "--output=some.npz/out"],
+    "error: --images=gone is not a folder": ["some.npz", "--images=gone"],
     "error: the page could not be written": ["some.npz", "--output=full", "--shots=1", "--repeats=1"],
 }
 ONE_AFTER_THE_OTHER = """
@@ -98,6 +112,39 @@ def test_mistakes_are_one_line_and_lose_no_numbers(embeddings):
     assert kept["tasks"]["labels"]["error"]["mean"]
     assert {path.name for path in embeddings.parent.iterdir()} == {"some.npz", "full"}
     assert not (embeddings.parent / "full/index.html").exists()
+
+
+def test_images_are_read_below_their_folder_alone(tmp_path):
+    root = tmp_path / "photos"
+    root.mkdir()
+    for path in (tmp_path / "secret.png", root / "in.png"):
+        Image.new("RGB", (300, 200)).save(path)
+    (root / "broken.png").write_bytes(b"no image")
+    (root / "link.png").symlink_to(tmp_path / "secret.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
+    (root / "folder.png").mkdir()
+    os.mkfifo(root / "pipe.png")
+    with flagsaver.flagsaver():
+        flags.FLAGS(["analyze"])
+        assert analyze._pictures() is None
+        flags.FLAGS(["analyze", f"--images={root}"])
+        picture = analyze._pictures()
+
+    def found(name):
+        return picture(HardSample(0, "a", "b", 1.0, False, name))
+
+    assert found("in.png").size == (300, 200)
+    refused = [
+        "../secret.png",
+        f"{tmp_path}/secret.png",
+        "link.png",
+        "loop.png",
+        "folder.png",
+        "pipe.png",
+        "broken.png",
+    ]
+    for name in (*refused, "gone.png", "nul\0.png", "long" * 2000, "", None):
+        assert found(name) is None
 
 
 def test_commas_separate_files_unless_a_file_is_called_so(tmp_path, monkeypatch):

@@ -147,6 +147,33 @@ def test_parquet_labels_keep_their_values(path, labels, expected):
     assert read_features(path("x.parquet")).labels.tolist() == [expected[y] for y in Y]
 
 
+def test_ids_are_read_where_they_name_the_rows(tmp_path):
+    arrays = {"features": np.zeros((2, 3), np.float32), "labels": np.array([0, 1])}
+    for index, ids in enumerate((np.array(["a", "b"]), np.array([5, 6]))):
+        np.savez(tmp_path / f"{index}.npz", **arrays, ids=ids)
+        assert read_features(tmp_path / f"{index}.npz").ids == [str(name) for name in ids]
+    for ids in (np.array(["a"]), np.zeros((2, 2)), np.array(["a", None], object)):
+        np.savez(tmp_path / "other.npz", **arrays, ids=ids)
+        assert read_features(tmp_path / "other.npz").ids is None
+    assert read_features(tmp_path / "1.npz", labels_key="ids").ids is None
+    assert read_features(tmp_path / "1.npz").labels.tolist() == [0, 1]
+
+
+def test_ids_of_parquet_and_of_shards_are_read(tmp_path):
+    rows = {"features": [[0.0, 1.0], [2.0, 3.0]], "labels": [0, 1]}
+    expected = (["a", "b"], ["a", "b"]), (["a", None], None), ([["a"], ["b"]], None)
+    for index, (ids, found) in enumerate(expected):
+        pq.write_table(pa.table({**rows, "ids": ids}), tmp_path / f"{index}.parquet")
+        assert read_features(tmp_path / f"{index}.parquet").ids == found
+    (tmp_path / "set").mkdir()
+    for shard in range(2):
+        arrays = {"features": np.full((2, 3), shard, np.float32), "labels_x": np.array([0, 1])}
+        np.savez(tmp_path / "set" / f"{shard}.npz", **arrays, ids=np.array([f"{shard}a", f"{shard}b"]))
+    file = read_features(tmp_path / "set")
+    assert file.ids == ["0a", "0b", "1a", "1b"]
+    assert file.with_tasks(["x"]).ids == file.ids
+
+
 @pytest.mark.parametrize("column", ["features", "inside", "labels"])
 def test_nulls_of_parquet_are_counted_and_located(path, column):
     features, labels = X.tolist(), Y.tolist()

@@ -106,7 +106,6 @@ def _task(generator: np.random.Generator, classes: Sequence[str], done: float, r
         "exact_cantelli": (margin / (1 + margin), True, True, True),
         "exact_joint": (0.9 * margin / (1 + margin), True, True, False),
         "exact_conditional": (0.85 * margin / (1 + margin), True, True, False),
-        "gaussian": (pair_error * 0.9, True, False, True),
     }
     certificates = {}
     for name, (two, valid, certifies, union) in bounds.items():
@@ -144,6 +143,39 @@ def _task(generator: np.random.Generator, classes: Sequence[str], done: float, r
             "top100": (0.99 * spectrum).tolist(),
             "trace": spectrum.tolist(),
         },
+        "predicted": _predicted(m, error, pair_error, k),
+        "guarantee": {
+            "confidence": 0.95,
+            "upper": [*np.minimum(1.3 * error + 0.01, 1)[:-1].tolist(), None],
+            "lower": [*(0.8 * error)[:-1].tolist(), None],
+            "blocks": (2304 // k // (m + 1)).astype(int).tolist(),
+        },
+        "hardest": [
+            {
+                "row": 7 * index,
+                "label": classes[index % k],
+                "suggested": classes[(index + 1) % k],
+                "error": 1 - 0.02 * index,
+                "doubtful": index < 2,
+                "id": f"photos/{index}.jpg" if index else None,
+            }
+            for index in range(12)
+        ],
+        "hardest_shots": 10,
+    }
+
+
+def _predicted(m: np.ndarray, error: np.ndarray, two_class: np.ndarray, k: int) -> dict:
+    grid = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**6])
+    curve = np.interp(np.log(grid), np.log(m), error)
+    return {
+        "mean": error.tolist(),
+        "per_class": np.repeat(error[:, None], k, axis=1).tolist(),
+        "two_class": two_class.tolist(),
+        "curve_shots": grid.tolist(),
+        "curve": curve.tolist(),
+        "limit": float(curve[-1]),
+        "shots_needed": {"0.2": 3.0, "0.1": 40.0, "0.05": 12_345.0, "0.01": None},
     }
 
 

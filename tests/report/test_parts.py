@@ -93,15 +93,15 @@ def test_images_that_were_trained_on_are_dashed(tmp_path):
 def test_a_bounds_interval_is_drawn_where_it_lies(tmp_path):
     record = synthetic.analysis({"color": synthetic.TASKS["color"]})
     task = record["tasks"]["color"]
-    bound = np.array(task["certificates"]["exact_cantelli"]["bound"])
-    task["intervals"] = {"exact_cantelli": {"low": list(0.8 * bound), "high": list(1.1 * bound)}}
+    bound = np.array(task["certificates"]["exact_joint"]["bound"])
+    task["intervals"] = {"exact_joint": {"low": list(0.8 * bound), "high": list(1.1 * bound)}}
     drawn = {}
     for name, intervals in (("with", task["intervals"]), ("without", {})):
         task["intervals"] = intervals
         synthetic.save(tmp_path / f"{name}.json", record)
         run = load(tmp_path / f"{name}.json")
         drawn[name] = shots(run)["color"][0].svg.count("<path")
-    interval = load(tmp_path / "with.json").last.tasks["color"].intervals["exact_cantelli"]
+    interval = load(tmp_path / "with.json").last.tasks["color"].intervals["exact_joint"]
     np.testing.assert_allclose(interval.low, 0.8 * bound)
     np.testing.assert_allclose(interval.high, 1.1 * bound)
     assert drawn["with"] == drawn["without"] + 1

@@ -15,6 +15,7 @@ from tests.report import synthetic
 
 NASTY = "<script>alert('x')</script>"
 MATHTEXT = "$x^2_{i}$ 50% a_b \\frac"
+DECIDE = ("shots", "labels", "hard")  # the sections that come first
 LONG = "a class name that goes on and on " * 4
 
 
@@ -49,7 +50,7 @@ def everything_is_well_formed(index):
 def test_a_run_has_every_section_figure_and_number(report):
     page = everything_is_well_formed(report)
     sections = re.findall(r'<section id="(\w+)"', page)
-    assert sections == ["collapse", "shots", "cosines", "variance", "pairs", "spectrum", "data", "details", "baguette"]
+    assert sections == [*DECIDE, "collapse", "cosines", "variance", "pairs", "spectrum", "data", "details", "baguette"]
     stems = {path.stem for path in (report.parent / "figures").glob("*.svg")}
     assert stems == {path.stem for path in (report.parent / "figures").glob("*.png")}
     assert len(stems) == 2 + 2 + 8 + 6 + 4 + 4 + 1 + 1
@@ -134,7 +135,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
 
 def test_a_single_analysis_has_no_section_that_needs_time(tmp_path):
     page = everything_is_well_formed(write_report(one(tmp_path / "cifar.json"), tmp_path / "report"))
-    assert re.findall(r'<section id="(\w+)"', page) == ["shots", "variance", "pairs", "spectrum", "details", "baguette"]
+    assert re.findall(r'<section id="(\w+)"', page) == [*DECIDE, "variance", "pairs", "spectrum", "details", "baguette"]
     assert "<title>cifar:" in page
     assert "Directional CDNV is" in page
 
@@ -165,7 +166,7 @@ def test_a_run_that_has_only_begun_is_a_single_analysis_with_a_log(tmp_path):
     workdir = synthetic.workdir(tmp_path / "w", {"digit": ("0", "1")}, (0,))
     page = everything_is_well_formed(write_report(workdir, workdir / "report"))
     assert re.findall(r'<section id="(\w+)"', page) == [
-        "shots",
+        *DECIDE,
         "variance",
         "pairs",
         "spectrum",

@@ -19,6 +19,7 @@ from etils import epath
 
 from dnc import distributed, record
 from dnc.data.multitask.dataset import MultitaskImages
+from dnc.report.run import load
 from dnc.training import loop
 from dnc.training.build import build, root_key
 from dnc.training.checkpoint import Checkpoints
@@ -65,7 +66,23 @@ def test_a_run_leaves_its_numbers_and_its_report(finished):
     assert "jax" in json.loads((workdir / "environment.json").read_text())["packages"]
     assert any((workdir / "tensorboard").iterdir())
     assert (workdir / "images" / "contact_sheet.png").exists()
-    assert "Directional" in (workdir / "report" / "index.html").read_text()
+    page = (workdir / "report" / "index.html").read_text()
+    assert "Directional" in page
+    shown = page.split('<section id="hard">')[1].split("</section>")[0]
+    assert shown.count("<img src=") == sum(len(task.hardest) for task in analysis.tasks.values()) == 12 * 4
+    for step in (0, 1, 2, 5, 8):
+        tasks = record.load(workdir / "measurements" / f"step_{step:08d}.json").tasks.values()
+        assert all((task.guarantee is not None) == (step == 8) for task in tasks), "it takes seconds a task"
+
+
+def test_the_hardest_images_of_a_run_are_those_of_its_record(finished):
+    workdir, analysis = finished
+    images = build(tiny.get_config()).data.held_out()[0]
+    for task, pictures in load(workdir).thumbnails.items():
+        assert list(pictures) == [sample.row for sample in analysis.tasks[task].hardest]
+        for row, picture in pictures.items():
+            scale = picture.height // images.shape[1]
+            np.testing.assert_array_equal(np.asarray(picture)[::scale, ::scale], images[row])
 
 
 def test_no_measured_error_is_above_a_certificate_and_no_cosine_above_its_bound(finished):

@@ -10,16 +10,18 @@ import dataclasses
 import html
 import itertools
 import json
+import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnc import names
 from dnc.analysis.analyze import Analysis
+from dnc.few_shot.guarantee import guaranteed_difference
 from dnc.jsonable import plain
 
 if TYPE_CHECKING:
@@ -56,17 +58,88 @@ class Comparison:
         """Encoders from best to worst for each task and number of shots, by measured error.
 
         `error_low` and `error_high` bound its 95% confidence interval: the mean over draws of the support, plus or
-        minus 1.96 standard errors. `place` is shared by encoders whose interval overlaps that of the best one with it.
+        minus 1.96 standard errors. `behind` is the error less that of the best encoder, with its interval `behind_low`
+        to `behind_high`: from the same draws (paired) where the encoders have the same samples in the same order.
+        `place` is shared by encoders that the interval of this difference does not tell apart from the best one with
+        the place: a tie. All intervals are of the draws, given the samples; see `guaranteed_differences` for new data.
         """
-        frame = self.to_pandas()
-        half = _NORMAL_95 * frame["error_std"] / np.sqrt(frame["repeats"])
-        frame = frame.assign(
-            error_low=(frame["error"] - half).clip(lower=0), error_high=(frame["error"] + half).clip(upper=1)
-        )
-        frame = frame.sort_values(["task", "shots", "error"], kind="stable", ignore_index=True)
-        places = [place for _, group in frame.groupby(["task", "shots"], sort=False) for place in _places(group)]
+        import pandas as pd
+
+        rows = []
+        for task, shots, errors in self._errors():
+            order = sorted(errors, key=lambda name: float(errors[name].mean()))
+            places = _places([errors[name] for name in order], self._is_paired(task))
+            for name, place in zip(order, places, strict=True):
+                low, high = np.clip(_interval(errors[name]), 0, 1)
+                behind = _difference(errors[name], errors[order[0]], self._is_paired(task))
+                rows.append((task, shots, name, errors[name].mean(), low, high, *behind, place))
         columns = ["task", "shots", "encoder", "error", "error_low", "error_high"]
-        return frame[columns].assign(place=places)
+        return pd.DataFrame(rows, columns=[*columns, "behind", "behind_low", "behind_high", "place"])
+
+    def predicted_ranking(self, shots: Sequence[Any]) -> "pd.DataFrame":
+        """Encoders from best to worst by `predicted_error`, for any numbers of shots, also more than there are samples.
+
+        `crossed` is True where the order differs from that at the largest measured number of shots.
+        """
+        import pandas as pd
+
+        rows = []
+        for task in next(iter(self.analyses.values())).tasks:
+            found = {name: analysis.tasks[task].predicted_error(shots) for name, analysis in self.analyses.items()}
+            measured = [(float(a.tasks[task].few_shot_error().mean[-1]), name) for name, a in self.analyses.items()]
+            last = [name for _, name in sorted(measured)]
+            for index, m in enumerate(next(iter(found.values())).shots):
+                order = sorted(found, key=lambda name: float(found[name].mean[index]))
+                rows += [
+                    (task, m, name, float(found[name].mean[index]), place, order != last)
+                    for place, name in enumerate(order, 1)
+                ]
+        return pd.DataFrame(rows, columns=["task", "shots", "encoder", "predicted", "place", "crossed"])
+
+    def guaranteed_differences(self, shots: Sequence[Any] | None = None, confidence: float = 0.95) -> "pd.DataFrame":
+        """For each task and number of shots, the error on new data of every encoder less that of the best measured one.
+
+        An interval from the same blocks (see `dnc.few_shot.guarantee.guaranteed_difference`): with this confidence the
+        difference on new data lies between `low` and `high`; where that holds 0, `tie` is True. Raises ValueError where
+        encoders have different samples, or too few of them.
+        """
+        import pandas as pd
+
+        rows = []
+        for task, labeling in next(iter(self.analyses.values())).tasks.items():
+            if not self._is_paired(task):
+                raise ValueError(f"the encoders have different samples of {task}: give the same, in the same order")
+            tasks = {name: analysis.tasks[task] for name, analysis in self.analyses.items()}
+            best = min(tasks, key=lambda name: float(np.mean(np.asarray(tasks[name].few_shot_error().mean))))
+            for name in tasks:
+                if name != best:
+                    found = guaranteed_difference(
+                        tasks[name].features,
+                        tasks[best].features,
+                        labeling.labels,
+                        labeling.num_classes,
+                        labeling.shots if shots is None else shots,
+                        confidence=confidence,
+                        seed=labeling.seed,
+                    )
+                    values = zip(found.shots, found.difference, found.lower, found.upper, strict=True)
+                    rows += [(task, m, name, best, d, low, high, low <= 0 <= high) for m, d, low, high in values]
+        return pd.DataFrame(rows, columns=["task", "shots", "encoder", "than", "difference", "low", "high", "tie"])
+
+    def _errors(self) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
+        """Task, number of shots, and errors of all repeats by encoder."""
+        for task, labeling in next(iter(self.analyses.values())).tasks.items():
+            found = {name: analysis.tasks[task].few_shot_error() for name, analysis in self.analyses.items()}
+            for index, m in enumerate(labeling.shots):
+                yield task, m, {name: np.asarray(error.per_repeat[:, index], float) for name, error in found.items()}
+
+    def _is_paired(self, task: str) -> bool:
+        """Whether all encoders were given the same draws of the same samples."""
+        first, *rest = (analysis.tasks[task] for analysis in self.analyses.values())
+        return all(
+            (one.seed, one.repeats) == (first.seed, first.repeats) and np.array_equal(one.labels, first.labels)
+            for one in rest
+        )
 
     def rank_correlations(self) -> "pd.DataFrame":
         """Spearman's rho, over encoders, of each measure and bound with the measured error; rows are (task, shots).
@@ -183,11 +256,26 @@ def _spearman(values: np.ndarray, errors: np.ndarray) -> float:
     return float(np.asarray(spearmanr(values[known], errors[known]))[0])
 
 
-def _places(group: "pd.DataFrame") -> list[int]:
-    """1 for the best and all whose interval overlaps its own, and so on; rows come sorted by error."""
-    places, place, best_high = [], 0, -np.inf
-    for index, (low, high) in enumerate(zip(group["error_low"], group["error_high"], strict=True)):
-        if low > best_high:
-            place, best_high = index + 1, high
-        places.append(place)
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """95% interval of the mean over draws."""
+    half = _NORMAL_95 * values.std() / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _difference(ours: np.ndarray, best: np.ndarray, paired: bool) -> tuple[float, float, float]:
+    """Mean of ours - best and its 95% interval; of different draws, their variances add."""
+    difference = float(ours.mean() - best.mean())
+    if paired:
+        return difference, *_interval(ours - best)
+    half = _NORMAL_95 * math.sqrt(ours.var() / len(ours) + best.var() / len(best))
+    return difference, difference - half, difference + half
+
+
+def _places(errors: Sequence[np.ndarray], paired: bool) -> list[int]:
+    """1 for the best and all that it is not told apart from, and so on; errors come sorted by mean."""
+    places, best = [], 0
+    for index, values in enumerate(errors):
+        if _difference(values, errors[best], paired)[1] > 0:
+            best = index
+        places.append(best + 1)
     return places

@@ -73,8 +73,8 @@ def hard_samples(
     return HardSamples(
         shots=size,
         rows=rows,
-        label=tuple(classes[c] for c in labels[rows]),
-        suggested=tuple(classes[c] for c in rival[rows]),
+        label=tuple(str(classes[c]) for c in labels[rows]),
+        suggested=tuple(str(classes[c]) for c in rival[rows]),
         error=np.asarray(error[rows], np.float64),
         doubtful=share[rows] >= DOUBTFUL,
         ids=None if ids is None else tuple(str(ids[row]) for row in rows),

@@ -32,6 +32,7 @@ class FewShotError:
       per_class: fraction of class i's queries that are at least as near to another centroid as to i's.
       per_pair: fraction of class i's queries at least as near to centroid j as to centroid i, diagonal 0. The error of
         the two-class subtask {i, j} is the mean of [i, j] and [j, i].
+      per_repeat: mean over classes, of each repeat: of two encoders with the same draws, differences are paired.
       episodes: the classes of each repeat; all of them unless `ways` drew fewer. With `ways`, means are over the
         classes of the episode, and `per_class` over the episodes that hold the class (nan where none does);
         `per_pair` is that of all pairs in all repeats.
@@ -42,6 +43,7 @@ class FewShotError:
     std: Float[Array, " m"]
     per_class: Float[Array, "m k"]
     per_pair: Float[Array, "m k k"]
+    per_repeat: Float[Array, "r m"]
     episodes: Int[Array, "r w"]
 
 
@@ -92,6 +94,7 @@ def few_shot_error(
         std=jnp.std(error, axis=0),
         per_class=jnp.mean(wrong, axis=0, where=taken[:, None, :]),
         per_pair=jnp.mean(wrong_pair, axis=0),
+        per_repeat=error,
         episodes=episodes,
     )
 

@@ -240,7 +240,7 @@ def _in_their_span(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n r"]:
     n, d = x.shape
     if n >= d:
         return x
-    return np.linalg.qr(x.T.astype(np.float64), mode="r").T.astype(np.float32)
+    return np.asarray(np.linalg.qr(x.T.astype(np.float64), mode="r")).T.astype(np.float32)
 
 
 def _deviation(

@@ -215,7 +215,8 @@ def _shared(geometry: PairGeometry) -> _Classes:
         own = _own_class(block)
         member = jnp.where(own, block.weight[:, None], 0)
         beyond = _margins(block, classes, own) - geometry.squared_distance[block.labels]
-        return tuple(jnp.einsum("bi,bj->ij", member, beyond**power, precision="highest") for power in (1, 2))
+        first, second = (jnp.einsum("bi,bj->ij", member, beyond**power, precision="highest") for power in (1, 2))
+        return first, second
 
     first, second = jax.tree.map(lambda sums: jnp.sum(sums, axis=0), _map_blocks(of_block, queries, k))
     scatter = more[:, None] * jnp.maximum(second - first**2, 0)

@@ -23,16 +23,49 @@ def three() -> Comparison:
     return compare({"a/b": measured(), "a b": measured(noise=2.0), "<i>c</i>\x1b": measured(noise=6.0)})
 
 
-def test_places_are_shared_by_overlapping_intervals(three):
+def test_places_are_shared_where_paired_differences_hold_zero(three):
     ranking = three.ranking()
     assert len(ranking) == 2 * 3
-    for _, group in ranking.groupby("shots"):
+    errors = {name: analysis.few_shot_error() for name, analysis in three.analyses.items()}
+    for shots, group in ranking.groupby("shots"):
         assert group["error"].is_monotonic_increasing
         assert group["place"].iloc[0] == 1
-        for place, tied in group.groupby("place"):
-            assert np.all(tied["error_low"] <= tied["error_high"].iloc[0]), place
+        best = group["encoder"].iloc[0]
+        at = [1, 5].index(shots)
+        for _, row in group.iterrows():
+            paired = np.asarray(errors[row["encoder"]].per_repeat - errors[best].per_repeat)[:, at]
+            half = 1.96 * paired.std() / np.sqrt(3)
+            expected = [paired.mean(), paired.mean() - half, paired.mean() + half]
+            np.testing.assert_allclose(row[["behind", "behind_low", "behind_high"]].astype(float), expected, atol=1e-6)
+            assert (row["place"] == 1) == (row["behind_low"] <= 0)
     same = compare({"one": measured(), "two": measured()}).ranking()
     assert (same["place"] == 1).all()
+    assert (same["behind"] == 0).all()
+
+
+def test_other_samples_are_compared_without_pairing():
+    other = dnc.analyze(FEATURES, np.roll(LABELS, 1), shots=[1, 5], repeats=3)
+    ranking = compare({"one": measured(), "two": other}).ranking()
+    assert ((ranking["behind_high"] > ranking["behind_low"]) | (ranking["behind"] == 0)).all()
+    with pytest.raises(ValueError, match="different samples of labels"):
+        compare({"one": measured(), "two": other}).guaranteed_differences()
+
+
+def test_predictions_rank_beyond_the_sample(three):
+    ranking = three.predicted_ranking([5, 1000])
+    assert ranking["place"].tolist() == [1, 2, 3, 1, 2, 3]
+    assert ranking.groupby("shots")["predicted"].apply(lambda values: values.is_monotonic_increasing).all()
+    assert ranking["encoder"].iloc[0] == "a/b"
+
+
+def test_guaranteed_differences_name_ties(three):
+    found = compare({"one": measured(), "two": measured()}).guaranteed_differences([5])
+    assert found["tie"].tolist() == [True]
+    assert found[["difference"]].to_numpy().item() == 0
+    clear = three.guaranteed_differences([1])
+    worst = clear[clear["encoder"].str.startswith("<i>")].iloc[0]
+    assert worst["low"] > 0
+    assert not worst["tie"]
 
 
 def test_rank_correlations_match_the_definition(three):

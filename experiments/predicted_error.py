@@ -4,9 +4,9 @@ python -m experiments.predicted_error --output=experiments/results/predicted_err
 
 For every labeling and m = 1, 2, 3, 5, 10, 20, 50, 100: the error measured over `--repeats` draws with its standard
 error, the predicted error, and the difference, over all classes and as the mean over two-class subtasks; and the
-seconds that the prediction takes after the geometry. `digits` as a name without a file is scikit-learn's; files are measured as they
-are, with --normalize with rows of length 1. A set that is in predicted_error.json already is not measured again.
-Writes predicted_error.json and .md.
+seconds that the prediction takes after the geometry. `digits` as a name without a file is scikit-learn's. Features are
+measured as they are, with --normalize with rows of length 1. A set that is in predicted_error.json already is not
+measured again. Writes predicted_error.json and .md.
 """
 
 import pathlib

@@ -24,8 +24,9 @@ TINY = {
     "geometry": {"samples": 120, "repeats": 3, "shots": [1, 10], "dimensions": [2, 8]},
     "multitask": {"steps": 3, "batch_size": 16, "width": 4, "image_size": 16, "renders": 2, "shots": [1, 5]},
     "pretrained_certificates": {"shots": [1, 5], "repeats": 3},
+    "how_many_labels": {"repeats": 3},
 }
-PICTURES = {"geometry": 5, "multitask": 5, "pretrained_certificates": 2}
+PICTURES = {"geometry": 5, "multitask": 5, "pretrained_certificates": 2, "how_many_labels": 2}
 
 
 def code_cells(notebook):
@@ -69,8 +70,9 @@ def test_every_notebook_has_tiny_settings():
 
 
 @pytest.mark.slow
-def test_geometry_runs():
-    run_notebook("geometry", TINY["geometry"])
+@pytest.mark.parametrize("name", ["geometry", "how_many_labels"])
+def test_notebook_runs(name):
+    run_notebook(name, TINY[name])
 
 
 @pytest.mark.slow

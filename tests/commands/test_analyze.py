@@ -9,8 +9,6 @@ import types
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
 
 from dnc.record import HardSample
@@ -114,7 +112,7 @@ def test_mistakes_are_one_line_and_lose_no_numbers(embeddings):
     assert not (embeddings.parent / "full/index.html").exists()
 
 
-def test_images_are_read_below_their_folder_alone(tmp_path):
+def test_images_are_read_below_their_folder_alone(tmp_path, monkeypatch):
     root = tmp_path / "photos"
     root.mkdir()
     for path in (tmp_path / "secret.png", root / "in.png"):
@@ -124,26 +122,18 @@ def test_images_are_read_below_their_folder_alone(tmp_path):
     (root / "loop.png").symlink_to(root / "loop.png")
     (root / "folder.png").mkdir()
     os.mkfifo(root / "pipe.png")
-    with flagsaver.flagsaver():
-        flags.FLAGS(["analyze"])
-        assert analyze._pictures() is None
-        flags.FLAGS(["analyze", f"--images={root}"])
-        picture = analyze._pictures()
+    monkeypatch.setattr(analyze, "_IMAGES", types.SimpleNamespace(value=None))
+    assert analyze._pictures() is None
+    monkeypatch.setattr(analyze, "_IMAGES", types.SimpleNamespace(value=root))
+    picture = analyze._pictures()
 
     def found(name):
         return picture(HardSample(0, "a", "b", 1.0, False, name))
 
     assert found("in.png").size == (300, 200)
-    refused = [
-        "../secret.png",
-        f"{tmp_path}/secret.png",
-        "link.png",
-        "loop.png",
-        "folder.png",
-        "pipe.png",
-        "broken.png",
-    ]
-    for name in (*refused, "gone.png", "nul\0.png", "long" * 2000, "", None):
+    outside = ("../secret.png", f"{tmp_path}/secret.png", "link.png")
+    unreadable = ("loop.png", "folder.png", "pipe.png", "broken.png", "gone.png", "nul\0.png", "long" * 2000, "", None)
+    for name in (*outside, *unreadable):
         assert found(name) is None
 
 

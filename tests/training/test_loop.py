@@ -78,7 +78,7 @@ def test_a_run_leaves_its_numbers_and_its_report(finished):
 def test_the_hardest_images_of_a_run_are_those_of_its_record(finished):
     workdir, analysis = finished
     images = build(tiny.get_config()).data.held_out()[0]
-    for task, pictures in load(workdir).thumbnails.items():
+    for task, pictures in load(os.fspath(workdir)).thumbnails.items():
         assert list(pictures) == [sample.row for sample in analysis.tasks[task].hardest]
         for row, picture in pictures.items():
             scale = picture.height // images.shape[1]

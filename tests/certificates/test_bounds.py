@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -82,9 +83,19 @@ def test_two_points_by_hand():
     np.testing.assert_allclose(cantelli.per_pair[0], [[0, 36 / 136], [40 / 104, 0]], rtol=1e-6)
     np.testing.assert_allclose(cantelli.bound, [(36 / 136 + 40 / 104) / 2], rtol=1e-6)
     np.testing.assert_allclose(two_class(cantelli)[0, 0, 1], cantelli.bound[0], rtol=1e-6)
-    gaussian = certificate("gaussian", geometry, [1])
-    tail = [0.5 * math.erfc(10 / 6 / math.sqrt(2)), 0.5 * math.erfc(8 / math.sqrt(80))]
-    np.testing.assert_allclose(gaussian.per_class[0], tail, rtol=1e-5)
+
+
+def test_unequal_shots_by_hand():
+    """The same with four shots of class 1 alone: each class's centroid has its own noise."""
+    geometry = oracles.geometry(np.array([[0.0], [0.0], [2.0], [4.0]]), np.array([0, 0, 1, 1]))
+    found = certificate("exact_cantelli", geometry, [[1, 4], 1])
+    e = np.array([np.mean(signs) for signs in itertools.product([-1, 1], repeat=4)])
+    mean, variance = np.mean((3 + e) ** 2), np.var((3 + e) ** 2)
+    np.testing.assert_allclose(found.per_pair[0, 0, 1], variance / (variance + mean**2), rtol=1e-6)
+    np.testing.assert_allclose(found.per_pair[1], certificate("exact_cantelli", geometry, [1]).per_pair[0], rtol=1e-6)
+    assert found.shots == ((1, 4), 1)
+    with pytest.raises(ValueError, match="luthra2026 takes the same shots of every class"):
+        certificate("luthra2026", geometry, [[1, 4]])
 
 
 def test_cantelli_is_attained():
@@ -107,7 +118,6 @@ def test_tighter_bounds_are_never_above_looser_ones(seed):
     assert np.all(cantelli.per_class <= chebyshev.per_class * slack)
     assert np.all(bounds["exact_joint"].per_class <= cantelli.per_class * slack)
     assert np.all(bounds["exact_conditional"].per_pair <= cantelli.per_pair * 1.1 + 1e-6)  # leaving out 1 of 40
-    assert np.all(bounds["gaussian"].per_pair <= cantelli.per_pair + 1e-6)
 
 
 @pytest.mark.parametrize("name", CERTIFICATES)

@@ -6,7 +6,7 @@ Two or ten classes in 16 dimensions, normal or with the heavy tails of Student's
 every m of 1, 5, 20 that leaves three blocks. Beside the guarantee stand Hoeffding's bound for U-statistics, in the form
 of kl, and the percentile bootstrap of the measured error: samples are drawn anew with replacement within each class.
 All are one-sided bounds at the confidence .95. The truth is the mean over 40,000 fresh supports with ten queries per
-class. Writes guarantee.json and guarantee.md; an interrupted experiment continues. 2 busy CPU cores: about 15 min.
+class. Writes guarantee.json and guarantee.md; an interrupted experiment continues. About 25 minutes of CPU time.
 """
 
 import functools

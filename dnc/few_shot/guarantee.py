@@ -35,7 +35,9 @@ MIN_BLOCKS = 3
 _PAIRINGS = 16  # of the supports and queries of a shuffle
 _SHUFFLES_AT_ONCE = 8
 _MAX_SHUFFLES = 256
-_DEVIATION = 0.0015  # standard error of a bound, over shuffles, at which no more are drawn
+# Standard error of a bound, over shuffles, at which no more are drawn. On EfficientNet features of CIFAR-10 (ten
+# classes of 200 or 500 samples, m = 1 to 20), neither bound moved by more than .0045 between two or three seeds.
+_DEVIATION = 0.0015
 
 
 @dataclasses.dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_a_run_that_has_only_begun_is_a_single_analysis_with_a_log(tmp_path):
 def test_nulls_are_tolerated_and_shown_as_not_available(tmp_path):
     def hollow(value):
         if isinstance(value, dict):
-            kept = ("classes", "shots", "schema")
+            kept = ("classes", "shots", "curve_shots", "schema", "row", "label", "suggested", "doubtful")
             return {key: item if key in kept else hollow(item) for key, item in value.items()}
         return [hollow(item) for item in value] if isinstance(value, list) else None
 
@@ -192,7 +192,8 @@ def test_nulls_are_tolerated_and_shown_as_not_available(tmp_path):
 @pytest.mark.parametrize("part", ["error", "certificates", "decomposition", "summary", "shots"])
 def test_parts_of_a_task_may_be_absent(tmp_path, part):
     record = synthetic.analysis({"animal": ("cat", "dog", "fox")})
-    for absent in ("shots", "error", "certificates") if part == "shots" else (part,):
+    of_shots = ("shots", "error", "certificates", "predicted", "guarantee")
+    for absent in of_shots if part == "shots" else (part,):
         del record["tasks"]["animal"][absent]
     everything_is_well_formed(report_of(record, tmp_path))
 

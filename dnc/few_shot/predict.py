@@ -190,7 +190,7 @@ def distance_cumulants(
     settled = classes.margin[block.labels]
     margin = settled + classes.kept[block.labels] * (_margins(block, classes, own) - settled)
     margin = margin + s * v - _of_own(s * v, own)
-    return jnp.where(own, 0, margin - 8 * (rounding + _of_own(rounding, own))), variance, third
+    return jnp.where(own, 0, margin), variance, third
 
 
 def _shared(geometry: PairGeometry) -> _Classes:
@@ -223,7 +223,8 @@ def _shared(geometry: PairGeometry) -> _Classes:
     overlap = more[:, None] * more[None, :] * terms.covariance_overlap / n[None, :]
     noise = 4 * (square / jnp.maximum(n - 1, 1))[:, None] + 4 * overlap
     kept = jnp.sqrt(jnp.maximum(1 - noise / jnp.where(scatter > 0, scatter, 1), 0))
-    return dataclasses.replace(classes, margin=geometry.squared_distance + first, kept=jnp.where(scatter > 0, kept, 1))
+    margin = jnp.maximum(geometry.squared_distance + first, 0)  # below, the means cannot be told apart: guessing
+    return dataclasses.replace(classes, margin=margin, kept=jnp.where(scatter > 0, kept, 1))
 
 
 def _margins(block: QueryGeometry, classes: _Classes, own: Bool[Array, "b k"]) -> Float[Array, "b k"]:

@@ -216,8 +216,8 @@ def _tables(results: Mapping[str, Any]) -> list[str]:
             if "flags" in mean:
                 many = np.mean([seed[method]["flags"] / seed["swapped"] for seed in seeds if method in seed])
                 cells += [f"{many:.2f}", f"{mean['precision']:.3f}", f"{mean['recall']:.3f}"]
-            rows.append([name, method, *cells, *[""] * (5 - len(cells))])
-    head = ["features", "score", "average precision", "precision at swapped", "flags", "precision", "recall"]
+            rows.append([name, str(len(of)), method, *cells, *[""] * (5 - len(cells))])
+    head = ["features", "seeds", "score", "average precision", "precision at swapped", "flags", "precision", "recall"]
     return lines + common.table(head, rows)
 
 

@@ -38,6 +38,8 @@ from sklearn.model_selection import StratifiedKFold
 
 import dnc
 from dnc import files
+from dnc.data.sources import packaged
+from dnc.data.sources.packages import package
 from dnc.features.files import read_features
 from dnc.geometry import validation
 from dnc.report import style
@@ -101,7 +103,7 @@ def _read(name: str, path: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
         features, labels, names = np.asarray(file.features), np.asarray(file.labels), file.class_names
     else:
         digits = load_digits()
-        features, labels, names = digits["data"], digits["target"], None
+        features, labels, names = digits.data, digits.target, None  # pyright: ignore[reportAttributeAccessIssue]
     codes, found = validation.encode_labels(labels)
     names = [str(c) for c in (found if names is None else names)]
     return np.asarray(validation.unit_rows(features), np.float32), codes, names
@@ -214,38 +216,38 @@ def _tables(results: Mapping[str, Any]) -> list[str]:
             if "flags" in mean:
                 many = np.mean([seed[method]["flags"] / seed["swapped"] for seed in seeds if method in seed])
                 cells += [f"{many:.2f}", f"{mean['precision']:.3f}", f"{mean['recall']:.3f}"]
-            rows.append([name, method, *cells, *[""] * (5 - len(cells))])
-    head = ["features", "score", "average precision", "precision at swapped", "flags", "precision", "recall"]
+            rows.append([name, str(len(of)), method, *cells, *[""] * (5 - len(cells))])
+    head = ["features", "seeds", "score", "average precision", "precision at swapped", "flags", "precision", "recall"]
     return lines + common.table(head, rows)
 
 
 def _draw_hardest(features: np.ndarray, labels: np.ndarray, names: Sequence[str], path: str) -> None:
     """The hardest images under the labels as they are, with label, suggested class and P(error)."""
-    from experiments.embed_registry_encoders import first_of_each_class, test_split
-
-    images = first_of_each_class(test_split("cifar10"), len(labels))
-    if not np.array_equal(images.labels, labels):
+    images, truth = packaged.CONFIGS["cifar10"].read(package(packaged.CONFIGS["cifar10"].package))["test"]
+    each = len(labels) // len(names)
+    chosen = np.sort(np.concatenate([np.flatnonzero(truth == c)[:each] for c in range(len(names))]))
+    if not np.array_equal(truth[chosen], labels):
         raise app.UsageError("--figure: these features are not of CIFAR-10's first test images")
     found = dnc.analyze(features, np.array(names)[labels]).hard_samples(10, HARDEST)
-    columns = 6
+    columns, rows = 6, HARDEST // 6
     with style.theme():
-        figure = Figure(figsize=(7.8, 1.85 * -(-len(found) // columns)), layout="constrained")
-        for index, row in enumerate(found.rows):
-            axes = figure.add_subplot(-(-len(found) // columns), columns, index + 1)
-            axes.imshow(images.images[row], interpolation="bicubic")
+        figure = Figure(figsize=(7.8, 1.75 * rows))
+        grid = figure.subplots(rows, columns)
+        figure.subplots_adjust(left=0.005, right=0.995, top=0.99, bottom=0.14, wspace=0.06, hspace=0.36)
+        for index, (axes, row) in enumerate(zip(grid.flat, found.rows, strict=True)):
+            axes.imshow(images[chosen[row]], interpolation="bicubic")
             axes.set_axis_off()
-            title = f"{found.label[index]}\nor {found.suggested[index]}? {_chance(found.error[index])}"
-            axes.set_title(title, y=-0.02, va="top", fontsize=8)
+            caption = f"{found.label[index]}, or {found.suggested[index]}?\nP(error) {_chance(found.error[index])}"
+            axes.text(0.5, -0.04, caption, transform=axes.transAxes, ha="center", va="top", fontsize=7)
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     with files.replacing(epath.Path(path)) as scratch:
         scratch.write_bytes(file.getvalue())
-    for index in range(len(found)):
-        print(found.rows[index], found.label[index], found.suggested[index], found.error[index])
+    print(found.to_pandas().to_string())
 
 
 def _chance(error: float) -> str:
-    return f"{error:.3f}" if error < 0.9995 else "> 0.999"
+    return f"{error:.3f}" if error <= 0.999 else "> 0.999"
 
 
 if __name__ == "__main__":

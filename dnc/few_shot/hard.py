@@ -1,6 +1,7 @@
 """Which samples are hard: the probability that the few-shot rule gets each one wrong, and what it is taken for."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from dnc.types import Bool, Float, Int
 if TYPE_CHECKING:
     import pandas as pd
 
-DOUBTFUL = 0.95  # probability of the suggested class, from which on a label may be wrong
+DOUBTFUL = 100  # times as likely under the suggested class as under its own: from there on a label may be wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,8 @@ class HardSamples:
       rows: numbers of the samples among the features.
       label, suggested: names of the sample's class and of the class that it is taken for most often.
       error: P(error | sample), over draws of the shots.
-      doubtful: whether the suggested class is nearer than the sample's own with probability `DOUBTFUL` or more: the
-        label may be wrong.
+      doubtful: whether the sample is `DOUBTFUL` times as likely, or more, under the suggested class as under its own:
+        the label may be wrong. Whatever the shots, but for the class that they suggest.
       ids: of the samples, where they are known.
     """
 
@@ -76,7 +77,7 @@ def hard_samples(
         label=tuple(str(classes[c]) for c in labels[rows]),
         suggested=tuple(str(classes[c]) for c in rival[rows]),
         error=np.asarray(error[rows], np.float64),
-        doubtful=share[rows] >= DOUBTFUL,
+        doubtful=_log_likelihood_ratio(geometry, geometry.queries, rival)[rows] >= math.log(DOUBTFUL),
         ids=None if ids is None else tuple(str(ids[row]) for row in rows),
     )
 
@@ -91,3 +92,20 @@ def _nearness(queries: QueryGeometry, shots: Int[np.ndarray, " k"]) -> Float[np.
     of_own = [np.sum(np.where(own, values, 0), axis=1, keepdims=True) for values in (distance, spread)]
     deviation = np.sqrt(np.maximum(of_own[1] + spread, np.finfo(np.float32).tiny))
     return np.where(own, -np.inf, (of_own[0] - distance) / deviation)
+
+
+def _log_likelihood_ratio(
+    geometry: PairGeometry, queries: QueryGeometry, rival: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Of class j = rival against the query's own, i, by where it lies along the axis between their means:
+
+        (||x - mu_i||^2 - ||x - mu_j||^2) / (d_ij^2 (W_ij + W_ji)),    W the directional CDNV,
+
+    for normal distributions along the axis, with the mean of both classes' variances. nan for equal means.
+    """
+    labels, rows = np.asarray(queries.labels), np.arange(len(rival))
+    distance = np.asarray(queries.squared_distance, float)
+    directional = np.asarray(geometry.directional_cdnv, float)
+    spread = (directional + directional.T) * np.asarray(geometry.squared_distance, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (distance[rows, labels] - distance[rows, rival]) / spread[labels, rival]

@@ -71,6 +71,27 @@ def test_many_shots_leave_an_order_among_the_certain(analysis, swapped):
     assert set(found.rows[SWAPPED : SWAPPED + BETWEEN]) <= set(between) | set(rows)
 
 
+def test_doubtful_samples_are_a_hundred_times_as_likely_in_the_suggested_class(analysis, swapped):
+    features, labels = swapped[0].astype(np.float64), swapped[1]
+    found = analysis.hard_samples(10, top=None)
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(4)])
+    for row, suggested, doubtful in zip(found.rows, found.suggested, found.doubtful, strict=True):
+        own, other = labels[row], CLASSES.index(suggested)
+        axis = means[own] - means[other]
+        variance = np.mean([np.var(features[labels == c] @ axis) for c in (own, other)])
+        without = (means[own] * np.sum(labels == own) - features[row]) / (np.sum(labels == own) - 1)
+        squares = [np.sum((features[row] - mean) ** 2) for mean in (without, means[other])]
+        # Of two normal densities that differ in their means, along the axis from the point midway.
+        ratio = (squares[0] - squares[1]) / 2 * np.sum(axis**2) / variance
+        assert doubtful == (ratio >= np.log(100)) or abs(ratio - np.log(100)) < 0.01
+
+
+def test_who_is_doubtful_does_not_depend_on_the_shots(analysis, swapped):
+    for shots in (1, 10_000):
+        found = analysis.hard_samples(shots, top=None)
+        np.testing.assert_array_equal(np.sort(found.rows[found.doubtful]), swapped[2])
+
+
 def test_errors_are_those_that_predictions_average(analysis, swapped):
     found = analysis.hard_samples(5, top=None)
     predicted = analysis.predicted_error([5])

@@ -73,7 +73,7 @@ class HardSample:
     label: str
     suggested: str
     error: float  # P(error | sample)
-    doubtful: bool  # the suggested class is nearly certain: the label may be wrong
+    doubtful: bool  # far more likely under the suggested class: the label may be wrong
     id: str | None = None
 
 

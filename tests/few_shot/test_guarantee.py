@@ -98,7 +98,7 @@ def test_answer_depends_on_the_seed_alone_and_little(monkeypatch):
 def test_equal_shots_for_each_class_are_shots_per_class():
     features, labels = clusters(seed=4)
     actual = guarantee(features, labels, 3, [3, (3, 3, 3)])
-    assert actual.shots == (3, (3, 3, 3))
+    assert actual.shots == (3, 3)
     assert actual.upper[0] == actual.upper[1]
 
 

@@ -67,7 +67,7 @@ def _read(name: str, path: str) -> tuple[np.ndarray, np.ndarray]:
     if not path:
         if name != "digits":
             raise app.UsageError(f"{name}: name a file, {name}=features.npz")
-        features, labels = load_digits(return_X_y=True)
+        features, labels = map(np.asarray, load_digits(return_X_y=True))
     else:
         file = read_features(pathlib.Path(path))
         features, labels = np.asarray(file.features), np.asarray(file.labels)

@@ -106,6 +106,6 @@ def _log_likelihood_ratio(
     labels, rows = np.asarray(queries.labels), np.arange(len(rival))
     distance = np.asarray(queries.squared_distance, float)
     directional = np.asarray(geometry.directional_cdnv, float)
-    spread = (directional + directional.T) * np.asarray(geometry.squared_distance, float)
     with np.errstate(divide="ignore", invalid="ignore"):
+        spread = (directional + directional.T) * np.asarray(geometry.squared_distance, float)
         return (distance[rows, labels] - distance[rows, rival]) / spread[labels, rival]

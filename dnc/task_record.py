@@ -51,7 +51,7 @@ class PredictedRecord:
     two_class: Float[np.ndarray, " m"]
     curve_shots: Int[np.ndarray, " g"]
     curve: Float[np.ndarray, " g"]
-    limit: float  # of infinitely many shots
+    limit: float  # the lowest of any number of shots, infinitely many included
     shots_needed: dict[str, float]  # error, as text -> shots of each class that reach it; inf where none do
 
 

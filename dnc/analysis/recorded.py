@@ -109,7 +109,7 @@ def _predicted(task: "TaskAnalysis") -> PredictedRecord:
         two_class=_numbers(mean_over_pairs(curve.per_pair))[at],
         curve_shots=grid,
         curve=errors[:-1],
-        limit=float(errors[-1]),
+        limit=float(errors.min()),
         shots_needed={f"{target:g}": shots_needed(grid.astype(float), errors[:-1], target) for target in TARGETS},
     )
 

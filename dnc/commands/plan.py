@@ -61,7 +61,10 @@ def _run(argv: Sequence[str]) -> None:
         print("\n".join(map(clean, made.summary().split("\n"))))
         allocation = made.allocate(_BUDGET.value, step=max(1, _BUDGET.value // 200)) if _BUDGET.value else None
         if allocation:
-            print("\n" + "\n".join(f"{clean(name)}: {shots}" for name, shots in allocation.items()))
+            print(f"\n{_BUDGET.value} more labels where they help most (in all, with the pilot's):")
+            for name, shots, before in zip(made.classes, allocation.values(), made.counts, strict=True):
+                print(f"{clean(name)}: +{shots - before} ({shots})")
+            print(f"predicted error: {made.error_of(made.counts.tolist()):.4f} -> {made.error_of(allocation):.4f}")
         page = write_plan(made, output, clean(path.stem), allocation)
     except (OSError, TypeError, ValueError) as error:
         sys.exit(f"error: {clean(error)}")

@@ -49,7 +49,7 @@ class Plan:
       low, high: its interval at `confidence`, for each number of shots on its own.
       predicted, measured: what was joined; `measured` is nan beyond the pilot.
       per_class: predicted error of each class.
-      limit, limit_low, limit_high: the same of infinitely many shots: the error that no number of shots removes.
+      limit, limit_low, limit_high: the lowest error of any number of shots, infinitely many included, and its interval.
       target_error, confidence: as they were asked for.
       shots_needed: the smallest number of shots of each class that reaches the target; inf where none does.
       shots_needed_low, shots_needed_high: the same for `low` and `high`.
@@ -146,7 +146,7 @@ class Plan:
             f"shots of each class for an error of {self.target_error:g}: {found[0]} ({found[1]} to {found[2]})"
         )
         order = np.argsort(-self.gain)[:5]
-        gains = ", ".join(f"{self.classes[c]} {self.gain[c]:.5f}" for c in order)
+        gains = ", ".join(f"class {self.classes[c]}: {self.gain[c]:.5f}" for c in order)
         lines.append(f"one more label lowers the error by: {gains}{', ...' if len(self.gain) > 5 else ''}")
         return "\n".join(lines)
 
@@ -171,8 +171,8 @@ def plan(
     could lie.
 
     Args:
-      features, labels: as `dnc.analyze` takes them, with a single labeling. The pilot: a random sample of what is to be
-        classified, at least two of each class and better ten; classes may have different numbers.
+      features, labels: as `dnc.analyze` takes them, with a single labeling. The pilot: a *random* sample of what is to
+        be classified, at least two of each class and better ten; classes may have different numbers.
       target_error: mean over classes of the nearest-center rule's error.
       shots: where the curve is wanted.
       confidence: of the intervals, two-sided.
@@ -222,8 +222,8 @@ def plan(
         predicted=expit(predicted[at]),
         measured=np.where(at < len(known), expit(joined[at]), math.nan),
         per_class=per_class[at],
-        limit=float(expit(joined[-1])),
-        limit_low=float(expit(joined[-1] - half[-1])),
+        limit=float(expit(joined.min())),
+        limit_low=float(expit(joined - half).min()),
         limit_high=float(expit(joined[-1] + half[-1])),
         target_error=target_error,
         confidence=confidence,

@@ -35,7 +35,7 @@ from dnc.geometry.pairs import PairGeometry, trace_of_square
 from dnc.geometry.pytree import array_dataclass
 from dnc.geometry.queries import QueryGeometry
 from dnc.geometry.references import FEWEST, ROUNDING
-from dnc.geometry.shots import check_allocations, shots_by_class
+from dnc.geometry.shots import check_allocations, check_shots, shots_by_class
 from dnc.types import Array, Bool, Float, Int
 
 _NODES = 31
@@ -86,6 +86,8 @@ def predicted_error(
     `queries` or with corrected moments.
     """
     k = geometry.counts.shape[0]
+    if np.isscalar(shots):
+        check_shots(shots)  # which says what to write
     entries = [shots] if isinstance(shots, Mapping) else list(shots)
     unlimited = [isinstance(entry, float) and math.isinf(entry) for entry in entries]
     finite = check_allocations([1 if inf else entry for entry, inf in zip(entries, unlimited, strict=True)], k, classes)

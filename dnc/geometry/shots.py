@@ -45,10 +45,8 @@ def _allocation(entry: Any, num_classes: int, classes: Sequence[str] | None) -> 
         given = {str(name): m for name, m in entry.items()}
         missing, unknown = [n for n in names if n not in given], [n for n in given if n not in names]
         if missing or unknown:
-            raise ValueError(
-                f"shots={entry!r} must give every class its shots: no class has {unknown[:5]}, without shots are "
-                f"{missing[:5]}"
-            )
+            problems = [f"unknown classes {unknown[:5]}"] * bool(unknown) + [f"none for {missing[:5]}"] * bool(missing)
+            raise ValueError(f"shots={entry!r} must give every class its shots: {', '.join(problems)}")
         entry = [given[name] for name in names]
     values = (entry,) if _is_single(entry) else tuple(entry)
     if len(values) not in (1, num_classes) or not all(_is_shot_count(m) for m in values):

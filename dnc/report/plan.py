@@ -97,6 +97,8 @@ def draw(plan: Plan) -> style.Picture:
 
 def _headline(plan: Plan) -> str:
     target = f"an error of {plan.target_error:.3g}"
+    if not np.isfinite(plan.shots_needed) and np.isfinite(plan.shots_needed_low):
+        return f"Whether any number of labels reaches {target} is open: {plan.limit:.3g} is predicted to remain."
     if not np.isfinite(plan.shots_needed):
         return f"No number of labels is predicted to reach {target}: {plan.limit:.3g} remains."
     if plan.shots_needed <= plan.counts.min():

@@ -190,7 +190,7 @@ def test_difference_of_equal_encoders_surrounds_nothing():
     [
         ({"shots": [10]}, "class 0 has 30 samples, but a guarantee for 10 shots needs at least 33 .*at most 9 shots"),
         ({"shots": [[1, 1, 20]]}, "class 2 has 30 samples, but a guarantee for 20 shots needs at least 63"),
-        ({"shots": [[1, 1]]}, r"shots=\[1, 1\] must be one number, or one for each of 3 classes"),
+        ({"shots": [[1, 1]]}, "must be a positive integer, or one for each of 3 classes"),
         ({"shots": [0]}, r"shots=\[0\] must be a non-empty sequence of positive integers"),
         ({"shots": []}, "non-empty"),
         ({"confidence": 1.0}, r"confidence=1\.0"),

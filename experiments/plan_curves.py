@@ -9,7 +9,7 @@ the whole set. Root mean square errors over pilots, and how often the 90% interv
 plan.json already is not measured again. `digits` as a name without a file is scikit-learn's. Writes plan.json, .md and
 .svg.
 
-The six sets of the results, `make data` first; EfficientNet's needs what its error names:
+The sets of the results, `make data` first; EfficientNet's needs what its error names:
 
 embed="python -m experiments.embed_registry_encoders"
 for images in cifar10 fashion_mnist; do for encoder in pixels efficientnet_lite0; do

@@ -86,9 +86,9 @@ def predicted_error(
     `queries` or with corrected moments.
     """
     k = geometry.counts.shape[0]
-    if np.isscalar(shots):
+    if not isinstance(shots, Mapping) and not np.iterable(shots):
         check_shots(shots)  # which says what to write
-    entries = [shots] if isinstance(shots, Mapping) else list(shots)
+    entries: list[Any] = [shots] if isinstance(shots, Mapping) else list(shots)
     unlimited = [isinstance(entry, float) and math.isinf(entry) for entry in entries]
     finite = check_allocations([1 if inf else entry for entry, inf in zip(entries, unlimited, strict=True)], k, classes)
     by_class = np.where(np.array(unlimited)[:, None], np.inf, shots_by_class(finite, k))

@@ -233,7 +233,7 @@ class TaskAnalysis:
     def _cache(self) -> dict[Any, Any]:
         return {}
 
-    def _certificate(self, name: str, shots: tuple[int, ...]) -> Certificate:
+    def _certificate(self, name: str, shots: tuple[Any, ...]) -> Certificate:
         key = (name, shots)
         if name == NEEDS_QUERIES and self._query_bytes > _QUERY_BYTES:
             raise ValueError(f"{name}: {self.without_queries}; use fewer classes, samples or dimensions")
@@ -263,7 +263,7 @@ class TaskAnalysis:
         geometry = measure(*distributed.shard_batch(self.mesh, batch))
         return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), geometry)  # the rest is computed per process
 
-    def _few_shot_error(self, shots: tuple[int, ...], repeats: int, seed: int) -> FewShotError:
+    def _few_shot_error(self, shots: tuple[Any, ...], repeats: int, seed: int) -> FewShotError:
         key = (shots, repeats, seed)
         if key not in self._cache:
             self._cache[key] = few_shot_error(

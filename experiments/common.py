@@ -10,8 +10,10 @@ import jax
 from absl import app, logging
 from etils import epath
 from ml_collections import ConfigDict
+from sklearn.datasets import load_digits
 
 from dnc import distributed, files
+from dnc.features.files import read_features
 from dnc.record import plain
 from dnc.report import run
 from dnc.report.run import Run
@@ -44,6 +46,17 @@ def saved(folder: str, name: str, default: Any) -> Any:
     """What an earlier `save` wrote into NAME.json, else `default`."""
     path = epath.Path(folder) / f"{name}.json"
     return files.read_json(path) if path.exists() else default
+
+
+def named_features(argument: str) -> tuple[str, Any, Any]:
+    """Name, features and labels of an argument NAME=features.npz; `digits` without a file is scikit-learn's."""
+    name, _, path = argument.partition("=")
+    if path:
+        file = read_features(pathlib.Path(path))
+        return name, file.features, file.labels
+    if name != "digits":
+        raise app.UsageError(f"{name}: name a file, {name}=features.npz")
+    return name, *load_digits(return_X_y=True)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -1,8 +1,8 @@
-"""How well a small pilot foretells the few-shot curve, beside a power law and beside moments that are not corrected.
+"""How well a small pilot tells the few-shot curve, beside a power law and beside moments that are not corrected.
 
 python -m experiments.plan_curves --output=experiments/results/plan NAME=features.npz [NAME=more.npz ...]
 
-From each set, pilots of 5, 10, 20 and 50 random samples of each class. `dnc.plan` foretells the error at 20, 50, 100
+From each set, pilots of 5, 10, 20 and 50 random samples of each class. `dnc.plan` expects an error at 20, 50, 100
 and 200 shots; a power law a + b m^-c is fitted to the errors measured inside the same pilot (what people do); and the
 "plug-in" is the same prediction from moments as if the pilot were the population. The truth is the error measured on
 the whole set. Root mean square errors over pilots, and how often the 90% intervals hold the truth. A set that is in
@@ -18,7 +18,6 @@ $embed --images=cifar10 --encoder=augnet_resnet50 --output=augnet-cifar10.npz
 """
 
 import dataclasses
-import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,10 +28,8 @@ import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 from scipy.optimize import OptimizeWarning, curve_fit
-from sklearn.datasets import load_digits
 
 import dnc
-from dnc.features.files import read_features
 from dnc.few_shot.predict import predict
 from dnc.geometry import validation
 from dnc.geometry.pairs import PairGeometry
@@ -55,22 +52,17 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError("name feature files as NAME=features.npz, or digits")
     results: dict[str, Any] = common.saved(_OUTPUT.value, "plan", {})
     for argument in argv[1:]:
-        name, _, path = argument.partition("=")
+        name = argument.partition("=")[0]
         if name not in results:
-            features, labels = _read(name, path)
-            results[name] = _measure(features, labels, _REPEATS.value, name)
+            results[name] = _measure(*_read(argument), _REPEATS.value, name)
             common.save(_OUTPUT.value, "plan", results)
     common.save(_OUTPUT.value, "plan", results, _tables(results), _figure(results).svg)
 
 
-def _read(name: str, path: str) -> tuple[np.ndarray, np.ndarray]:
-    if not path:
-        if name != "digits":
-            raise app.UsageError(f"{name}: name a file, {name}=features.npz")
-        features, labels = map(np.asarray, load_digits(return_X_y=True))
-    else:
-        file = read_features(pathlib.Path(path))
-        features, labels = np.asarray(file.features), np.asarray(file.labels)
+def _read(argument: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and class numbers."""
+    _, features, labels = common.named_features(argument)
+    features = np.asarray(features)
     rows = validation.unit_rows(features) if _NORMALIZE.value else features
     codes, _ = validation.encode_labels(labels)
     return np.asarray(rows, np.float32), codes
@@ -138,7 +130,7 @@ def _coverage(one: Mapping[str, Any], size: int) -> np.ndarray:
 def _tables(results: Mapping[str, Any]) -> list[str]:
     one = next(iter(results.values()))
     lines = [
-        "Root mean square error of the foretold error over pilots: `dnc.plan` / power law / plug-in, not corrected. "
+        "Root mean square error of the expected error over pilots: `dnc.plan` / power law / plug-in, not corrected. "
         f"{one['machine']}, {one['date']}.",
         "",
     ]
@@ -188,10 +180,10 @@ def _figure(results: Mapping[str, Any]) -> style.Picture:
             axes.minorticks_off()
             axes.set_title(style.shorten(name, 32), loc="left")
             axes.set_xlabel("samples of each class in the pilot")
-            axes.set_ylabel(f"error of the foretold error, m = {result['shots'][at]}" if index % columns == 0 else "")
+            axes.set_ylabel(f"error of the expected error, m = {result['shots'][at]}" if index % columns == 0 else "")
             if index == 0:
                 axes.legend(frameon=False)
-        return style.render(figure, "plan", "Error of the foretold few-shot error against the size of the pilot")
+        return style.render(figure, "plan", "Error of the expected few-shot error against the size of the pilot")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ measured as they are, with --normalize with rows of length 1. A set that is in p
 measured again. Writes predicted_error.json and .md.
 """
 
-import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,11 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags, logging
-from sklearn.datasets import load_digits
 
 import dnc
 from dnc.analysis.task import TaskAnalysis
-from dnc.features.files import read_features
 from dnc.geometry.pairs import mean_over_pairs
 from experiments import common
 
@@ -37,14 +34,10 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError("name feature files as NAME=features.npz, or digits")
     results: dict[str, Any] = common.saved(_OUTPUT.value, "predicted_error", {})
     for argument in argv[1:]:
-        name, _, path = argument.partition("=")
+        name = argument.partition("=")[0]
         if any(entry == name or entry.startswith(f"{name}: ") for entry in results):
             continue
-        if path:
-            file = read_features(pathlib.Path(path))
-            features, labels = file.features, file.labels
-        else:
-            features, labels = load_digits(return_X_y=True)
+        _, features, labels = common.named_features(argument)
         analysis = dnc.analyze(features, labels, normalize=_NORMALIZE.value)
         for labeling, task in analysis.tasks.items():
             title = name if len(analysis.tasks) == 1 else f"{name}: {labeling}"

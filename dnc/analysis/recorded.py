@@ -117,12 +117,12 @@ def _predicted(task: "TaskAnalysis") -> PredictedRecord:
 def _guarantee(task: "TaskAnalysis") -> GuaranteeRecord | None:
     """At the shots for which there are blocks enough; nan at the others."""
     blocks = task.counts.min() // (np.asarray(task.shots) + 1)
-    possible = [m for m, count in zip(task.shots, blocks, strict=True) if count >= MIN_BLOCKS]
-    if not possible:
+    possible = blocks >= MIN_BLOCKS
+    if not possible.any():
         return None
-    found = task.guarantee(possible)
-    upper, lower = np.full((2, len(task.shots)), math.nan)
-    upper[: len(possible)], lower[: len(possible)] = found.upper, found.lower
+    found = task.guarantee(np.asarray(task.shots)[possible].tolist())
+    upper, lower = np.full((2, len(blocks)), math.nan)
+    upper[possible], lower[possible] = found.upper, found.lower
     return GuaranteeRecord(found.confidence, upper, lower, blocks)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from dnc.few_shot import betting
 from dnc.geometry.blocks import shuffled_classes
 from dnc.geometry.inputs import as_codes, as_numbers, converted
+from dnc.geometry.references import ROUNDING
 from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.geometry.validation import (
     as_features,
@@ -30,7 +31,6 @@ from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 Shots: TypeAlias = Sequence[int | Sequence[int]]
 Rule: TypeAlias = Callable[[Array, Array, Array], Array]
 
-_TIE = 4 * float(np.finfo(np.float32).eps)  # as in `dnc.few_shot.measured`
 MIN_BLOCKS = 3
 _PAIRINGS = 16  # of the supports and queries of a shuffle
 _SHUFFLES_AT_ONCE = 8
@@ -109,7 +109,7 @@ def nearest_center(
     margin = between[:, None, :] - 2 * (along - jnp.take_along_axis(along, own, axis=2))
     length = jnp.sqrt(jnp.sum(centers**2, axis=1))
     reach = jnp.sqrt(jnp.sum(a**2, axis=2))[:, :, None] + jnp.sqrt(between)[:, None, :]
-    rounding = _TIE * reach * (reach + (length[None, :] + length[:, None])[:, None, :] / 4)
+    rounding = ROUNDING * reach * (reach + (length[None, :] + length[:, None])[:, None, :] / 4)
     rivals = own != jnp.arange(k, dtype=jnp.int32)[None, None, :]
     return jnp.any(~(margin > rounding) & rivals, axis=2).astype(queries.dtype)
 

@@ -3,7 +3,7 @@
 plan = dnc.plan(features, labels, target_error=0.05)
 plan.shots_needed                     # of each class, to reach the target; inf where no number does
 plan.error, plan.low, plan.high       # at plan.shots: the curve and its interval
-plan.limit                            # the error that no number of shots removes
+plan.limit                            # the lowest error that any number of shots is expected to reach
 plan.allocate(budget=50)              # which classes 50 more labels should go to
 """
 
@@ -95,7 +95,7 @@ class Plan:
             )
         else:
             now = float(np.interp(math.log(few), np.log(self.shots), self.error))
-            wide = float(np.interp(math.log(max(few, 1)), np.log(self.shots), self.high - self.low))
+            wide = float(np.interp(math.log(few), np.log(self.shots), self.high - self.low))
             if now > self.target_error and wide > now - self.target_error:
                 found.append(
                     f"the interval ({wide:.2g} wide) is wider than what is still to be gained "
@@ -204,13 +204,12 @@ def plan(
     predicted = _logit(per_class.mean(axis=1))
     half = ndtri((1 + confidence) / 2) * _deviation(x, y, wanted, seed)
 
-    known = grid[grid <= max(1, _MEASURED * counts.min())].astype(int) if counts.min() > 1 else grid[:0].astype(int)
+    known = grid[grid <= max(1, _MEASURED * counts.min())].astype(int)  # 1 among them
+    measured = few_shot_error(jax.random.key(seed), x, y, known.tolist(), repeats, len(classes)).mean
     joined = predicted.copy()
-    if known.size:
-        measured = few_shot_error(jax.random.key(seed), x, y, known.tolist(), repeats, len(classes)).mean
-        joined[: len(known)] = _logit(np.asarray(measured, np.float64))
-        moved = (joined - predicted)[len(known) - 1]
-        joined[len(known) : -1] += moved * np.sqrt(known[-1] / grid[len(known) :])
+    joined[: len(known)] = _logit(np.asarray(measured, np.float64))
+    moved = (joined - predicted)[len(known) - 1]
+    joined[len(known) : -1] += moved * np.sqrt(known[-1] / grid[len(known) :])
     at = np.searchsorted(grid, sizes)
     return Plan(
         classes=tuple(classes),
@@ -248,19 +247,20 @@ def _deviation(
 ) -> Float[np.ndarray, " m"]:
     """Standard error of the predicted curve on the logit scale, from predictions of parts of the pilot.
 
-    A part has r of the n samples of each class, three quarters; its variance counts r / (n - r) times.
+    A part has r of the n samples of each class, three quarters and at least two; its variance counts r / (n - r) times.
+    inf where all classes have two samples, of which none can be left out.
     """
     labels, k = np.asarray(y), shots.shape[1]
     counts = np.bincount(labels, minlength=k)
-    kept = np.maximum(np.ceil(_PART * counts), np.minimum(counts, 2)).astype(int)
-    kept = np.where(kept == counts, np.maximum(counts - 1, np.minimum(counts, 2)), kept)
-    curves = []
+    kept = np.maximum(np.minimum(np.ceil(_PART * counts), counts - 1), 2).astype(int)
+    left, curves = counts.sum() - kept.sum(), []
+    if left == 0:
+        return np.full(len(shots), math.inf)
     for key in jax.random.split(jax.random.key(seed), _PARTS):
         _, rank = shuffled_classes(key, y, jnp.asarray(counts))
         weights = jnp.asarray(np.asarray(rank) < kept[labels], jnp.float32)
         curves.append(_logit(np.asarray(_errors(_geometry(x, y, weights, num_classes=k), shots), np.float64).mean(1)))
-    left = counts.sum() - kept.sum()
-    return np.std(curves, axis=0, ddof=1) * math.sqrt(kept.sum() / max(left, 1))
+    return np.std(curves, axis=0, ddof=1) * math.sqrt(kept.sum() / left)
 
 
 def _gains(geometry: PairGeometry, shots: Int[np.ndarray, " k"], more: int) -> Float[np.ndarray, " k"]:

@@ -49,6 +49,17 @@ def test_too_many_shots_say_how_to_leave_classes_out():
         dnc.analyze(features, labels, least_samples=50)
 
 
+def test_a_guarantee_stands_at_its_own_shots_in_any_order():
+    """Twenty samples make blocks of five shots, not of fifteen."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 20)
+    result = dnc.analyze(rng.normal(size=(40, 3)) + labels[:, None], labels, shots=[15, 5, 1], repeats=2)
+    found = result.task.record().guarantee
+    np.testing.assert_array_equal(found.blocks, [1, 3, 10])
+    np.testing.assert_array_equal(found.upper[1:], result.guarantee([5, 1]).upper)
+    assert np.isnan(found.upper[0])
+
+
 def test_several_labelings_keep_the_same_samples():
     features, labels, _ = long_tailed(6, 60)
     other = np.arange(len(labels)) % 2

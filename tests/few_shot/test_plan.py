@@ -91,6 +91,13 @@ def test_warns_when_it_is_not_to_be_trusted():
     assert planned(0.001).shots_needed == math.inf
 
 
+def test_two_samples_of_each_class_leave_everything_open():
+    plan = dnc.plan(*pilot(2), target_error=0.3, shots=SHOTS, repeats=5)
+    np.testing.assert_array_equal(plan.low, 0)
+    np.testing.assert_array_equal(plan.high, 1)
+    assert "has 2 samples in the pilot" in plan.warnings[0]
+
+
 def test_is_the_same_each_time_and_after_moving():
     features, labels = pilot(12)
     moved = dnc.plan(10 + 3 * features, labels, target_error=0.3, shots=SHOTS, repeats=30)

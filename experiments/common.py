@@ -56,7 +56,8 @@ def named_features(argument: str) -> tuple[str, Any, Any]:
         return name, file.features, file.labels
     if name != "digits":
         raise app.UsageError(f"{name}: name a file, {name}=features.npz")
-    return name, *load_digits(return_X_y=True)
+    features, labels = load_digits(return_X_y=True)
+    return name, features, labels
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -161,6 +161,9 @@ def _tables(results: Mapping[str, Any]) -> list[str]:
     return lines + common.table(["pilot", "ratio", "over sets"], rows)
 
 
+_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+
 def _figure(results: Mapping[str, Any]) -> style.Picture:
     """A panel a set: error at 100 shots against the size of the pilot."""
     columns = 3
@@ -177,6 +180,8 @@ def _figure(results: Mapping[str, Any]) -> style.Picture:
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xticks(PILOTS, [str(size) for size in PILOTS])
+            axes.set_yticks(_TICKS, [str(tick) for tick in _TICKS])
+            axes.set_ylim(_TICKS[0], _TICKS[-1])
             axes.minorticks_off()
             axes.set_title(style.shorten(name, 32), loc="left")
             axes.set_xlabel("samples of each class in the pilot")

@@ -164,6 +164,7 @@ class TaskAnalysis:
             confidence=confidence,
             two_sided=two_sided,
             seed=self.seed if seed is None else seed,
+            classes=self.classes,
         )
 
     def hard_samples(self, shots: int | Sequence[int] | Mapping[str, int] = 10, top: int | None = 20) -> HardSamples:
@@ -267,7 +268,13 @@ class TaskAnalysis:
         key = (shots, repeats, seed)
         if key not in self._cache:
             self._cache[key] = few_shot_error(
-                jax.random.key(seed), self.features, self.labels, shots, repeats, self.num_classes
+                jax.random.key(seed),
+                self.features,
+                self.labels,
+                shots,
+                repeats,
+                self.num_classes,
+                classes=self.classes,
             )
         return self._cache[key]
 

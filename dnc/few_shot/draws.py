@@ -36,6 +36,7 @@ def check_few_shot_inputs(
     shots: Sequence[Any],
     repeats: int,
     num_classes: int,
+    classes: Sequence[str] | None = None,
 ) -> tuple[Float[Array, "n d"], tuple[int | tuple[int, ...], ...]]:
     """Checks every argument of a few-shot probe; returns features translated and scaled for float32, and the shots.
 
@@ -52,7 +53,7 @@ def check_few_shot_inputs(
     if (counts < largest + 1).any():
         c = int((counts - largest).argmin())
         raise ValueError(
-            f"class {c} has {counts[c]} samples, but {largest[c]} shots need at least {largest[c] + 1} (one is left as "
+            f"class {classes[c] if classes else c} has {counts[c]} samples, but {largest[c]} shots need at least {largest[c] + 1} (one is left as "
             f"a query); use shots of at most {max(int(counts[c]) - 1, 0)} or leave the class out"
         )
     array, _ = standardize(array)  # translation and scale change no distance comparison, only its rounding

@@ -125,6 +125,7 @@ def guarantee(
     two_sided: bool = False,
     seed: int = 0,
     rule: Rule = nearest_center,
+    classes: Sequence[str] | None = None,
 ) -> Guarantee:
     """Bounds, at a confidence, of the error on new data with m shots per class, for every m in `shots`.
 
@@ -163,12 +164,14 @@ def guarantee(
             y = jnp.repeat(jnp.arange(k), queries.shape[1])
             return 1 - is_correct(scores, y).reshape(k, -1)
 
+    `classes` are the names that an error calls the classes by.
+
     Raises:
       ValueError: fewer than 3 blocks, shots below 1 or not one for each class, a confidence outside (0, 1), features
         not finite, labels outside 0..num_classes-1, or a rule's errors outside [0, 1].
       TypeError: labels that are not integers.
     """
-    given, allocations, blocks = _check((features,), labels, num_classes, shots, confidence)
+    given, allocations, blocks = _check((features,), labels, num_classes, shots, confidence, classes)
     delta = (1 - confidence) / (2 if two_sided else 1)
     array = _prepared(features, rule)
     rows = []
@@ -229,7 +232,12 @@ def guaranteed_difference(
 
 
 def _check(
-    encoders: Sequence[ArrayLike], labels: ArrayLike, num_classes: int, shots: Shots, confidence: float
+    encoders: Sequence[ArrayLike],
+    labels: ArrayLike,
+    num_classes: int,
+    shots: Shots,
+    confidence: float,
+    classes: Sequence[str] | None = None,
 ) -> tuple[tuple[int | tuple[int, ...], ...], Int[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
     """Shots as they were given and of each class, and numbers of blocks; raises what `guarantee` does."""
     if not 0 < confidence < 1:
@@ -249,7 +257,7 @@ def _check(
             most = int(counts[c]) // MIN_BLOCKS - 1
             remedy = f"use at most {most} shots or label more samples" if most > 0 else "label more samples"
             raise ValueError(
-                f"class {c} has {counts[c]} samples, but a guarantee for {m[c]} shots needs at least {need} "
+                f"class {classes[c] if classes else c} has {counts[c]} samples, but a guarantee for {m[c]} shots needs at least {need} "
                 f"({MIN_BLOCKS} blocks of {m[c]} shots and a query): {remedy}"
             )
     return given, allocations, each.min(axis=1)

@@ -56,6 +56,7 @@ def few_shot_error(
     repeats: int,
     num_classes: int,
     ways: int | None = None,
+    classes: Sequence[str] | None = None,
 ) -> FewShotError:
     """Error of NCC with m shots per class, for every m in `shots`, over `repeats` random supports.
 
@@ -67,14 +68,14 @@ def few_shot_error(
     are queries, for each m; supports are nested in m, so differences between shots are not sampling noise. A tie, up
     to float32 rounding of the two distances, is an error. All shots, repeats and classes run in one program, compiled
     once per shape and largest number of shots. The draws go by row numbers: other rows, or the same in another order,
-    draw others.
+    draw others. `classes` are the names that an error calls them by.
 
     Raises:
       ValueError: shots or repeats below 1, features not finite, labels outside 0..num_classes-1, or a class with too
         few samples to leave a query beside the largest support.
       TypeError: labels that are not integers.
     """
-    array, sizes = check_few_shot_inputs(features, labels, shots, repeats, num_classes)
+    array, sizes = check_few_shot_inputs(features, labels, shots, repeats, num_classes, classes)
     ways = num_classes if ways is None else operator.index(ways)
     if not 2 <= ways <= num_classes:
         raise ValueError(f"ways={ways} must lie between 2 and num_classes={num_classes}")

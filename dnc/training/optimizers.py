@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dnc import errors
+from dnc.models.precision import at_least_float32
 from dnc.training.schedules import cosine_between
 from dnc.types import Array, Float, Int
 
@@ -113,7 +114,104 @@ def lars(
     )
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adamw": adamw, "lars": lars, "sgd": sgd}
+def muon(
+    learning_rate: optax.Schedule,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    beta: float = 0.95,
+    iterations: int = 5,
+    adam_rate: float = 0.2,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Momentum orthogonalized by Newton and Schulz's iteration (Jordan et al. 2024) for hidden kernels, else AdamW.
+
+    m <- beta m + (1 - beta) g;    u = beta m + (1 - beta) g, m and g with their bias corrected (Nesterov)
+    W <- W - lr (sqrt(max(1, fan out / fan in)) U V^T + weight_decay W),    u = U S V^T as a fan in x fan out matrix
+
+    `hidden_kernels` decides which these are. All other parameters take steps of `adamw` with `b1`, `b2`, `eps` at
+    `adam_rate` times the learning rate. `iterations` of optax's quintic take the singular values to about 0.7 to 1.2;
+    each costs three products with u, so that kernels of one shape are stacked and share them. u is at least float32.
+    """
+
+    def adam_schedule(step: Any) -> Any:
+        return adam_rate * learning_rate(step)
+
+    momentum = optax.contrib.scale_by_muon(
+        ns_steps=iterations,
+        beta=beta,
+        weight_dimension_numbers=lambda stacks: jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(1, 2), stacks),
+    )
+    orthogonalized = optax.chain(
+        _in_stacks(momentum), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(learning_rate)
+    )
+    others = adamw(adam_schedule, weight_decay=weight_decay, b1=b1, b2=b2, eps=eps)
+
+    def labels(params: Any) -> Any:
+        return jax.tree.map(lambda hidden: "muon" if hidden else "adamw", hidden_kernels(params))
+
+    return optax.partition({"muon": orthogonalized, "adamw": others}, labels)
+
+
+def hidden_kernels(params: Any) -> Any:
+    """True for the parameters that `muon` orthogonalizes: what multiplies a hidden vector and makes a hidden vector.
+
+    That is every parameter named `kernel`, the axes before its last taken as one, but for those of modules named in
+    NOT_HIDDEN: as Muon's author advises, AdamW trains the layers that read the input (a stem, patch embeddings) and
+    that give the output (a classifier, the prediction of pixels). Tables, tokens, positions and prototypes are not
+    called kernels.
+    """
+
+    def hidden(path: tuple[Any, ...], p: Any) -> bool:
+        names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
+        return p.ndim > 1 and "kernel" in names and NOT_HIDDEN.isdisjoint(names)
+
+    return jax.tree.map_with_path(hidden, params)
+
+
+NOT_HIDDEN = frozenset({"stem", "embed", "predict", "classifier"})
+
+
+def _in_stacks(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The transformation of kernels as matrices, fan in x fan out, in one array for all of one shape."""
+
+    def stacks(tree: Any) -> dict[str, Float[Array, "s i o"]]:
+        by_shape: dict[str, list[Float[Array, "i o"]]] = {}
+        for kernel in jax.tree.leaves(tree):
+            matrix = at_least_float32(kernel.reshape(-1, kernel.shape[-1]))
+            by_shape.setdefault(f"{matrix.shape[0]}x{matrix.shape[1]}", []).append(matrix)
+        return {shape: jnp.stack(matrices) for shape, matrices in by_shape.items()}
+
+    def unstacked(transformed: dict[str, Float[Array, "s i o"]], like: Any) -> Any:
+        rest = {shape: iter(stack) for shape, stack in transformed.items()}
+
+        def scaled(kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+            fan_out = kernel.shape[-1]
+            fan_in = kernel.size // fan_out
+            matrix = next(rest[f"{fan_in}x{fan_out}"]) * max(1.0, fan_out / fan_in) ** 0.5
+            return matrix.reshape(kernel.shape).astype(kernel.dtype)
+
+        return jax.tree.map(scaled, like)
+
+    def init(params: Any) -> Any:
+        return transformation.init(stacks(params))
+
+    def update(updates: Any, state: Any, params: Any | None = None) -> tuple[Any, Any]:
+        del params
+        with jax.numpy_dtype_promotion("standard"):  # optax corrects the bias with float ** int32
+            transformed, state = transformation.update(stacks(updates), state)
+        return unstacked(transformed, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adamw": adamw,
+    "lars": lars,
+    "muon": muon,
+    "sgd": sgd,
+}
 
 
 def make_optimizer(

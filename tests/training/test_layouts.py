@@ -39,11 +39,17 @@ def stages(monkeypatch, request):
     return request.param
 
 
-def config_of(name, **train):
+OPTIMIZERS = {
+    "lars": dict(name="lars", weight_decay=1e-4, momentum=0.9, trust_coefficient=0.02, clip=True),
+    "muon": dict(name="muon", weight_decay=1e-4),
+}
+
+
+def config_of(name, optimizer="lars", **train):
     config = runs.config_of(name)
     if config.data.captions:
         config.objective.context_length = 8
-    config.optimizer = dict(name="lars", weight_decay=1e-4, momentum=0.9, trust_coefficient=0.02, clip=True)
+    config.optimizer = OPTIMIZERS[optimizer]
     config.train.update(batch_size=32, **train)
     return config
 
@@ -78,13 +84,13 @@ def attention(q, k, v, *, is_causal=False, mask=None, implementation):
 
 
 @functools.cache
-def after_steps(stages, name, devices, fsdp, count=5):
+def after_steps(stages, name, devices, fsdp, count=5, optimizer="lars"):
     """In float64: loss and gradient norm of each step, and the state after the last.
 
     A random network doubles a rounding error with every step, in float32 soon past any tolerance; in float64 five
     steps are too few for that, and what remains would be a wrong program.
     """
-    config = config_of(name)
+    config = config_of(name, optimizer)
     config.model.dtype = "float64"
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         training, mesh = build(config), mesh_of(devices, fsdp)
@@ -114,6 +120,17 @@ def test_layouts_agree(name, layout, stages):
     metrics, state = after_steps(stages, name, *LAYOUTS[layout])
     np.testing.assert_allclose(metrics, expected_metrics, rtol=1e-9)
     assert_same_state(state, expected, 1e-9)
+
+
+@pytest.mark.parametrize("layout", ["data=4,fsdp=2", *slow("fsdp=8")])
+@pytest.mark.parametrize("name", ["simclr", *slow("dino")])
+def test_layouts_agree_under_muon(name, layout, stages):
+    expected_metrics, expected = after_steps(stages, name, 1, 1, optimizer="muon")
+    metrics, state = after_steps(stages, name, *LAYOUTS[layout], optimizer="muon")
+    np.testing.assert_allclose(metrics, expected_metrics, rtol=1e-8)
+    assert_same_state(state, expected, 1e-8)
+    momentum = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim == 3 and leaf.size >= 64]
+    assert momentum and not any(leaf.sharding.is_fully_replicated for leaf in momentum)
 
 
 def test_parameters_and_their_moments_are_split_over_fsdp(stages):

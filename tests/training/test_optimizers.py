@@ -8,8 +8,10 @@ import pytest
 from flax import nnx
 
 from dnc.models.heads import Projector
-from dnc.training.optimizers import make_optimizer, scale_by_clipped_trust_ratio, weights_only
+from dnc.training.build import build
+from dnc.training.optimizers import hidden_kernels, make_optimizer, scale_by_clipped_trust_ratio, weights_only
 from dnc.training.schedules import warmup_cosine
+from tests.training import runs
 
 STEPS = 6
 SCHEDULE = warmup_cosine(0.3, 2, STEPS)
@@ -92,13 +94,109 @@ def test_adamw_matches_the_float64_loop_and_decays_weights_only():
     assert_close(run(make_optimizer("adamw", SCHEDULE, weight_decay=0.05, b2=0.95)), reference(adamw))
 
 
-@pytest.mark.parametrize("name", ["adamw", "lars", "sgd"])
+HIDDEN = {"conv": (3, 3, 2, 4), "wide": (3, 8), "tall": (8, 3), "again": (2, 3, 3, 4)}  # two are 18 x 4 matrices
+OTHERS = {"stem": (3, 3, 3, 4), "predict": (4, 2)}
+
+
+def kernels():
+    """Gradients of six steps, for hidden kernels, for others, and for a bias of each."""
+    rng = np.random.default_rng(1)
+
+    def tree():
+        shapes = (HIDDEN | OTHERS).items()
+        return {name: {"kernel": rng.normal(size=s), "bias": rng.normal(size=s[-1])} for name, s in shapes}
+
+    return tree(), [tree() for _ in range(STEPS)]
+
+
+def orthogonalized(u, iterations):
+    """Jordan's quintic in float64, on u over its Frobenius norm: odd in the singular values, so without transposing."""
+    x = u / np.sqrt(np.sum(u**2))
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize("iterations", [3, 5])
+def test_muon_matches_the_float64_loop(iterations):
+    params, gradients = kernels()
+    optimizer = make_optimizer("muon", SCHEDULE, weight_decay=0.1, iterations=iterations, adam_rate=0.3)
+    beside = make_optimizer("adamw", lambda step: 0.3 * SCHEDULE(step), weight_decay=0.1)
+
+    def run(optimizer):
+        actual, steps = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (params, gradients))
+        state, update = optimizer.init(actual), jax.jit(optimizer.update)
+        for step in steps:
+            updates, state = update(step, state, actual)
+            actual = optax.apply_updates(actual, updates)
+        return actual
+
+    actual, adam = run(optimizer), run(beside)
+    for name, shape in HIDDEN.items():
+        w, m = params[name]["kernel"].reshape(-1, shape[-1]), 0.0
+        for t in range(STEPS):
+            g = gradients[t][name]["kernel"].reshape(w.shape)
+            m = 0.95 * m + 0.05 * g
+            # Nesterov's momentum looks a step ahead, and so does its correction
+            u = 0.95 * m / (1 - 0.95 ** (t + 2)) + 0.05 * g / (1 - 0.95 ** (t + 1))
+            direction = max(1.0, w.shape[1] / w.shape[0]) ** 0.5 * orthogonalized(u, iterations)
+            w = w - float(SCHEDULE(t)) * (direction + 0.1 * w)
+        np.testing.assert_allclose(actual[name]["kernel"], w.reshape(shape), rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(actual[name]["bias"], adam[name]["bias"])
+    for name in OTHERS:
+        jax.tree.map(np.testing.assert_array_equal, actual[name], adam[name])
+
+
+def test_one_step_of_muon_by_hand():
+    """A gradient diag(3, 4) has norm 5; x -> 3.4445 x - 4.775 x^3 + 2.0315 x^5 takes .6 to 1.1933 and .8 to .9766.
+
+    The first bias corrections leave u = (.95 / .0975 * .05 + 1) g, a multiple of g.
+    """
+    params = {"hidden": {"kernel": jnp.ones((2, 2))}}
+    gradient = {"hidden": {"kernel": jnp.diag(jnp.array([3.0, 4.0]))}}
+    optimizer = make_optimizer("muon", 0.1, iterations=1)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    expected = [[-0.119327, 0.0], [0.0, -0.097648]]
+    np.testing.assert_allclose(updates["hidden"]["kernel"], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_muon_takes_bfloat16_parameters_and_keeps_their_momentum_in_float32():
+    params, gradients = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), kernels())
+    optimizer = make_optimizer("muon", 0.1, weight_decay=0.1)
+    updates, state = optimizer.update(gradients[0], optimizer.init(params), params)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(updates)} == {"bfloat16"}
+    momentum = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim == 3]
+    assert {leaf.shape for leaf in momentum} == {(2, 18, 4), (1, 3, 8), (1, 8, 3)}
+    assert {leaf.dtype.name for leaf in momentum} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "not_hidden"),
+    [
+        ("simclr", {"encoder.stem.conv"}),
+        ("supervised", {"encoder.stem.conv", "head.last"}),
+        ("mae", {"encoder.embed", "decoder.embed", "decoder.predict"}),
+        ("dino", {"student.embed"}),
+        ("clip", {"encoder.stem.conv"}),
+    ],
+)
+def test_hidden_kernels_are_all_but_those_at_the_input_and_the_output(objective, not_hidden):
+    state = jax.eval_shape(build(runs.config_of(objective))._create)[1]
+    hidden = {".".join(map(str, path)): value[...] for path, value in nnx.to_flat_state(hidden_kernels(state.params))}
+    kernels = {name.removesuffix(".kernel") for name in hidden if name.endswith(".kernel")}
+    assert {name for name, is_hidden in hidden.items() if is_hidden} == {f"{k}.kernel" for k in kernels - not_hidden}
+    assert kernels >= not_hidden
+
+
+@pytest.mark.parametrize("name", ["adamw", "lars", "muon", "sgd"])
 def test_weight_decay_follows_half_a_cosine_to_its_end(name):
     """Without a gradient and with momentum 0, p <- p (1 - rate decay(t))."""
     settings = {
         "adamw": {},
         "sgd": {"momentum": 0.0},
         "lars": {"momentum": 0.0, "trust_coefficient": 1e6, "clip": True},
+        "muon": {},
     }
     optimizer = make_optimizer(name, 0.5, weight_decay=0.04, weight_decay_end=0.4, total_steps=4, **settings[name])
     params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
@@ -123,7 +221,7 @@ def test_masks_follow_a_network():
         "last.kernel": True,
         "last.bias": False,
     }
-    for name in ("adamw", "lars", "sgd"):
+    for name in ("adamw", "lars", "muon", "sgd"):
         optimizer = make_optimizer(name, 0.1, weight_decay=0.5)
         updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
         moved = {".".join(map(str, path)) for path, u in nnx.to_flat_state(updates) if np.any(u[...])}
@@ -145,7 +243,7 @@ def test_the_gradient_is_clipped_to_a_global_norm_before_anything_else():
     ("arguments", "settings", "message"),
     [
         (("adam", 0.1), {}, "name='adam' is not known: did you mean 'adamw'"),
-        (("zzz", 0.1), {}, r"choose one of \['adamw', 'lars', 'sgd'\]"),
+        (("zzz", 0.1), {}, r"choose one of \['adamw', 'lars', 'muon', 'sgd'\]"),
         (
             ("adamw", 0.1),
             {"weight_deca": 0.1},

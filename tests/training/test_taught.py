@@ -22,7 +22,8 @@ def config_of(name):
     config = runs.config_of(name)
     config.train.duration.steps = STEPS
     if config.model.name == "vit":
-        config.optimizer = dict(name="adamw", weight_decay=0.04, weight_decay_end=0.4, clip_norm=3.0)
+        optimizer = "muon" if name == "dino" else "adamw"
+        config.optimizer = dict(name=optimizer, weight_decay=0.04, weight_decay_end=0.4, clip_norm=3.0)
     return config.lock()
 
 

@@ -105,10 +105,15 @@ class Analysis:
         return self.task.predicted_error(shots)
 
     def guarantee(
-        self, shots: Shots | None = None, confidence: float = 0.95, two_sided: bool = False, seed: int | None = None
+        self,
+        shots: Shots | None = None,
+        confidence: float = 0.95,
+        two_sided: bool = False,
+        per_class: bool = False,
+        seed: int | None = None,
     ) -> Guarantee:
         """`TaskAnalysis.guarantee` of the only labeling."""
-        return self.task.guarantee(shots, confidence, two_sided, seed)
+        return self.task.guarantee(shots, confidence, two_sided, per_class, seed)
 
     def hard_samples(self, shots: int | Sequence[int] | Mapping[str, int] = 10, top: int | None = 20) -> HardSamples:
         """`TaskAnalysis.hard_samples` of the only labeling."""
@@ -243,6 +248,7 @@ def analyze(
     ids: Sequence[Any] | None = None,
     least_samples: int = 2,
     guarantees: bool = True,
+    queries: bool = True,
 ) -> Analysis:
     """Measure directional collapse of [n, d] features under one labeling, or several.
 
@@ -265,7 +271,8 @@ def analyze(
       views: features [n, q, d] of q augmented views of each of n images, any images, for LiDAR in `spectrum`.
       ids: a name for each sample, such as its file, by which hard samples are called; the row by default.
       least_samples: classes with fewer are left out, with all their samples, and named in the result; by default none.
-      guarantees: whether the record holds the guarantee, seconds a task.
+      guarantees: whether the record holds the guarantee, seconds per labeling.
+      queries: whether it holds what looks at every sample: `exact_conditional`, predictions and hard samples.
 
     Raises:
       ValueError or TypeError, before anything is computed, for features that are not finite or not [n, d], labels of
@@ -308,6 +315,7 @@ def analyze(
             names,
             labeling.left_out,
             guarantees,
+            queries,
         )
         for task, labeling in labelings.items()
     }

@@ -51,6 +51,7 @@ class TaskAnalysis:
     ids: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)  # of the samples
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)  # classes with too few samples, and how many
     guarantees: bool = True  # whether the record holds the guarantee
+    queries: bool = True  # whether it holds what looks at every sample
 
     def __repr__(self) -> str:
         return f"<TaskAnalysis of {len(self.labels):,} samples in {self.num_classes} classes, shots {self.shots}>"
@@ -91,6 +92,8 @@ class TaskAnalysis:
     @property
     def without_queries(self) -> str | None:
         """Why `exact_conditional` and predictions are not part of every analysis; None where they are."""
+        if not self.queries:
+            return "it was not asked for; certificate('exact_conditional') computes it"
         if self._query_bytes > _QUERY_BYTES:
             return f"it would take {self._query_bytes / 2**30:.0f} GiB of memory"
         if resolve_overlap("auto", self.num_classes, self.features.shape[1]) != "exact":
@@ -153,7 +156,12 @@ class TaskAnalysis:
         return predicted_error(self._with_queries, self.shots if shots is None else shots, self.classes)
 
     def guarantee(
-        self, shots: Shots | None = None, confidence: float = 0.95, two_sided: bool = False, seed: int | None = None
+        self,
+        shots: Shots | None = None,
+        confidence: float = 0.95,
+        two_sided: bool = False,
+        per_class: bool = False,
+        seed: int | None = None,
     ) -> Guarantee:
         """Bounds of the error on new data, at a confidence; raises ValueError where there are too few samples."""
         return guarantee(
@@ -163,6 +171,7 @@ class TaskAnalysis:
             self._sizes(shots),
             confidence=confidence,
             two_sided=two_sided,
+            per_class=per_class,
             seed=self.seed if seed is None else seed,
             classes=self.classes,
         )

@@ -5,7 +5,7 @@ import numpy as np
 from dnc.types import Float
 
 _RESERVE = 0.1  # share of the wealth that is never at stake, times the spread: a value of 0 does not ruin
-_STEPS = 22  # of bisection: bounds err by 2^-22, on the safe side
+_TOLERANCE = 2.0**-22  # by which bounds err, on the safe side
 _ROUNDING = 1e-9  # more than the sum of the logarithms of a wealth can err by
 
 
@@ -35,21 +35,30 @@ def bounds(values: Float[np.ndarray, "s b"], delta: float, spread: float = 1.0) 
 
 
 def _lower(x: Float[np.ndarray, "s b"], delta: float, spread: float) -> float:
-    stake = _stakes(x, delta, spread)
-    low, high = 0.0, 1.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if _log_mean_wealth(x, stake, middle) >= _ROUNDING - np.log(delta):
-            low = middle
-        else:
-            high = middle
-    return low
+    """The largest a whose wealth reaches 1/delta, or up to 2^-22 less.
+
+    log W is convex and falls in log a, so that Newton's steps from the left come ever closer to it and never pass it.
+    """
+    stake, wanted = _stakes(x, delta, spread), _ROUNDING - np.log(delta)
+    bound, a = 0.0, _TOLERANCE
+    while True:
+        log_wealth, slope = _log_mean_wealth(x, stake, a)
+        if log_wealth < wanted:
+            return bound
+        bound, a = a, min(a * np.exp((wanted - log_wealth) / slope), 1.0)
+        if a - bound <= _TOLERANCE:
+            return bound
 
 
-def _log_mean_wealth(x: Float[np.ndarray, "s b"], stake: Float[np.ndarray, "s b"], a: float) -> float:
-    log_wealth = np.sum(np.log1p(stake * (x / a - 1)), axis=1)
+def _log_mean_wealth(x: Float[np.ndarray, "s b"], stake: Float[np.ndarray, "s b"], a: float) -> tuple[float, float]:
+    """log W(a), and its derivative by log a."""
+    won = stake * x / a
+    factor = 1 - stake + won
+    log_wealth = np.sum(np.log(factor), axis=1)
     largest = log_wealth.max()
-    return float(largest + np.log(np.mean(np.exp(log_wealth - largest))))
+    share = np.exp(log_wealth - largest)
+    slope = -np.sum(share * np.sum(won / factor, axis=1)) / np.sum(share)
+    return float(largest + np.log(np.mean(share))), float(slope)
 
 
 def _stakes(x: Float[np.ndarray, "s b"], delta: float, spread: float) -> Float[np.ndarray, "s b"]:

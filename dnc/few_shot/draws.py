@@ -53,8 +53,9 @@ def check_few_shot_inputs(
     if (counts < largest + 1).any():
         c = int((counts - largest).argmin())
         raise ValueError(
-            f"class {classes[c] if classes else c} has {counts[c]} samples, but {largest[c]} shots need at least {largest[c] + 1} (one is left as "
-            f"a query); use shots of at most {max(int(counts[c]) - 1, 0)} or leave the class out"
+            f"class {classes[c] if classes else c} has {counts[c]} samples, but {largest[c]} shots need at least "
+            f"{largest[c] + 1} (one is left as a query); use shots of at most {max(int(counts[c]) - 1, 0)} or leave "
+            "the class out"
         )
     array, _ = standardize(array)  # translation and scale change no distance comparison, only its rounding
     return jnp.asarray(array), sizes

@@ -51,8 +51,9 @@ class Guarantee:
       lower: at least this, likewise on its own; with `two_sided`, both hold together with probability `confidence`.
       blocks: number of disjoint blocks, of a support and a query per class, that the sample makes.
       error: mean error over the blocks of all shuffles, an unbiased estimate.
-      per_class_upper: at most this is the error on new samples of the class. Each entry holds on its own with
-        probability `confidence` (with `two_sided`, together with its lower bound), not all classes at once.
+      per_class_upper: at most this is the error on new samples of the class, where it was asked for. Each entry holds
+        on its own with probability `confidence` (with `two_sided`, together with its lower bound), not all classes at
+        once.
       per_class_lower: at least this, likewise.
     """
 
@@ -62,8 +63,8 @@ class Guarantee:
     lower: Float[np.ndarray, " m"]
     blocks: Int[np.ndarray, " m"]
     error: Float[np.ndarray, " m"]
-    per_class_upper: Float[np.ndarray, "m k"]
-    per_class_lower: Float[np.ndarray, "m k"]
+    per_class_upper: Float[np.ndarray, "m k"] | None = None
+    per_class_lower: Float[np.ndarray, "m k"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +124,7 @@ def guarantee(
     *,
     confidence: float = 0.95,
     two_sided: bool = False,
+    per_class: bool = False,
     seed: int = 0,
     rule: Rule = nearest_center,
     classes: Sequence[str] | None = None,
@@ -164,7 +166,8 @@ def guarantee(
             y = jnp.repeat(jnp.arange(k), queries.shape[1])
             return 1 - is_correct(scores, y).reshape(k, -1)
 
-    `classes` are the names that an error calls the classes by.
+    `per_class` bounds the error of each class too, k times the bounds to find. `classes` are the names that an error
+    calls them by.
 
     Raises:
       ValueError: fewer than 3 blocks, shots below 1 or not one for each class, a confidence outside (0, 1), features
@@ -180,7 +183,8 @@ def guarantee(
         errors = _drawn(draw, delta, seed, spread=1 / num_classes)
         total = errors.mean(axis=2, dtype=np.float64)
         bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
-        bounds += [betting.bounds(errors[:, :, c].astype(np.float64), delta) for c in range(num_classes)]
+        if per_class:
+            bounds += [betting.bounds(errors[:, :, c].astype(np.float64), delta) for c in range(num_classes)]
         rows.append((total.mean(), *np.transpose(bounds)))
     error, lower, upper = (np.stack(column) for column in zip(*rows, strict=True))
     return Guarantee(
@@ -190,8 +194,8 @@ def guarantee(
         lower=lower[:, 0],
         blocks=blocks,
         error=error,
-        per_class_upper=upper[:, 1:],
-        per_class_lower=lower[:, 1:],
+        per_class_upper=upper[:, 1:] if per_class else None,
+        per_class_lower=lower[:, 1:] if per_class else None,
     )
 
 
@@ -257,8 +261,8 @@ def _check(
             most = int(counts[c]) // MIN_BLOCKS - 1
             remedy = f"use at most {most} shots or label more samples" if most > 0 else "label more samples"
             raise ValueError(
-                f"class {classes[c] if classes else c} has {counts[c]} samples, but a guarantee for {m[c]} shots needs at least {need} "
-                f"({MIN_BLOCKS} blocks of {m[c]} shots and a query): {remedy}"
+                f"class {classes[c] if classes else c} has {counts[c]} samples, but a guarantee for {m[c]} shots "
+                f"needs at least {need} ({MIN_BLOCKS} blocks of {m[c]} shots and a query): {remedy}"
             )
     return given, allocations, each.min(axis=1)
 
@@ -277,13 +281,17 @@ def _drawn(
     key, values, drawn = jax.random.key(seed), [], 0
     while True:
         for _ in range(max(drawn, 4 * _SHUFFLES_AT_ONCE) // _SHUFFLES_AT_ONCE):  # doubles their number
-            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(drawn + jnp.arange(_SHUFFLES_AT_ONCE))
-            values.append(draw(keys))
+            values.append(draw(_shuffle_keys(key, drawn)))
             drawn += _SHUFFLES_AT_ONCE
         quarters = np.split(np.concatenate(values).mean(axis=2, dtype=np.float64), 4)
         deviation = np.std([betting.bounds(quarter, delta, spread) for quarter in quarters], axis=0, ddof=1) / 2
         if drawn >= _MAX_SHUFFLES or deviation.max() <= _DEVIATION:
             return np.concatenate(values)
+
+
+@jax.jit
+def _shuffle_keys(key: Key[Array, ""], first: Int[ArrayLike, ""] | int) -> Key[Array, " r"]:
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(_SHUFFLES_AT_ONCE))
 
 
 def block_errors(

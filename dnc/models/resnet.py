@@ -52,7 +52,7 @@ class ConvNorm(nnx.Module):
 
 
 class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions beside a shortcut (ResNet-18 and -34)."""
+    """Two 3x3 convolutions beside a shortcut (ResNet-10, -18 and -34)."""
 
     expansion: ClassVar[int] = 1
 
@@ -115,6 +115,7 @@ def _shortcut(in_features: int, out_features: int, stride: int, *, dtype: DTypeL
 
 
 ARCHITECTURES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], Sequence[int]]] = {
+    10: (BasicBlock, (1, 1, 1, 1)),
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
@@ -131,7 +132,7 @@ STEMS: dict[str, tuple[int, int, bool]] = {  # kernel, stride, max-pool after it
 class ResNet(Encoder):
     """Images to globally average-pooled features.
 
-    depth: 18, 34 (basic blocks), 50 or 101 (bottlenecks).
+    depth: 10, 18, 34 (basic blocks), 50 or 101 (bottlenecks).
     stem: "cifar" = 3x3, stride 1; "cifar_s2" = 3x3, stride 2; "imagenet" = 7x7, stride 2, then 3x3 max-pool, stride 2.
     width: channels of the first stage (64 in the paper); the features number 8 * width, for bottlenecks 32 * width.
     zero_init_residual: start the last normalization scale of every residual branch at zero.

@@ -1,12 +1,15 @@
 """The numbers a reader wants first: the headline, the summary table, the hardest pairs, and the self-checks."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dnc.record import TaskRecord
 from dnc.report.run import Run
+
+_MOST_NAMED = 3  # tasks that the headline names
 
 
 @dataclass(frozen=True)
@@ -222,16 +225,14 @@ def reasons(run: Run) -> list[str]:
 
 
 def headline(run: Run) -> str:
-    """One sentence of measured facts; over several tasks, medians."""
+    """One sentence of measured facts, also where they contradict the claim; without training, medians over tasks."""
     rows = task_rows(run)
-    medians = f" (medians of {len(rows)} tasks)" if len(rows) > 1 else ""
     if run.has_time:
         unit, times = run.times()
-        directional, classical = ([getattr(row, f) for row in rows] for f in ("directional_factor", "cdnv_factor"))
-        elapsed = f"{times[-1] - times[0]:.3g}"
-        duration = f"{elapsed} {unit}{'' if elapsed == '1' else 's'}"
-        parts = [f"Over {duration} directional CDNV {_moved(directional)} while CDNV {_moved(classical)}{medians}"]
+        elapsed = _plain(times[-1] - times[0])
+        parts = [f"Over {elapsed} {unit}{'' if elapsed == '1' else 's'} {_fall(rows)}"]
     else:
+        medians = f" (medians of {len(rows)} tasks)" if len(rows) > 1 else ""
         directional, classical = ([getattr(row, f"{f}_last") for row in rows] for f in ("directional", "cdnv"))
         parts = [f"Directional CDNV is {_median(directional)} where CDNV is {_median(classical)}{medians}"]
     accuracies = [row.accuracy[0] for row in rows if math.isfinite(row.accuracy[0][1])]
@@ -243,12 +244,34 @@ def headline(run: Run) -> str:
     return "; ".join(parts) + "."
 
 
-def _moved(factors: list[float]) -> str:
-    known = [factor for factor in factors if math.isfinite(factor)]
+def _fall(rows: Sequence[TaskRow]) -> str:
+    """How far directional CDNV and CDNV fell, in a newcomer's words, and in how many tasks the former fell further."""
+    known = [row for row in rows if math.isfinite(row.directional_factor) and math.isfinite(row.cdnv_factor)]
+    along, total = [row.directional_factor for row in known], [row.cdnv_factor for row in known]
     if not known:
-        return "has no value"
-    factor = float(np.median(known))
-    return f"fell {_plain(factor)}×" if factor >= 1 else f"rose {_plain(1 / factor)}×"
+        return "neither directional CDNV nor CDNV has a value to compare"
+    subject = "within-class variance, relative to the distance between classes,"
+    if len(known) == 1:
+        return f"{subject} {_moved(along)} along the decision axis, and {_moved(total)} in total"
+    others = [row.task for row in known if row.directional_factor <= row.cdnv_factor]
+    count = len(known) - len(others)
+    if not others:
+        tasks = f"all {len(known)} tasks"
+    elif count and len(others) <= _MOST_NAMED:
+        tasks = f"{count} of {len(known)} tasks (not in {', '.join(others)})"
+    else:
+        tasks = f"{count or 'none'} of {len(known)} tasks"
+    fell = f"fell further along the decision axis than in total in {tasks}"
+    return f"{subject} {fell}: {_moved(along)} against {_moved(total)}"
+
+
+def _moved(factors: Sequence[float]) -> str:
+    low, high = min(factors), max(factors)
+    if low >= 1:
+        return f"fell {_range(list(factors), '×')}"
+    if high < 1:
+        return f"rose {_range([1 / factor for factor in factors], '×')}"
+    return f"a {_plain(1 / low)}× rise to a {_plain(high)}× fall"
 
 
 def _median(values: list[float]) -> str:

@@ -106,7 +106,8 @@ class Measurement:
 class Collapse(Measurement):
     """`dnc.analyze` of the held-out images, saved as measurements/step_*.json: what the report is made of.
 
-    At the last step also the guarantee, which takes seconds a task, and images/hardest_TASK.png.
+    What looks at every image comes at the last step alone, as it takes seconds per task: `exact_conditional`, the
+    prediction, the guarantee, the hardest images (images/hardest_TASK.png).
 
     shots, repeats, normalize: see `dnc.analyze`.
     train_examples: how many images that were trained on are measured as well, into measurements/train/; 0 for none.
@@ -152,7 +153,7 @@ class Collapse(Measurement):
             views = None if embed_views is None else partial(embed_views, state.params, state.rest)
             held_out = partial(subject.held_out_features, state, step)
             last = step == training.total_steps
-            measured = self._analyze(subject, step, held_out, subject.held_out[1], views, guarantees=last)
+            measured = self._analyze(subject, step, held_out, subject.held_out[1], views, queries=last, guarantees=last)
             measured = dataclasses.replace(measured, left_out=subject.left_out)
             if distributed.is_lead():
                 if last:
@@ -160,7 +161,7 @@ class Collapse(Measurement):
                 measured.save(folder / name)
             if trained_on is not None:
                 images, labels = trained_on
-                own = self._analyze(subject, step, partial(subject.features, state, step, images), labels)
+                own = self._analyze(subject, step, partial(subject.features, state, step, images), labels, queries=last)
                 if distributed.is_lead():
                     own.save(folder / "train" / name)
             directional = ", ".join(
@@ -184,6 +185,8 @@ class Collapse(Measurement):
         features: Callable[[], np.ndarray],
         labels: Mapping[str, np.ndarray],
         views: Callable[[], np.ndarray] | None = None,
+        *,
+        queries: bool,
         guarantees: bool = False,
     ) -> Record:
         """What a file holds of the step; nan where the features allow no number. Whole in the lead alone."""
@@ -203,6 +206,7 @@ class Collapse(Measurement):
                 mesh=subject.mesh,
                 views=None if views is None else views(),
                 guarantees=guarantees,
+                queries=queries,
             )
             for task in analysis.tasks.values():
                 _ = task.geometry  # by all processes together; the rest is the lead's alone

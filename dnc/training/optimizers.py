@@ -141,7 +141,7 @@ def muon(
     momentum = optax.contrib.scale_by_muon(
         ns_steps=iterations,
         beta=beta,
-        weight_dimension_numbers=lambda stacks: jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(1, 2), stacks),
+        weight_dimension_numbers=lambda stacks: dict.fromkeys(stacks, optax.contrib.MuonDimensionNumbers(1, 2)),
     )
     orthogonalized = optax.chain(
         _in_stacks(momentum), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(learning_rate)
@@ -159,7 +159,7 @@ def hidden_kernels(params: Any) -> Any:
 
     That is every parameter named `kernel`, the axes before its last taken as one, but for those of modules named in
     NOT_HIDDEN: as Muon's author advises, AdamW trains the layers that read the input (a stem, patch embeddings) and
-    that give the output (a classifier, the prediction of pixels). Tables, tokens, positions and prototypes are not
+    that give the output (the last of a head, the prediction of pixels). Tables, tokens, positions and prototypes are not
     called kernels.
     """
 
@@ -170,7 +170,7 @@ def hidden_kernels(params: Any) -> Any:
     return jax.tree.map_with_path(hidden, params)
 
 
-NOT_HIDDEN = frozenset({"stem", "embed", "predict", "classifier"})
+NOT_HIDDEN = frozenset({"stem", "embed", "predict", "last"})
 
 
 def _in_stacks(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

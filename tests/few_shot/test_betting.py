@@ -82,5 +82,5 @@ def test_bounds_hold_with_their_probability(probability, b):
         sample = (rng.uniform(size=b) < probability).astype(float)
         x = np.stack([rng.permutation(sample) for _ in range(4)])
         stakes = betting._stakes(x, delta, 1.0)
-        missed += betting._log_mean_wealth(x, stakes, probability) >= np.log(1 / delta)
+        missed += betting._log_mean_wealth(x, stakes, probability)[0] >= np.log(1 / delta)
     assert missed / samples <= delta + 3 * math.sqrt(delta * (1 - delta) / samples)

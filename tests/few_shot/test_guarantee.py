@@ -58,7 +58,7 @@ def test_bounds_are_those_of_the_blocks_errors(monkeypatch):
     kept = []  # of every call
     errors = module.block_errors
     monkeypatch.setattr(module, "block_errors", lambda *args: kept.append(errors(*args)) or kept[-1])
-    actual = guarantee(features, labels, 3, [2], confidence=0.9)
+    actual = guarantee(features, labels, 3, [2], confidence=0.9, per_class=True)
     values = np.concatenate(kept)
     assert values.shape[1:] == (10, 3)
     expected = betting.bounds(values.mean(axis=2, dtype=np.float64), 1 - 0.9, spread=1 / 3)
@@ -70,7 +70,7 @@ def test_bounds_are_those_of_the_blocks_errors(monkeypatch):
 
 def test_bounds_surround_the_measured_error():
     features, labels = clusters(seed=2, n=100)
-    actual = guarantee(features, labels, 3, [1, 5, 20])
+    actual = guarantee(features, labels, 3, [1, 5, 20], per_class=True)
     measured = few_shot_error(jax.random.key(0), features, labels, [1, 5, 20], repeats=50, num_classes=3)
     np.testing.assert_allclose(actual.error, measured.mean, atol=0.04)
     assert np.all((actual.lower < measured.mean) & (measured.mean < actual.upper))
@@ -224,5 +224,5 @@ def test_coverage_where_the_truth_is_known(populations):
             features, jnp.asarray(labels), np.array([1, 1]), 4, nearest_center, jax.random.split(key, 2)
         ).mean(axis=2, dtype=np.float64)
         for side, (x, mean) in enumerate([(errors, truth), (1 - errors, 1 - truth)]):
-            missed[side] += betting._log_mean_wealth(x, betting._stakes(x, delta, 0.5), mean) >= -np.log(delta)
+            missed[side] += betting._log_mean_wealth(x, betting._stakes(x, delta, 0.5), mean)[0] >= -np.log(delta)
     assert np.all(missed / populations <= delta)

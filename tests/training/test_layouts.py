@@ -130,7 +130,8 @@ def test_layouts_agree_under_muon(name, layout, stages):
     np.testing.assert_allclose(metrics, expected_metrics, rtol=1e-8)
     assert_same_state(state, expected, 1e-8)
     momentum = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim == 3 and leaf.size >= 64]
-    assert momentum and not any(leaf.sharding.is_fully_replicated for leaf in momentum)
+    assert momentum
+    assert not any(leaf.sharding.is_fully_replicated for leaf in momentum)
 
 
 def test_parameters_and_their_moments_are_split_over_fsdp(stages):

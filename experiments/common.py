@@ -7,17 +7,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, logging
 from etils import epath
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
 from dnc import distributed, files
+from dnc.data.pipeline import batches
 from dnc.features.files import read_features
 from dnc.record import plain
 from dnc.report import run
 from dnc.report.run import Run
 from dnc.training import loop
+from dnc.training.build import build
+
+_PACED = 5  # steps that are timed
 
 
 def main(experiment: Callable[[], None]) -> None:
@@ -89,6 +94,22 @@ def beside(name: str) -> str:
 
 def is_complete(workdir: epath.PathLike) -> bool:
     return (epath.Path(workdir) / "report" / "index.html").exists()
+
+
+def seconds_per_step(config: Any) -> float:
+    """The median over a few steps, reading included, compilation not."""
+    training, mesh = build(config), distributed.make_mesh()
+    graphdef, _ = training.abstract(mesh)
+    state, step, size = training.init(mesh), training.step(graphdef), config.train.batch_size
+    examples = batches(training.data.source(), size, config.seed, reading=training.reading)
+    seconds = []
+    for _ in range(1 + _PACED):
+        started = time.perf_counter()
+        _, batch = next(examples)
+        state, metrics = step(state, distributed.shard_batch(mesh, batch))
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:]))
 
 
 def trained(config: ConfigDict, workdir: epath.PathLike) -> Run:

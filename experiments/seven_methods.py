@@ -17,12 +17,9 @@ All numbers come from the runs' measurements of held-out images. Writes seven_me
 import importlib
 import json
 import pathlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -30,11 +27,9 @@ from ml_collections import ConfigDict
 
 from dnc import distributed, errors, files
 from dnc.data.multitask.render import FACTORS
-from dnc.data.pipeline import batches
 from dnc.record import TaskRecord
 from dnc.report import style
 from dnc.report.run import load
-from dnc.training.build import build
 from experiments import common
 
 METHODS = {
@@ -61,7 +56,6 @@ SHOT = 10
 BOUNDS = ("luthra2026", "exact_cantelli")
 LEAST_FALL = 8.0  # of directional CDNV, to speak of directional collapse
 CEILING = 0.25  # of it at the end, see RULE
-PACED = 5  # steps
 GEOMETRY_NOTE = (
     f"From step 0 to the last. Errors and certificates at {SHOT} shots: all classes / mean over two-class subtasks. "
     "Interference: the share of the within-class variance along the factor's axes that the other factors explain "
@@ -114,28 +108,12 @@ def _steps(methods: Sequence[str], workdir: pathlib.Path) -> dict[str, int]:
         raise app.UsageError(f"--minutes={minutes:g}: {path} was made for {plan['minutes']:g}; give another --workdir")
     for name in methods:
         if name not in plan["steps"]:
-            seconds = _seconds_per_step(_config(name, steps=1000))
+            seconds = common.seconds_per_step(_config(name, steps=1000))
             plan["seconds_per_step"][name] = seconds
             plan["steps"][name] = max(2, round(60 * minutes / seconds))
             files.write_json(path, plan)
             print(f"{name}: {seconds:.3f} s per step, {plan['steps'][name]} steps in {minutes:g} min", flush=True)
     return plan["steps"]
-
-
-def _seconds_per_step(config: Any) -> float:
-    """The median over a few steps, reading included, compilation not."""
-    training, mesh = build(config), distributed.make_mesh()
-    graphdef, _ = training.abstract(mesh)
-    state, step, size = training.init(mesh), training.step(graphdef), config.train.batch_size
-    examples = batches(training.data.source(), size, config.seed, reading=training.reading)
-    seconds = []
-    for _ in range(1 + PACED):
-        started = time.perf_counter()
-        _, batch = next(examples)
-        state, metrics = step(state, distributed.shard_batch(mesh, batch))
-        jax.block_until_ready(metrics)
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds[1:]))
 
 
 def measured(workdir: pathlib.Path) -> dict[str, Any]:

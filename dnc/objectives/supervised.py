@@ -10,7 +10,7 @@ from flax import nnx
 from dnc import errors
 from dnc.models.encoder import Encoder
 from dnc.models.precision import at_least_float32
-from dnc.objectives.base import Network, Objective
+from dnc.objectives.base import Objective, by_view, side_by_side
 from dnc.types import Array, Batch, Float, Int, Key, Metrics
 
 
@@ -21,6 +21,18 @@ def cross_entropy(
     log_p = jax.nn.log_softmax(at_least_float32(logits))
     true = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     return -jnp.mean((1.0 - label_smoothing) * true + label_smoothing * jnp.mean(log_p, axis=1))
+
+
+class ClassifierNetwork(nnx.Module):
+    """An encoder and a linear classifier on its features."""
+
+    def __init__(self, encoder: Encoder, num_classes: int, *, rngs: nnx.Rngs):
+        self.encoder = encoder
+        self.classifier = nnx.Linear(encoder.features, num_classes, dtype=encoder.dtype, rngs=rngs)
+
+    def __call__(self, views: Float[Array, "v b h w c"], *, train: bool) -> Float[Array, "v b k"]:
+        features = self.encoder(side_by_side(views), train=train)
+        return by_view(at_least_float32(self.classifier(features)), views.shape[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +54,10 @@ class Supervised(Objective):
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing={self.label_smoothing} must be in [0, 1)")
 
-    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> Network:
-        return Network(encoder, (self.num_classes,), rngs=rngs)
+    def network(self, encoder: Encoder, *, rngs: nnx.Rngs) -> ClassifierNetwork:
+        return ClassifierNetwork(encoder, self.num_classes, rngs=rngs)
 
-    def loss(self, network: Network, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, network: ClassifierNetwork, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         del key  # deterministic
         self.check(batch)
         labels = batch["labels"][self.task]

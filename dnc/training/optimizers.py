@@ -159,8 +159,9 @@ def hidden_kernels(params: Any) -> Any:
 
     That is every parameter named `kernel`, the axes before its last taken as one, but for those of modules named in
     NOT_HIDDEN: as Muon's author advises, AdamW trains the layers that read the input (a stem, patch embeddings) and
-    that give the output (the last of a head, the prediction of pixels). Tables, tokens, positions and prototypes are not
-    called kernels.
+    that give the output (a classifier, the prediction of pixels). Tables, tokens, positions and prototypes are not
+    called kernels. The last layer of a projector, whose output is compared and not read, counts as hidden: in the
+    quickstart AdamW there learns shape more slowly.
     """
 
     def hidden(path: tuple[Any, ...], p: Any) -> bool:
@@ -170,7 +171,7 @@ def hidden_kernels(params: Any) -> Any:
     return jax.tree.map_with_path(hidden, params)
 
 
-NOT_HIDDEN = frozenset({"stem", "embed", "predict", "last"})
+NOT_HIDDEN = frozenset({"stem", "embed", "predict", "classifier"})
 
 
 def _in_stacks(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

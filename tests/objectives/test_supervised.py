@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
-from dnc.objectives.base import Network
-from dnc.objectives.supervised import Supervised, cross_entropy
+from dnc.objectives.supervised import ClassifierNetwork, Supervised, cross_entropy
 
 
 def reference(logits, labels, smoothing):
@@ -50,7 +49,7 @@ def test_gradients_match_finite_differences():
         check_grads(jax.jit(lambda x: cross_entropy(x, labels, 0.1)), (logits,), order=1)
 
 
-class Fixed(Network):
+class Fixed(ClassifierNetwork):
     """A network whose answer is given."""
 
     def __init__(self, outputs):

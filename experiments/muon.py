@@ -1,0 +1,162 @@
+"""Muon against AdamW at equal wall time, with the quickstart's network, data and objective, over several seeds.
+
+python -m experiments.muon --workdir=runs/muon --output=experiments/results/muon
+
+Muon as in configs/quickstart.py; AdamW as that config had it before: peak 0.005, weight decay 0.01. A few steps of each
+are timed on this machine first, in turns; AdamW takes as many steps as fit into the time of Muon's, and both warm up
+for the same share of them. WORKDIR/plan.json keeps the numbers. Complete runs are not trained again, interrupted ones
+go on. Writes muon.json, .md and .svg.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from configs import quickstart
+from dnc import distributed, files
+from dnc.data.multitask.render import FACTORS
+from dnc.report import style
+from dnc.report.run import load
+from experiments import common
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
+_SEEDS = flags.DEFINE_multi_integer("seed", [0, 1, 2], "Of weights, batches and pictures.")
+
+OPTIMIZERS = {
+    "muon": ("Muon", style.BLUE),
+    "adamw": ("AdamW", style.VERMILLION),
+}
+SHOT = 10
+_TURNS = 3
+
+
+def main() -> None:
+    workdir = pathlib.Path(str(_WORKDIR.value))
+    distributed.initialize(batch_size=quickstart.get_config().train.batch_size)
+    plan = _plan(workdir / "plan.json")
+    runs: dict[str, dict[str, Any]] = {name: {} for name in OPTIMIZERS}
+    for seed in _SEEDS.value or []:
+        for name in OPTIMIZERS:
+            folder = workdir / f"{name}_{seed}"
+            common.trained(_config(name, plan["steps"][name], seed), folder)
+            runs[name][str(seed)] = _measured(folder)
+    record = {"runs": runs, **plan, **common.machine()}
+    common.save(_OUTPUT.value, "muon", record, _tables(record), _figure(record).svg)
+
+
+def _config(name: str, steps: int | None = None, seed: int = 0) -> ConfigDict:
+    config = quickstart.get_config()
+    warmup = config.schedule.warmup.steps / config.train.duration.steps
+    config.seed = config.data.seed = seed
+    if name == "adamw":
+        config.optimizer = dict(name="adamw", weight_decay=0.01, b1=0.9, b2=0.999, eps=1e-8)
+        config.schedule.peak = 5e-3
+    if steps is not None:
+        config.schedule.warmup.steps = round(warmup * steps)
+        config.train.duration.steps = steps
+    return config
+
+
+def _plan(path: pathlib.Path) -> dict[str, Any]:
+    """Seconds per step and steps of each optimizer; what was planned before stays."""
+    if path.exists():
+        return files.read_json(path)
+    turns = [{name: common.seconds_per_step(_config(name)) for name in OPTIMIZERS} for _ in range(_TURNS)]
+    seconds = {name: float(np.median([turn[name] for turn in turns])) for name in OPTIMIZERS}
+    steps = quickstart.get_config().train.duration.steps
+    plan = {
+        "seconds_per_step": seconds,
+        "steps": {name: round(steps * seconds["muon"] / seconds[name]) for name in OPTIMIZERS},
+    }
+    files.write_json(path, plan)
+    return plan
+
+
+def _measured(folder: pathlib.Path) -> dict[str, Any]:
+    """Steps, and each factor's collapse and ten-shot error at them."""
+    records = load(folder).records
+    return {
+        "steps": [record.step for record in records],
+        "factors": {
+            factor: {
+                "directional_cdnv": [record.tasks[factor].mean_directional_cdnv for record in records],
+                "cdnv": [record.tasks[factor].mean_cdnv for record in records],
+                "error": [_error(record.tasks[factor]) for record in records],
+            }
+            for factor in FACTORS
+        },
+    }
+
+
+def _error(task: Any) -> float:
+    return float(task.error.mean[task.shots.tolist().index(SHOT)])
+
+
+def _tables(record: Mapping[str, Any]) -> list[str]:
+    seconds, steps = record["seconds_per_step"], record["steps"]
+    lines = [
+        f"Seconds per step: Muon {seconds['muon']:.3f}, AdamW {seconds['adamw']:.3f}, ratio "
+        f"{seconds['muon'] / seconds['adamw']:.2f}; steps {steps['muon']} and {steps['adamw']}. "
+        f"{record['machine']}, {record['date']}.",
+        "",
+    ]
+    rows = []
+    for factor in FACTORS:
+        for name, (title, _) in OPTIMIZERS.items():
+            found = [run["factors"][factor] for run in record["runs"][name].values()]
+            rows.append(
+                [
+                    factor,
+                    title,
+                    _each(f"{one['directional_cdnv'][0]:.3g} -> {one['directional_cdnv'][-1]:.3g}" for one in found),
+                    _each(f"{one['cdnv'][0]:.3g} -> {one['cdnv'][-1]:.3g}" for one in found),
+                    _each(f"{one['error'][-1]:.3f}" for one in found),
+                ]
+            )
+    return lines + common.table(["factor", "optimizer", "directional CDNV", "CDNV", f"{SHOT}-shot error"], rows)
+
+
+def _each(values: Any) -> str:
+    return ", ".join(values)
+
+
+def _figure(record: Mapping[str, Any]) -> style.Picture:
+    """A column for each factor: directional CDNV above, ten-shot error below, against minutes of training."""
+    with style.theme():
+        drawing = Figure(figsize=(9.6, 4.6), layout="constrained")
+        panels = drawing.subplots(2, len(FACTORS), sharex=True, sharey="row", squeeze=False)
+        values = [
+            np.array(run["factors"][factor]["directional_cdnv"])
+            for runs in record["runs"].values()
+            for run in runs.values()
+            for factor in FACTORS
+        ]
+        limits = style.octaves(*values) or (0, 1)
+        for column, factor in enumerate(FACTORS):
+            above, below = panels[:, column]
+            for name, (title, color) in OPTIMIZERS.items():
+                for index, run in enumerate(record["runs"][name].values()):
+                    minutes = np.array(run["steps"]) * record["seconds_per_step"][name] / 60
+                    label = title if index == 0 else None
+                    numbers = run["factors"][factor]
+                    above.plot(minutes, style.positive(np.array(numbers["directional_cdnv"])), color=color, label=label)
+                    below.plot(minutes, numbers["error"], color=color)
+            style.log2_axis(above, limits)
+            above.set_title(factor, loc="left")
+            below.set_ylim(0, 1)
+            below.set_xlabel("minutes of training")
+        panels[0, 0].set_ylabel("directional CDNV")
+        panels[1, 0].set_ylabel(f"{SHOT}-shot error")
+        panels[0, -1].legend(frameon=False)
+        alt = "Directional CDNV and ten-shot error of every factor against minutes of training, Muon and AdamW"
+        return style.render(drawing, "muon", alt)
+
+
+if __name__ == "__main__":
+    common.main(main)

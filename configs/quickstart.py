@@ -47,26 +47,29 @@ def get_config() -> ConfigDict:
 
     # The encoder
     config.model = dict(
-        name="resnet", depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False
+        name="resnet", depth=10, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False
     )
 
     # What trains it
-    config.objective = dict(name="simclr", temperature=0.1, decoupled=False, widths=(128,), norm=False, last_bias=True)
+    config.objective = dict(name="simclr", temperature=0.07, decoupled=False, widths=(128,), norm=False, last_bias=True)
     config.optimizer = dict(
-        name="adamw",
-        weight_decay=0.01,
+        name="muon",
+        weight_decay=2.0,
         weight_decay_end=placeholder(float),
         clip_norm=placeholder(float),
+        beta=0.95,
+        iterations=5,
+        adam_rate=0.2,
         b1=0.9,
         b2=0.999,
         eps=1e-8,
     )
     config.schedule = dict(
-        peak=5e-3, warmup=dict(steps=50, epochs=placeholder(float), examples=placeholder(int)), end_fraction=0.0
+        peak=0.02, warmup=dict(steps=50, epochs=placeholder(float), examples=placeholder(int)), end_fraction=0.0
     )
     config.train = dict(
         batch_size=128,
-        duration=dict(steps=1400, epochs=placeholder(float), examples=placeholder(int)),
+        duration=dict(steps=400, epochs=placeholder(float), examples=placeholder(int)),
         accumulate=1,
         log_every=20,
         checkpoint_every=200,

@@ -168,10 +168,12 @@ def _row(row: dict[str, Any]) -> list[str]:
     return [*cells, f"{row['teraflops']:.0f}"] if row["teraflops"] else cells
 
 
-def jax_side(case: Case, views: np.ndarray, precision: str) -> tuple[Callable[[], Any], int]:
-    """The step of `dnc train`, its views given; and the number of parameters."""
+def jax_side(
+    case: Case, views: np.ndarray, precision: str, optimizer: optax.GradientTransformation | None = None
+) -> tuple[Callable[[], Any], int]:
+    """The step of `dnc train`, its views given, by default with AdamW; and the number of parameters."""
     objective = OBJECTIVES["simclr"](temperature=TEMPERATURE, widths=WIDTHS)
-    optimizer = optax.adamw(1e-3)
+    optimizer = optax.adamw(1e-3) if optimizer is None else optimizer
     rngs = nnx.Rngs(0)
     encoder = case.jax_encoder(jnp.bfloat16 if precision == "bfloat16" else jnp.float32, rngs)
     graphdef, state = TrainState.create(objective.network(encoder, rngs=rngs), optimizer)

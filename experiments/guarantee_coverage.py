@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from dnc.few_shot import betting
-from dnc.few_shot.guarantee import nearest_center, shuffled_errors
+from dnc.few_shot.guarantee import nearest_center, shuffled_errors, shuffled_orders
 from experiments import common
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
@@ -66,7 +66,8 @@ def measured(population: str, k: int, n: int, m: int, truth: float) -> dict:
         rows = jax.random.randint(redraw, (k, n), 0, n) + n * jnp.arange(k, dtype=jnp.int32)[:, None]
         features = features[jnp.where(resample > 0, rows.reshape(-1), jnp.arange(k * n, dtype=jnp.int32))]
         shots = jnp.full(k, m, jnp.int32)
-        errors = shuffled_errors(jax.random.split(split, _SHUFFLES.value), features, labels, shots, **settings)
+        orders = shuffled_orders(jax.random.split(split, _SHUFFLES.value), labels, k)
+        errors = shuffled_errors(orders, features, labels, shots, **settings)
         return jnp.mean(errors, axis=3).reshape(-1, blocks)
 
     limit = max(1, _ROWS_AT_ONCE // (n * k))

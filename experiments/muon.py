@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from configs import quickstart
 from dnc import distributed, files
@@ -38,7 +37,7 @@ _TURNS = 3
 
 def main() -> None:
     workdir = pathlib.Path(str(_WORKDIR.value))
-    distributed.initialize(batch_size=quickstart.get_config().train.batch_size)
+    distributed.initialize(batch_size=_config("muon").train.batch_size)
     plan = _plan(workdir / "plan.json")
     runs: dict[str, dict[str, Any]] = {name: {} for name in OPTIMIZERS}
     for seed in _SEEDS.value or []:
@@ -50,8 +49,8 @@ def main() -> None:
     common.save(_OUTPUT.value, "muon", record, _tables(record), _figure(record).svg)
 
 
-def _config(name: str, steps: int | None = None, seed: int = 0) -> ConfigDict:
-    config = quickstart.get_config()
+def _config(name: str, steps: int | None = None, seed: int = 0) -> Any:
+    config: Any = quickstart.get_config()
     warmup = config.schedule.warmup.steps / config.train.duration.steps
     config.seed = config.data.seed = seed
     if name == "adamw":
@@ -69,7 +68,7 @@ def _plan(path: pathlib.Path) -> dict[str, Any]:
         return files.read_json(path)
     turns = [{name: common.seconds_per_step(_config(name)) for name in OPTIMIZERS} for _ in range(_TURNS)]
     seconds = {name: float(np.median([turn[name] for turn in turns])) for name in OPTIMIZERS}
-    steps = quickstart.get_config().train.duration.steps
+    steps = _config("muon").train.duration.steps
     plan = {
         "seconds_per_step": seconds,
         "steps": {name: round(steps * seconds["muon"] / seconds[name]) for name in OPTIMIZERS},

@@ -304,15 +304,23 @@ def block_errors(
 ) -> Float[np.ndarray, "e b k"]:
     """Error of each class's query in each block, for every shuffle and each way to pair its supports and queries."""
     settings = {"rule": rule, "most": int(shots.max()), "blocks": blocks}
-    errors = np.asarray(shuffled_errors(keys, features, labels, jnp.asarray(shots, jnp.int32), **settings))
+    orders = shuffled_orders(keys, labels, len(shots))
+    errors = np.asarray(shuffled_errors(orders, features, labels, jnp.asarray(shots, jnp.int32), **settings))
     if not ((errors >= 0) & (errors <= 1)).all():
         raise ValueError(f"rule must give errors in [0, 1], got {errors.min()}..{errors.max()}")
     return errors.reshape(-1, *errors.shape[2:])
 
 
+@functools.partial(jax.jit, static_argnames="num_classes")
+def shuffled_orders(keys: Key[Array, " r"], labels: Int[Array, " n"], num_classes: int) -> Int[Array, "r n"]:
+    """Rows of class 0, then those of class 1, ..., each class shuffled: one program for all numbers of shots."""
+    counts = jnp.bincount(labels, length=num_classes).astype(jnp.int32)
+    return jax.lax.map(lambda key: shuffled_classes(key, labels, counts)[0].astype(jnp.int32), keys)
+
+
 @functools.partial(jax.jit, static_argnames=("rule", "most", "blocks"))
 def shuffled_errors(
-    keys: Key[Array, " r"],
+    orders: Int[Array, "r n"],
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
     shots: Int[Array, " k"],
@@ -334,8 +342,7 @@ def shuffled_errors(
     taken = slot[None, :] < shots[:, None]
     within = jnp.minimum(slot[None, :], shots[:, None] - 1)
 
-    def of_shuffle(key: Key[Array, ""]) -> Float[Array, "t b k"]:
-        order, _ = shuffled_classes(key, labels, counts)
+    def of_shuffle(order: Int[Array, " n"]) -> Float[Array, "t b k"]:
         queries = order[first + shots[None, :]]
         queries = jnp.concatenate([queries, queries[: pairings - 1]])
 
@@ -346,4 +353,4 @@ def shuffled_errors(
 
         return jax.lax.map(of_block, number).transpose(2, 0, 1)
 
-    return jax.lax.map(of_shuffle, keys)
+    return jax.lax.map(of_shuffle, orders)

@@ -79,10 +79,10 @@ def few_shot_error(
     ways = num_classes if ways is None else operator.index(ways)
     if not 2 <= ways <= num_classes:
         raise ValueError(f"ways={ways} must lie between 2 and num_classes={num_classes}")
-    draws, classes = jax.random.split(key, repeats), jax.random.split(jax.random.fold_in(key, 1), repeats)
+    draws, chosen = jax.random.split(key, repeats), jax.random.split(jax.random.fold_in(key, 1), repeats)
     episodes = jnp.tile(jnp.arange(num_classes, dtype=jnp.int32), (repeats, 1))
     if ways < num_classes:
-        episodes = jnp.sort(jax.vmap(jax.random.permutation)(classes, episodes)[:, :ways], axis=1)
+        episodes = jnp.sort(jax.vmap(jax.random.permutation)(chosen, episodes)[:, :ways], axis=1)
     taken = jnp.any(episodes[:, :, None] == jnp.arange(num_classes, dtype=jnp.int32)[None, None, :], axis=1)
     by_class = shots_by_class(sizes, num_classes)
     wrong, wrong_pair = _measure(

@@ -88,17 +88,26 @@ def reference_terms(
     share = weight * inverse(jnp.sum(weight, axis=2, keepdims=True))
     second = share * products**2
     apart = jnp.maximum(distance[:, :, None] - 2 * products + squares, 0)  # ||x - z||^2
-    rules, chance, total = [], jnp.ones_like(weight), jnp.zeros_like(apart)
-    for m in range(1, FEWEST + 1):
-        slots = references.following[None, :, :, m - 1]
-        chance = chance * jnp.take_along_axis(weight, slots, axis=2)
-        total = total + jnp.take_along_axis(apart, slots, axis=2)
-        to_centroid = total / m - references.shrink[None, :, :, m - 1]
-        enough = jnp.sum(weight > 0, axis=2) >= m
-        rules.append(_nearest(to_centroid, chance, apart, jnp.all(enough, axis=1), own))
-    right, farther = (jnp.stack(values, axis=-1) for values in zip(*rules, strict=True))
+    held = jnp.sum(weight > 0, axis=2).astype(apart.dtype)
+
+    def one_more(
+        so_far: tuple[Float[Array, "b k s"], Float[Array, "b k s"]], shot: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """P of the rule with m shots; `so_far` are products of weights and sums of distances of m - 1 references."""
+        (chance, total), (m, following, shrink) = so_far, shot
+        chance = chance * jnp.take_along_axis(weight, following[None], axis=2)
+        total = total + jnp.take_along_axis(apart, following[None], axis=2)
+        enough = jnp.all(held >= m, axis=1)
+        return (chance, total), _nearest(total / m - shrink[None], chance, apart, enough, own)
+
+    shots = jnp.arange(1, FEWEST + 1, dtype=apart.dtype)
+    each = shots, jnp.moveaxis(references.following, 2, 0), jnp.moveaxis(references.shrink, 2, 0)
+    _, (right, farther) = jax.lax.scan(one_more, (jnp.ones_like(weight), jnp.zeros_like(apart)), each)
     return ReferenceTerms(
-        cubic=jnp.sum(second * products, axis=2), mixed=jnp.sum(second * squares, axis=2), right=right, farther=farther
+        cubic=jnp.sum(second * products, axis=2),
+        mixed=jnp.sum(second * squares, axis=2),
+        right=jnp.moveaxis(right, 0, -1),
+        farther=jnp.moveaxis(farther, 0, -1),
     )
 
 

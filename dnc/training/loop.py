@@ -6,7 +6,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import jax
@@ -185,12 +186,13 @@ class _Run:
     def train(self, interruption: Interruption, profile: tuple[int, int] | None) -> bool:
         """From the restored step to the last; measures and saves on the way. Returns whether it got there."""
         step, total = self.start, self.training.total_steps
-        if self.is_new:
-            self.writer.write(0, self._measure(0, self.state))
-            self._save(0)
-        else:
-            self._measure_again()
         examples = self._batches()
+        with self._compiling(examples) as examples:
+            if self.is_new:
+                self.writer.write(0, self._measure(0, self.state))
+                self._save(0)
+            else:
+                self._measure_again()
         complete = True
         while step < total:
             self._profile(step, profile)
@@ -214,6 +216,25 @@ class _Run:
         self.writer.close()
         self.progress.close()
         return complete
+
+    @contextmanager
+    def _compiling(self, examples: Iterator[Any]) -> Iterator[Iterator[Any]]:
+        """The examples, while another thread compiles the step for the first of them.
+
+        What fails there fails again when the step is called, and is reported then.
+        """
+        if self.start == self.training.total_steps:
+            yield examples
+            return
+        first = next(examples)
+
+        def compile_step() -> None:
+            with suppress(Exception):
+                self.step.lower(self.state, first[1]).compile()
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(compile_step)
+            yield itertools.chain([first], examples)
 
     def _is_saved(self, step: int) -> bool:
         return step in self.measured or step % self.config.train.checkpoint_every == 0

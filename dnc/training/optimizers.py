@@ -141,7 +141,7 @@ def muon(
     momentum = optax.contrib.scale_by_muon(
         ns_steps=iterations,
         beta=beta,
-        weight_dimension_numbers=lambda stacks: dict.fromkeys(stacks, optax.contrib.MuonDimensionNumbers(1, 2)),
+        weight_dimension_numbers=lambda stacks: jax.tree.map(lambda _: _FANS, stacks),
     )
     orthogonalized = optax.chain(
         _in_stacks(momentum), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(learning_rate)
@@ -171,6 +171,7 @@ def hidden_kernels(params: Any) -> Any:
     return jax.tree.map_with_path(hidden, params)
 
 
+_FANS = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)  # of a stack of kernels
 NOT_HIDDEN = frozenset({"stem", "embed", "predict", "classifier"})
 
 
@@ -184,7 +185,7 @@ def _in_stacks(transformation: optax.GradientTransformation) -> optax.GradientTr
             by_shape.setdefault(f"{matrix.shape[0]}x{matrix.shape[1]}", []).append(matrix)
         return {shape: jnp.stack(matrices) for shape, matrices in by_shape.items()}
 
-    def unstacked(transformed: dict[str, Float[Array, "s i o"]], like: Any) -> Any:
+    def unstacked(transformed: Any, like: Any) -> Any:
         rest = {shape: iter(stack) for shape, stack in transformed.items()}
 
         def scaled(kernel: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -14,7 +14,7 @@ from dnc.training.state import TrainState
 from dnc.types import EXAMPLE_AXIS, Array, Batch, Float, Key, Metrics
 
 MakeViews = Callable[[Any, Key[Array, ""]], Batch]
-Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+Step = jax.stages.Wrapped  # (TrainState, Any) -> (TrainState, Metrics)
 COMPILED_QUICKLY = {"xla_backend_optimization_level": 0}  # for a program that runs once, in less time than it compiles
 
 

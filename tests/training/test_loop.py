@@ -150,7 +150,7 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(finished):
     workdir, _ = finished
     config = tiny.get_config()
     config.objective.temperature = 0.3
-    with pytest.raises(ValueError, match=r"config.objective.temperature was 0.1 and is now 0.3"):
+    with pytest.raises(ValueError, match=r"config.objective.temperature was 0.07 and is now 0.3"):
         loop.train_and_evaluate(config, workdir, one_device())
 
 

@@ -261,8 +261,8 @@ def _fall(rows: Sequence[TaskRow]) -> str:
         tasks = f"{count} of {len(known)} tasks (not in {', '.join(others)})"
     else:
         tasks = f"{count or 'none'} of {len(known)} tasks"
-    fell = f"fell further along the decision axis than in total in {tasks}"
-    return f"{subject} {fell}: {_moved(along)} against {_moved(total)}"
+    against = _moved(total) if min(along) < 1 else _moved(total).removeprefix("fell ")
+    return f"{subject} fell further along the decision axis than in total in {tasks}: {_moved(along)} against {against}"
 
 
 def _moved(factors: Sequence[float]) -> str:

@@ -19,13 +19,7 @@ from dnc.geometry.blocks import shuffled_classes
 from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.references import ROUNDING
 from dnc.geometry.shots import check_allocations, shots_by_class
-from dnc.geometry.validation import (
-    as_features,
-    check_finite,
-    check_same_length,
-    class_counts,
-    standardize,
-)
+from dnc.geometry.validation import as_features, check_finite, check_same_length, class_counts, standardize
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
 Shots: TypeAlias = Sequence[int | Sequence[int]]

@@ -12,7 +12,8 @@ from dnc.data.tokenizer import encode
 from dnc.models import ViT
 from dnc.models.encoder import Encoder
 from dnc.models.resnet import ConvNorm
-from dnc.objectives import OBJECTIVES, Network, Objective, OnlineProbe, Supervised, ijepa, mae
+from dnc.objectives import OBJECTIVES, Objective, OnlineProbe, Supervised, ijepa, mae
+from dnc.objectives.supervised import ClassifierNetwork
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import warmup_cosine
 from tests.samples import rngs
@@ -185,7 +186,7 @@ def test_parts_of_a_batch_may_not_follow_a_teacher_each():
 
 def test_supervised_needs_its_task_among_the_labels():
     network = network_of("supervised")[1]
-    assert isinstance(network, Network)
+    assert isinstance(network, ClassifierNetwork)
     with pytest.raises(ValueError, match=r"objective.task='shape' is not known: choose one of \['color'\]"):
         Supervised(task="shape", num_classes=4).loss(network, batch_of(4), jax.random.key(0))
 

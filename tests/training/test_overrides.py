@@ -25,7 +25,7 @@ def test_another_method_leaves_out_what_it_does_not_take_and_says_so():
     assert sorted(config.objective) == ["last_bias", "name", "norm", "widths"]
     assert told == [
         "objective=vicreg: the config file's decoupled, temperature are left out",
-        "optimizer=sgd: the config file's adam_rate, b1, b2, beta, eps, iterations are left out",
+        "optimizer=sgd: the config file's b1, b2, eps are left out",
     ]
     assert config.is_locked
     build(config)
@@ -79,7 +79,7 @@ def test_an_entry_that_is_neither_in_the_file_nor_an_option_is_refused(path, mes
     [
         ("objective.temprature", "'temprature', which 'simclr' does not take: did you mean 'temperature'"),
         ("data.augmentation.flop", "'flop' is not known: did you mean 'flip'"),
-        ("optimizer.bb1", "muon has no hyperparameter 'bb1'"),
+        ("optimizer.bb1", "adamw has no hyperparameter 'bb1'"),
         ("train.duration.hours", "unit='hours' is not known"),
     ],
 )

@@ -35,7 +35,7 @@ def bounds(values: Float[np.ndarray, "s b"], delta: float, spread: float = 1.0) 
 
 
 def _lower(x: Float[np.ndarray, "s b"], delta: float, spread: float) -> float:
-    """The largest a whose wealth reaches 1/delta, or up to 2^-22 less.
+    """The largest a whose wealth reaches 1/delta, or about 2^-22 less.
 
     log W is convex and falls in log a, so that Newton's steps from the left come ever closer to it and never pass it.
     """

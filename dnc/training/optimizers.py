@@ -13,6 +13,9 @@ from dnc.models.precision import at_least_float32
 from dnc.training.schedules import cosine_between
 from dnc.types import Array, Float, Int
 
+NOT_HIDDEN = frozenset({"stem", "embed", "predict", "classifier"})  # modules, see `hidden_kernels`
+_FANS = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)  # of a stack of kernels
+
 
 def weights_only(params: Any) -> Any:
     """True for matrices and kernels, False for biases and normalization scales: parameters with ndim <= 1."""
@@ -169,10 +172,6 @@ def hidden_kernels(params: Any) -> Any:
         return p.ndim > 1 and "kernel" in names and NOT_HIDDEN.isdisjoint(names)
 
     return jax.tree.map_with_path(hidden, params)
-
-
-_FANS = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)  # of a stack of kernels
-NOT_HIDDEN = frozenset({"stem", "embed", "predict", "classifier"})
 
 
 def _in_stacks(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -6,6 +6,7 @@ The networks are those of `experiments.benchmarks.training`, whose flags these a
 parameters, so that Muon weighs the more, the fewer examples a device has. Prints and writes optimizers.json and .md.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -18,20 +19,18 @@ from dnc.models import ResNet
 from dnc.training.optimizers import make_optimizer
 from experiments import common
 from experiments.benchmarks.timing import alternating
-from experiments.benchmarks.torch_networks import ResNet18
-from experiments.benchmarks.training import ON_CPU, ON_GPU, Case, jax_side
+from experiments.benchmarks.training import ON_CPU, ON_GPU, jax_side
 
-CASES = {
-    "ResNet-10, quickstart's, 32 px": Case(
-        128, 32, lambda dtype, rngs: ResNet(10, "cifar_s2", 16, dtype=dtype, rngs=rngs), lambda: ResNet18(16, 2)
-    )
-}
+QUICKSTART = dataclasses.replace(
+    ON_CPU["ResNet-18, width 16, 32 px"],
+    jax_encoder=lambda dtype, rngs: ResNet(10, "cifar_s2", 16, dtype=dtype, rngs=rngs),
+)
 ITERATIONS = (5, 3)
 
 
 def main() -> None:
     options = flags.FLAGS
-    cases = ON_GPU if common.accelerator() else CASES | ON_CPU
+    cases = ON_GPU if common.accelerator() else {"ResNet-10, the quickstart's, 32 px": QUICKSTART} | ON_CPU
     distributed.initialize(batch_size=math.gcd(*(case.examples for case in cases.values())))
     rows = []
     for name, case in cases.items():

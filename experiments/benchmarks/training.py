@@ -81,7 +81,7 @@ ON_CPU = {
     "ResNet-18, 3x3 stem, width 64, 32 px": Case(
         32, 32, lambda dtype, rngs: ResNet(18, "cifar", 64, dtype=dtype, rngs=rngs), lambda: ResNet18(64, 1)
     ),
-    "ResNet-18, quickstart's size, 32 px": Case(
+    "ResNet-18, width 16, 32 px": Case(
         128, 32, lambda dtype, rngs: ResNet(18, "cifar_s2", 16, dtype=dtype, rngs=rngs), lambda: ResNet18(16, 2)
     ),
     "ViT-S/16, 96 px": Case(

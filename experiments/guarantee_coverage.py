@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from dnc.few_shot import betting
-from dnc.few_shot.guarantee import nearest_center, shuffled_errors, shuffled_orders
+from dnc.few_shot.block_errors import nearest_center, shuffled_errors, shuffled_orders
 from experiments import common
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)

@@ -16,6 +16,7 @@ from dnc.certificates import CERTIFICATES, Certificate, available, certificate
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, jackknife
 from dnc.certificates.margin import margin_terms
+from dnc.compiling import jit_quickly
 from dnc.few_shot.guarantee import Guarantee, guarantee
 from dnc.few_shot.hard import HardSamples, hard_samples
 from dnc.few_shot.measured import FewShotError, few_shot_error
@@ -294,7 +295,7 @@ def _sharded_geometry(mesh: Mesh, num_classes: int, overlap: str, queries: bool)
     measure = functools.partial(
         pair_geometry, num_classes=num_classes, overlap=overlap, queries=queries, parts=mesh.size
     )
-    return jax.jit(lambda x, y, weights: measure(x, y, weights=weights), out_shardings=distributed.replicated(mesh))
+    return jit_quickly(lambda x, y, weights: measure(x, y, weights=weights), out_shardings=distributed.replicated(mesh))
 
 
 @functools.cache

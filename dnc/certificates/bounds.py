@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from dnc import errors
@@ -18,6 +17,7 @@ from dnc.certificates.exact import exact_cantelli, exact_chebyshev, exact_joint
 from dnc.certificates.margin import Shots, margin_terms
 from dnc.certificates.published import cdnv, luthra2025, luthra2026, luthra2026_limit
 from dnc.certificates.union import Bounds
+from dnc.compiling import jit_quickly
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.types import Array, Bool, Float
@@ -122,6 +122,6 @@ def two_class(certificate: Certificate) -> Float[Array, "m k k"]:
     return (certificate.per_pair + certificate.per_pair.mT) / 2
 
 
-@functools.partial(jax.jit, static_argnames="name")
+@functools.partial(jit_quickly, static_argnames="name")
 def _evaluate(name: str, geometry: PairGeometry, shots: Shots) -> Bounds:
     return CERTIFICATES[name](geometry, shots)

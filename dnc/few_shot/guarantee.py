@@ -15,18 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.few_shot import betting
-from dnc.geometry.blocks import shuffled_classes
+from dnc.few_shot.block_errors import Rule, block_errors, nearest_center
 from dnc.geometry.inputs import as_codes, as_numbers, converted
-from dnc.geometry.references import ROUNDING
 from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.geometry.validation import as_features, check_finite, check_same_length, class_counts, standardize
-from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
+from dnc.types import Array, ArrayLike, Float, Int, Key
 
 Shots: TypeAlias = Sequence[int | Sequence[int]]
-Rule: TypeAlias = Callable[[Array, Array, Array], Array]
 
 MIN_BLOCKS = 3
-_PAIRINGS = 16  # of the supports and queries of a shuffle
 _SHUFFLES_AT_ONCE = 8
 _MAX_SHUFFLES = 256
 # Standard error of a bound, over shuffles, at which no more are drawn. On EfficientNet features of CIFAR-10 (ten
@@ -80,33 +77,6 @@ class GuaranteedDifference:
     lower: Float[np.ndarray, " m"]
     blocks: Int[np.ndarray, " m"]
     difference: Float[np.ndarray, " m"]
-
-
-def nearest_center(
-    support: Float[Array, "k m d"], taken: Bool[Array, "k m"], queries: Float[Array, "k q d"]
-) -> Float[Array, "k q"]:
-    """1 for each query that is not strictly nearest to its class's center, the mean of the class's support; else 0.
-
-    Compared from the center of the query's class i: with a = x - mu^_i,
-
-        ||x - mu^_j||^2 - ||x - mu^_i||^2 = ||mu^_j - mu^_i||^2 - 2 a . (mu^_j - mu^_i),
-
-    so that what rounds, and what counts as a tie, belongs to the pair: other classes may be far away.
-    """
-    k = support.shape[0]
-    chosen = taken.astype(support.dtype)
-    share = chosen / jnp.sum(chosen, axis=1, keepdims=True)
-    centers = jnp.einsum("kmd,km->kd", support, share, precision="highest")
-    between = jax.lax.map(lambda center: jnp.sum((centers - center[None]) ** 2, axis=1), centers)
-    a = queries - centers[:, None, :]
-    along = jnp.einsum("iqd,jd->iqj", a, centers, precision="highest")
-    own = jnp.arange(k, dtype=jnp.int32)[:, None, None]
-    margin = between[:, None, :] - 2 * (along - jnp.take_along_axis(along, own, axis=2))
-    length = jnp.sqrt(jnp.sum(centers**2, axis=1))
-    reach = jnp.sqrt(jnp.sum(a**2, axis=2))[:, :, None] + jnp.sqrt(between)[:, None, :]
-    rounding = ROUNDING * reach * (reach + (length[None, :] + length[:, None])[:, None, :] / 4)
-    rivals = own != jnp.arange(k, dtype=jnp.int32)[None, None, :]
-    return jnp.any(~(margin > rounding) & rivals, axis=2).astype(queries.dtype)
 
 
 @converted(features=as_numbers, labels=as_codes)
@@ -286,65 +256,3 @@ def _drawn(
 @jax.jit
 def _shuffle_keys(key: Key[Array, ""], first: Int[ArrayLike, ""] | int) -> Key[Array, " r"]:
     return jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(_SHUFFLES_AT_ONCE))
-
-
-def block_errors(
-    features: Float[Array, "n d"],
-    labels: Int[Array, " n"],
-    shots: Int[np.ndarray, " k"],
-    blocks: int,
-    rule: Rule,
-    keys: Key[Array, " r"],
-) -> Float[np.ndarray, "e b k"]:
-    """Error of each class's query in each block, for every shuffle and each way to pair its supports and queries."""
-    settings = {"rule": rule, "most": int(shots.max()), "blocks": blocks}
-    orders = shuffled_orders(keys, labels, len(shots))
-    errors = np.asarray(shuffled_errors(orders, features, labels, jnp.asarray(shots, jnp.int32), **settings))
-    if not ((errors >= 0) & (errors <= 1)).all():
-        raise ValueError(f"rule must give errors in [0, 1], got {errors.min()}..{errors.max()}")
-    return errors.reshape(-1, *errors.shape[2:])
-
-
-@functools.partial(jax.jit, static_argnames="num_classes")
-def shuffled_orders(keys: Key[Array, " r"], labels: Int[Array, " n"], num_classes: int) -> Int[Array, "r n"]:
-    """Rows of class 0, then those of class 1, ..., each class shuffled: one program for all numbers of shots."""
-    counts = jnp.bincount(labels, length=num_classes).astype(jnp.int32)
-    return jax.lax.map(lambda key: shuffled_classes(key, labels, counts)[0].astype(jnp.int32), keys)
-
-
-@functools.partial(jax.jit, static_argnames=("rule", "most", "blocks"))
-def shuffled_errors(
-    orders: Int[Array, "r n"],
-    features: Float[Array, "n d"],
-    labels: Int[Array, " n"],
-    shots: Int[Array, " k"],
-    *,
-    rule: Rule,
-    most: int,
-    blocks: int,
-) -> Float[Array, "r t b k"]:
-    """Block b's support is judged by the queries of the blocks b, b + 1, ..., b + t - 1, modulo B: t pairings of them.
-
-    One block's samples are in memory at a time.
-    """
-    pairings = min(_PAIRINGS, blocks)
-    counts = jnp.bincount(labels, length=shots.shape[0]).astype(jnp.int32)
-    starts = jnp.cumsum(counts) - counts
-    number = jnp.arange(blocks, dtype=jnp.int32)
-    first = starts[None, :] + number[:, None] * (shots + 1)[None, :]  # [b, k], in the order by class
-    slot = jnp.arange(most, dtype=jnp.int32)
-    taken = slot[None, :] < shots[:, None]
-    within = jnp.minimum(slot[None, :], shots[:, None] - 1)
-
-    def of_shuffle(order: Int[Array, " n"]) -> Float[Array, "t b k"]:
-        queries = order[first + shots[None, :]]
-        queries = jnp.concatenate([queries, queries[: pairings - 1]])
-
-        def of_block(b: Int[Array, ""]) -> Float[Array, "k t"]:
-            support = features[order[first[b][:, None] + within]]
-            paired = jax.lax.dynamic_slice_in_dim(queries, b, pairings)
-            return rule(support, taken, features[paired.T])
-
-        return jax.lax.map(of_block, number).transpose(2, 0, 1)
-
-    return jax.lax.map(of_shuffle, orders)

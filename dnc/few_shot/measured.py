@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.compiling import jit_quickly
 from dnc.few_shot.draws import check_few_shot_inputs, draw_support
 from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.shots import shots_by_class
@@ -100,7 +101,7 @@ def few_shot_error(
     )
 
 
-@functools.partial(jax.jit, static_argnames="largest")
+@functools.partial(jit_quickly, static_argnames="largest")
 def _measure(
     keys: Key[Array, " r"],
     features: Float[Array, "n d"],

@@ -30,6 +30,7 @@ import numpy as np
 from scipy.special import roots_hermitenorm
 
 from dnc.certificates.margin import margin_terms
+from dnc.compiling import jit_quickly
 from dnc.few_shot.skewed import normal_score, quantile
 from dnc.geometry.pairs import PairGeometry, trace_of_square
 from dnc.geometry.pytree import array_dataclass
@@ -124,10 +125,10 @@ def predict(
     return jnp.clip(per_class, 0, 1), jnp.clip(per_pair, 0, 1)
 
 
-_predict = jax.jit(predict)
+_predict = jit_quickly(predict)
 
 
-@jax.jit
+@jit_quickly
 def predict_queries(
     geometry: PairGeometry, shots: Float[Array, " k"]
 ) -> tuple[Float[Array, " n"], Int[Array, " n"], Float[Array, " n"]]:

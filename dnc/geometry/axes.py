@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.compiling import jit_quickly
 from dnc.geometry.inputs import as_codes, as_numbers, converted, each
 from dnc.geometry.moments import RESOLUTION
 from dnc.geometry.pytree import array_dataclass
@@ -43,7 +44,7 @@ def axis_pairs(num_classes: int) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray,
 
 
 @converted(features=as_numbers, labels=as_codes)
-@functools.partial(jax.jit, static_argnames="num_classes")
+@functools.partial(jit_quickly, static_argnames="num_classes")
 def decision_axes(features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int) -> DecisionAxes:
     """Axes of one labeling and the within-class variance along them (1/n_c moments).
 
@@ -92,7 +93,7 @@ def pair_orthogonality_bound(first: DecisionAxes, second: DecisionAxes) -> Float
 
 
 @converted(features=as_numbers, labels=as_codes, other_labels=each(as_codes))
-@functools.partial(jax.jit, static_argnames=("num_classes", "other_num_classes"))
+@functools.partial(jit_quickly, static_argnames=("num_classes", "other_num_classes"))
 def interference_budget(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],

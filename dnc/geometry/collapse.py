@@ -9,6 +9,7 @@ from operator import itemgetter
 import jax
 import jax.numpy as jnp
 
+from dnc.compiling import jit_quickly
 from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.moments import center_by_class
 from dnc.geometry.pytree import array_dataclass
@@ -26,7 +27,7 @@ class NeuralCollapse:
 
 
 @converted(features=as_numbers, labels=as_codes)
-@functools.partial(jax.jit, static_argnames="num_classes")
+@functools.partial(jit_quickly, static_argnames="num_classes")
 def neural_collapse(
     features: Float[ArrayLike, "n d"], labels: Int[ArrayLike, " n"], num_classes: int
 ) -> NeuralCollapse:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc.compiling import jit_quickly
 from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.moments import RESOLUTION
 from dnc.geometry.pytree import array_dataclass
@@ -66,7 +67,7 @@ def variance_split(
     return VarianceSplit(pairs, *np.asarray(results).T)
 
 
-@jax.jit
+@jit_quickly
 def _split_pair(
     features: Float[Array, "n d"], rows: Int[Array, " s"], side: Int[Array, " s"]
 ) -> tuple[Float[Array, ""], Float[Array, "e e"]]:

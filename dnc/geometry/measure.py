@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dnc import errors
+from dnc.compiling import jit_quickly
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks
 from dnc.geometry.inputs import as_codes, as_numbers, converted
@@ -21,7 +22,7 @@ OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
 
 
 @converted(features=as_numbers, labels=as_codes, weights=as_numbers)
-@functools.partial(jax.jit, static_argnames=("num_classes", "overlap", "queries", "parts"))
+@functools.partial(jit_quickly, static_argnames=("num_classes", "overlap", "queries", "parts"))
 def pair_geometry(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],

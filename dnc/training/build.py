@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dnc import distributed, errors
+from dnc import compiling, distributed, errors
 from dnc.data.images import ImageTraining
 from dnc.data.multitask.dataset import MultitaskImages
 from dnc.data.pipeline import ReadOptions, TrainingData
@@ -26,7 +26,7 @@ from dnc.training import own_code
 from dnc.training.optimizers import make_optimizer
 from dnc.training.schedules import steps_in, warmup_cosine
 from dnc.training.state import TrainState
-from dnc.training.step import COMPILED_QUICKLY, Step, make_step
+from dnc.training.step import Step, make_step
 
 PREPARED = ("image_size", "canvas", "held_out_examples", "context_length")  # entries of config.data
 Config = Any  # a ConfigDict: its entries have no static types
@@ -55,7 +55,7 @@ class Training:
     def init(self, mesh: Mesh) -> TrainState:
         """The state at step 0, computed where it belongs."""
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract(mesh)[1])
-        return jax.jit(lambda: self._create()[1], out_shardings=shardings, compiler_options=COMPILED_QUICKLY)()
+        return jax.jit(lambda: self._create()[1], out_shardings=shardings, compiler_options=compiling.ONCE)()
 
     def step(self, graphdef: nnx.GraphDef) -> Step:
         """The jitted training step, see `make_step`."""

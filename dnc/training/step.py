@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from dnc import compiling
 from dnc.objectives.base import Objective
 from dnc.training.state import TrainState
 from dnc.types import EXAMPLE_AXIS, Array, Batch, Float, Key, Metrics
 
 MakeViews = Callable[[Any, Key[Array, ""]], Batch]
 Step = jax.stages.Wrapped  # (TrainState, Any) -> (TrainState, Metrics)
-COMPILED_QUICKLY = {"xla_backend_optimization_level": 0}  # for a program that runs once, in less time than it compiles
 
 
 def make_step(
@@ -98,7 +98,7 @@ def _scan_and_average(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, p
     return result
 
 
-@partial(jax.jit, static_argnames="make_views", compiler_options=COMPILED_QUICKLY)
+@partial(jax.jit, static_argnames="make_views", compiler_options=compiling.ONCE)
 def views_difference(make_views: MakeViews, batch: Any, key: Key[Array, ""]) -> Float[Array, ""]:
     """Largest absolute difference between two views of a batch: 0 means that they are the same picture.
 

@@ -5,7 +5,8 @@ import pytest
 
 from dnc.few_shot import betting
 from dnc.few_shot import guarantee as module
-from dnc.few_shot.guarantee import guarantee, guaranteed_difference, nearest_center
+from dnc.few_shot.block_errors import nearest_center
+from dnc.few_shot.guarantee import guarantee, guaranteed_difference
 from dnc.few_shot.measured import few_shot_error
 from dnc.probes.logistic import LinearClassifier, fit_logistic, is_correct
 

@@ -2,7 +2,8 @@
 
 python -m experiments.seven_methods --workdir=runs/seven_methods --output=experiments/results/seven_methods --minutes=18
 
---methods=simclr,mae trains and reports those alone.
+--methods=simclr,mae trains and reports those alone. --optimizer=muon trains all of them with Muon as in
+configs/quickstart.py instead of their configs' optimizers; give it a workdir of its own.
 
 Seven published methods, directional collapse as a loss, and supervision of one factor for reference, each as in its
 own config but for size and duration: methods that train a ResNet there share one ResNet, the same weights at step 0;
@@ -25,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from ml_collections import ConfigDict
 
+from configs import quickstart
 from dnc import distributed, errors, files
 from dnc.data.multitask.render import FACTORS
 from dnc.record import TaskRecord
@@ -46,6 +48,7 @@ METHODS = {
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of one run per method.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _METHODS = flags.DEFINE_list("methods", list(METHODS), "Which to train and report.")
+_OPTIMIZER = flags.DEFINE_enum("optimizer", "own", ["own", "muon"], "The methods' own, or Muon for all.")
 _MINUTES = flags.DEFINE_float("minutes", 30, "Of training, for each method.", lower_bound=0.01)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of each method, however long they take.", lower_bound=2)
 
@@ -92,6 +95,9 @@ def _config(name: str, steps: int) -> ConfigDict:
         config.objective.update({width: VIT["width"] // 2 for width in HALF_AS_WIDE if width in config.objective})
     else:
         config.model.width = RESNET_WIDTH
+    if _OPTIMIZER.value == "muon":
+        muon: Any = quickstart.get_config()
+        config.optimizer, config.schedule.peak = muon.optimizer, muon.schedule.peak
     config.data.num_examples = 12_800
     config.schedule.warmup = dict(steps=steps // 10)
     config.train.duration = dict(steps=steps)

@@ -4,8 +4,10 @@ They run on eight CPU devices. DNC_TEST_PLATFORM=cuda runs them on the GPUs of t
 share one); those that need eight devices are skipped where there are fewer.
 """
 
+import gc
 import os
 import pathlib
+from collections.abc import Iterator
 
 from tests import quickly
 
@@ -31,12 +33,24 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 install_import_hook("dnc", "beartype.beartype")
 
+MAX_MAPS = 20_000
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     if message := browser.untested(str(report.longrepr) for report in skipped):
         terminalreporter.section("not tested", yellow=True)
         terminalreporter.write_line(message)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs() -> Iterator[None]:
+    """Every compiled program takes memory maps, of which Linux allows a process 65,530; XLA crashes beyond."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAX_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

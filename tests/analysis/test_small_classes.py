@@ -89,6 +89,7 @@ def test_a_hundred_long_tailed_classes_go_through_everything():
     assert result.record.tasks["labels"].left_out == small
     task = result.record.tasks["labels"]
     np.testing.assert_allclose(task.predicted.mean, task.error.mean, atol=0.05)
-    plan = dnc.plan(features, labels, target_error=0.3, repeats=3)
+    pilot, pilot_labels, _ = long_tailed(100, 12, d=16)
+    plan = dnc.plan(pilot, pilot_labels, target_error=0.3, repeats=3)
     assert len(plan.classes) == 100
     assert np.isfinite(plan.error).all()

@@ -21,6 +21,7 @@ from dnc.training.checkpoint import Checkpoints
 from dnc.training.state import TrainState
 from tests.training import tiny
 
+DEPTH = tiny.get_config().model.depth  # of the ResNet, in ARCHITECTURES
 SMALL_TEXT = {"features": 16, "text_width": 16, "text_depth": 1}
 DINO = dict(name="dino", prototypes=32, hidden=16, bottleneck=8)
 OBJECTIVES = {

@@ -25,7 +25,7 @@ def jit_quickly(function: F, **options: Any) -> F:
     def quick() -> Any:
         return jax.jit(function, compiler_options=_quick_options(), **options)
 
-    @functools.wraps(function)
+    @functools.wraps(plain)
     def call(*args: Any, **kwargs: Any) -> Any:
         inside = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((args, kwargs)))
         return (plain if inside else quick())(*args, **kwargs)

@@ -155,10 +155,20 @@ def test_several_labelings_need_a_choice(multitask):
 
 def test_equal_shapes_compile_nothing_new(multitask):
     multitask.to_dict()
-    with jax.log_compiles(False), jax.transfer_guard("allow"):
-        before = dnc.pair_geometry.__wrapped__._cache_size()
+    compiled = []
+
+    def listen(event, seconds, **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(kwargs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
         analyze(*factorial(seed=9, levels=(3, 3), renders=20, d=8)).to_dict()
-        assert dnc.pair_geometry.__wrapped__._cache_size() == before
+        assert compiled == []
+        jax.jit(lambda x: x + 1)(1)
+        assert len(compiled) == 1
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_pandas_has_a_row_per_task_and_shot(multitask):

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from dnc import distributed
+from dnc.compiling import ONCE
 from dnc.models.transformer import ACTIVATIONS, Block, BlockSettings, stochastic_depth
 from dnc.models.vit import PRESETS, ViT, patchify, sincos2d
 from dnc.training.ahead_of_time import collectives
@@ -18,7 +19,6 @@ from tests.samples import parameters, rngs
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 12, 3)), jnp.float32)  # 2 x 3 patches of side 4
 PATCHES = 6
 SMALL = dict(image_size=8, patch_size=4, width=16, depth=1, heads=2)
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def filled(module):
@@ -35,7 +35,7 @@ def small(**settings):
 
 def compiled(function, *modules):
     """The function of modules and arrays, jitted as a function of the arrays."""
-    return jax.jit(lambda *arrays: function(*modules, *arrays), compiler_options=QUICKLY)
+    return jax.jit(lambda *arrays: function(*modules, *arrays), compiler_options=ONCE)
 
 
 def features(vit, images, key=None, *, train=False):
@@ -158,7 +158,7 @@ def test_rematerialised_blocks_are_the_same_values_and_gradients():
         def loss(params):
             return jnp.mean(nnx.merge(graphdef, params)(IMAGES, train=True, key=jax.random.key(1)) ** 3)
 
-        value, gradients = jax.jit(jax.value_and_grad(loss), compiler_options=QUICKLY)(params)
+        value, gradients = jax.jit(jax.value_and_grad(loss), compiler_options=ONCE)(params)
         return value, parameters(gradients)
 
     (plain, expected), (again, actual) = run(), run(remat=True)
@@ -216,7 +216,7 @@ def test_bfloat16_computes_coarsely_but_gives_float32(pool):
 
 def test_matrices_start_as_asked_and_biases_at_zero():
     def created(init):
-        vit = jax.jit(lambda: nnx.state(ViT(**SMALL | {"width": 64}, init=init, rngs=rngs())), compiler_options=QUICKLY)
+        vit = jax.jit(lambda: nnx.state(ViT(**SMALL | {"width": 64}, init=init, rngs=rngs())), compiler_options=ONCE)
         return parameters(vit())
 
     for name, p in created("normal").items():
@@ -242,11 +242,11 @@ def test_a_batch_over_devices_is_encoded_without_communication():
 
     batch = [jax.device_put(x, rows) for x in (IMAGES, keep, mask)]
     state_on_all = jax.device_put(state, distributed.replicated(mesh))
-    program = jax.jit(run, out_shardings=rows, compiler_options=QUICKLY).lower(state_on_all, *batch).compile()
+    program = jax.jit(run, out_shardings=rows, compiler_options=ONCE).lower(state_on_all, *batch).compile()
     assert collectives(program.as_text()) == {}
     out = program(state_on_all, *batch)
     assert out.sharding.spec == PartitionSpec(("data", "fsdp"))
-    expected = jax.jit(run, compiler_options=QUICKLY)(state, IMAGES, keep, mask)
+    expected = jax.jit(run, compiler_options=ONCE)(state, IMAGES, keep, mask)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 

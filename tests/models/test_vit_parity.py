@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from dnc.compiling import ONCE
 from dnc.models.pretrained.load import load_pretrained
-from tests.models.pretrained.published import PATCH, QUICKLY, SIDE, WIDTH, assert_close, run, save_random
+from tests.models.pretrained.published import PATCH, SIDE, WIDTH, assert_close, run, save_random
 
 IMAGES = np.random.default_rng(0).normal(size=(3, SIDE, SIDE, 3)).astype(np.float32)
 
@@ -17,7 +18,7 @@ def tokens(folder, images, **options):
         out = vit.tokens(images, **options)
         return out, vit.pooled(out)
 
-    return jax.jit(both, compiler_options=QUICKLY)(images, options)
+    return jax.jit(both, compiler_options=ONCE)(images, options)
 
 
 @pytest.mark.parametrize(("shape", "ratio"), [((12, 12), 0.0), ((20, 8), 0.4)])

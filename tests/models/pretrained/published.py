@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-QUICKLY = {"xla_backend_optimization_level": 0}
+from dnc.compiling import ONCE
+
 WIDTH, SIDE, PATCH, DEPTH = 16, 12, 4, 2
 SIZES = dict(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=2, image_size=SIDE, patch_size=PATCH)
 PREPROCESSING = dict(image_processor_type="ViTImageProcessor", size=SIDE)
@@ -62,7 +63,7 @@ def run(module, images, **inputs):
 
 
 def encode(encoder, images):
-    return jax.jit(lambda encoder, x: encoder(x, train=False), compiler_options=QUICKLY)(encoder, images)
+    return jax.jit(lambda encoder, x: encoder(x, train=False), compiler_options=ONCE)(encoder, images)
 
 
 def assert_close(actual, expected):

@@ -10,12 +10,13 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
+from dnc.compiling import ONCE
 from dnc.models.pretrained.layouts import resnet_parameters
 from dnc.models.pretrained.load import load_pretrained
 from dnc.models.pretrained.preprocessing import Preprocessing, from_config
 from dnc.models.pretrained.tensors import read_tensors
 from tests.models import torch_resnet
-from tests.models.pretrained.published import QUICKLY, assert_close, encode
+from tests.models.pretrained.published import assert_close, encode
 
 IMAGES = np.random.default_rng(1).normal(size=(2, 75, 50, 3)).astype(np.float32)
 
@@ -71,7 +72,7 @@ def test_gradients_equal_pytorch(depth, train, tmp_path):
     def loss(params):
         return jnp.sum(nnx.merge(graphdef, params, rest, copy=True)(jnp.asarray(images), train=train) * cotangent)
 
-    actual = jax.jit(jax.grad(loss), compiler_options=QUICKLY)(params)
+    actual = jax.jit(jax.grad(loss), compiler_options=ONCE)(params)
     for (path, one), two in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         assert np.abs(two).max() > 0
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max(), err_msg=jax.tree_util.keystr(path))

@@ -5,7 +5,8 @@ python -m experiments.muon --workdir=runs/muon --output=experiments/results/muon
 Muon as in configs/quickstart.py; AdamW as that config had it before: peak 0.005, weight decay 0.01. A few steps of each
 are timed on this machine first, in turns; AdamW takes as many steps as fit into the time of Muon's, and both warm up
 for the same share of them. WORKDIR/plan.json keeps the numbers. Complete runs are not trained again, interrupted ones
-go on. Writes muon.json, .md and .svg.
+go on. A second table says of every run which of `LINES`, what a quickstart is meant to show, hold at its end. Writes
+muon.json, .md and .svg.
 """
 
 import pathlib
@@ -19,8 +20,9 @@ from matplotlib.figure import Figure
 from configs import quickstart
 from dnc import distributed, files
 from dnc.data.multitask.render import FACTORS
-from dnc.report import style
-from dnc.report.run import load
+from dnc.record import TaskRecord
+from dnc.report import style, summary
+from dnc.report.run import Run, load
 from experiments import common
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
@@ -32,6 +34,14 @@ OPTIMIZERS = {
     "adamw": ("AdamW", style.VERMILLION),
 }
 SHOT = 10
+LINES = {
+    "fall": "directional CDNV at least 8 times below step 0 in every factor",
+    "further": "it falls further than CDNV in every factor",
+    "accuracy_10": "accuracy at 10 shots at least 0.75 in every factor",
+    "accuracy_100": "accuracy at 100 shots at least 0.9 in every factor",
+    "cosines": "median abs(cos) at most 1/8 for every pair of factors",
+    "bounds": "no error above a certificate, no cosine above its bound",
+}
 _TURNS = 3
 
 
@@ -78,9 +88,11 @@ def _plan(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _measured(folder: pathlib.Path) -> dict[str, Any]:
-    """Steps, and each factor's collapse and ten-shot error at them."""
-    records = load(folder).records
+    """Steps, each factor's collapse and ten-shot error at them, and what each of `LINES` came to at the end."""
+    run = load(folder)
+    records = run.records
     return {
+        "lines": _lines(run),
         "steps": [record.step for record in records],
         "factors": {
             factor: {
@@ -93,8 +105,26 @@ def _measured(folder: pathlib.Path) -> dict[str, Any]:
     }
 
 
-def _error(task: Any) -> float:
-    return float(task.error.mean[task.shots.tolist().index(SHOT)])
+def _lines(run: Run) -> dict[str, tuple[bool, float]]:
+    """Of each of `LINES`, whether it holds and the number that decides: of the worst factor or pair, or how many."""
+    rows, last, checks = summary.task_rows(run), run.last, summary.checks(run)
+    fall = min(row.directional_factor for row in rows)
+    further = min(row.directional_factor / row.cdnv_factor for row in rows)
+    accuracy = {shots: min(1 - _error(task, shots) for task in last.tasks.values()) for shots in (10, 100)}
+    cosine = max(axes.cosine["median"] for axes in last.axes.values())
+    above = len(checks.exceeded) + checks.cosines
+    return {
+        "fall": (fall >= 8, fall),
+        "further": (further > 1, further),
+        "accuracy_10": (accuracy[10] >= 0.75, accuracy[10]),
+        "accuracy_100": (accuracy[100] >= 0.9, accuracy[100]),
+        "cosines": (cosine <= 1 / 8, cosine),
+        "bounds": (above == 0, above),
+    }
+
+
+def _error(task: TaskRecord, shots: int = SHOT) -> float:
+    return float(task.error.mean[task.shots.tolist().index(shots)])
 
 
 def _tables(record: Mapping[str, Any]) -> list[str]:
@@ -118,7 +148,17 @@ def _tables(record: Mapping[str, Any]) -> list[str]:
                     _each(f"{one['error'][-1]:.3f}" for one in found),
                 ]
             )
-    return lines + common.table(["factor", "optimizer", "directional CDNV", "CDNV", f"{SHOT}-shot error"], rows)
+    lines += common.table(["factor", "optimizer", "directional CDNV", "CDNV", f"{SHOT}-shot error"], rows)
+    runs = {
+        f"{OPTIMIZERS[name][0]}, seed {seed}": run["lines"]
+        for name, found in record["runs"].items()
+        for seed, run in found.items()
+    }
+    rows = [
+        [title, *(f"{'yes' if line[key][0] else 'no'} ({line[key][1]:.3g})" for line in runs.values())]
+        for key, title in LINES.items()
+    ]
+    return [*lines, "", *common.table(["at the end (worst factor or pair)", *runs], rows)]
 
 
 def _each(values: Any) -> str:

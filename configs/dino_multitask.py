@@ -76,15 +76,15 @@ def get_config() -> ConfigDict:
     # What trains it
     config.objective = dict(
         name="dino",
-        prototypes=1024,
+        prototypes=256,
         hidden=512,
         bottleneck=128,
         student_temperature=0.1,
         teacher_temperature=(0.04, 0.04),
         temperature_warmup=0.0,
-        momentum=(0.99, 1.0),
-        freeze_last_layer=0.05,
-        centering="mean",
+        momentum=(0.96, 1.0),
+        freeze_last_layer=0.0,
+        centering="sinkhorn",
         center_momentum=0.9,
         ibot_weight=0.0,
         mask_probability=0.5,
@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
         peak=5e-4, warmup=dict(steps=400, epochs=placeholder(float), examples=placeholder(int)), end_fraction=2e-3
     )
     config.train = dict(
-        batch_size=128,
+        batch_size=64,
         duration=dict(steps=4500, epochs=placeholder(float), examples=placeholder(int)),
         accumulate=1,
         log_every=20,

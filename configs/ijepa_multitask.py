@@ -92,7 +92,7 @@ def get_config() -> ConfigDict:
         peak=1e-3, warmup=dict(steps=200, epochs=placeholder(float), examples=placeholder(int)), end_fraction=1e-3
     )
     config.train = dict(
-        batch_size=128,
+        batch_size=64,
         duration=dict(steps=4500, epochs=placeholder(float), examples=placeholder(int)),
         accumulate=1,
         log_every=20,

@@ -3,7 +3,7 @@
 python -m experiments.seven_methods --workdir=runs/seven_methods --output=experiments/results/seven_methods --minutes=18
 
 --methods=simclr,mae trains and reports those alone. --optimizer=muon trains all of them with Muon as in
-configs/quickstart.py instead of their configs' optimizers; give it a workdir of its own.
+configs/quickstart.py instead of their configs' optimizers, ViTs with less weight decay; give it a workdir of its own.
 
 Seven published methods, directional collapse as a loss, and supervision of one factor for reference, each as in its
 own config but for size and duration: methods that train a ResNet there share one ResNet, the same weights at step 0;
@@ -54,6 +54,7 @@ _STEPS = flags.DEFINE_integer("steps", None, "Steps of each method, however long
 
 RESNET_WIDTH = 16
 VIT = dict(width=96, depth=4, heads=3)
+VIT_DECAY = 0.1  # with Muon
 HALF_AS_WIDE = ("decoder_width", "predictor_width")  # as the ViT
 SHOT = 10
 BOUNDS = ("luthra2026", "exact_cantelli")
@@ -98,6 +99,8 @@ def _config(name: str, steps: int) -> ConfigDict:
     if _OPTIMIZER.value == "muon":
         muon: Any = quickstart.get_config()
         config.optimizer, config.schedule.peak = muon.optimizer, muon.schedule.peak
+        if config.model.name == "vit":  # LayerNorm, which does not make a network blind to its kernels' scale
+            config.optimizer.weight_decay = VIT_DECAY
     config.data.num_examples = 12_800
     config.schedule.warmup = dict(steps=steps // 10)
     config.train.duration = dict(steps=steps)

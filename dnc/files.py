@@ -49,10 +49,15 @@ def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
         raise
 
 
+def write_bytes(path: epath.PathLike, content: bytes) -> None:
+    """Write a file, atomically and durably."""
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        file.write(content)
+
+
 def write_text(path: epath.PathLike, text: str) -> None:
     """Write UTF-8 text, atomically and durably."""
-    with replacing(path) as scratch, scratch.open("wb") as file:
-        file.write(text.encode())
+    write_bytes(path, text.encode())
 
 
 def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> None:

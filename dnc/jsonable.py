@@ -35,7 +35,7 @@ def numbers(values: Mapping[str, float | None] | None) -> dict[str, float]:
     return {name: number(value) for name, value in (values or {}).items()}
 
 
-def array(values: Sequence[Any] | None, shape: tuple[int | None, ...]) -> np.ndarray:
+def array(values: Sequence[Any] | np.ndarray | None, shape: tuple[int | None, ...]) -> np.ndarray:
     """Numbers as float64, null as nan; all nan where `values` is missing. None in `shape` stands for any size."""
     if values is None:
         return np.full([size or 0 for size in shape], math.nan)

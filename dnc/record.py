@@ -4,6 +4,9 @@
 where nothing finite was measured: such values become nan, or arrays without entries, so that readers need one rule.
 """
 
+import glob
+import hashlib
+import io
 import json
 import math
 import os
@@ -12,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from etils import epath
 
 from dnc import files, names
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "dnc.analysis/1"
+MATRICES = ("cdnv", "directional_cdnv")  # [k, k]
+MOST_IN_JSON = 200  # classes of a task whose matrices are written as JSON: about 2 MB
+_DIGITS = 12  # of SHA-256
 _SUMMARY = (
     "shots",
     "error",
@@ -83,13 +90,16 @@ class Record:
         }
 
     @classmethod
-    def from_json(cls, record: Any) -> "Record":
-        """The inverse of `to_json`, up to what null stands for. Raises ValueError where `record` has another schema."""
+    def from_json(cls, record: Any, arrays: Mapping[str, Any] | None = None) -> "Record":
+        """The inverse of `to_json`, up to what null stands for; `arrays` are those of the file beside it.
+
+        Raises ValueError where `record` has another schema.
+        """
         schema = record.get("schema") if isinstance(record, dict) else None
         if schema != SCHEMA:
             raise ValueError(f"schema is {schema!r}, not {SCHEMA!r}: write the file with dnc.analyze")
         try:
-            tasks = {name: TaskRecord.from_json(task) for name, task in record["tasks"].items()}
+            tasks = {name: TaskRecord.from_json(_filled(task, arrays or {})) for name, task in record["tasks"].items()}
             if not tasks:
                 raise ValueError("it holds no task")
             pairs = {key(*pair): pair for key in ("{}|{}".format, pair_key) for pair in permutations(tasks, 2)}
@@ -106,13 +116,37 @@ class Record:
         scalars = {key: record.get(key) for key in _SCALARS}
         return cls(tasks, **scalars, spectrum=spectrum, axes=axes, interference=interference)
 
-    def dumps(self) -> str:
-        """`to_json` as the text of a file."""
-        return json.dumps(self.to_json(), allow_nan=False) + "\n"
+    def files(self, stem: str) -> dict[str, str | bytes]:
+        """Names and contents of the files that hold the record: STEM.json, as `to_json`.
+
+        Matrices over more than `MOST_IN_JSON` classes go into a file beside it, as float32, which comes first. It is
+        named after its content: a file that is written anew never meets the matrices of another.
+        """
+        arrays, tasks = {}, dict(self.tasks)
+        for index, (name, task) in enumerate(self.tasks.items()):
+            if task.num_classes > MOST_IN_JSON:
+                arrays |= {f"{matrix}_{index}": np.asarray(getattr(task, matrix), np.float32) for matrix in MATRICES}
+                tasks[name] = replace(task, **dict.fromkeys(MATRICES, np.empty((0, 0))))
+        record = replace(self, tasks=tasks).to_json()
+        if not arrays:
+            return {f"{stem}.json": _text(record)}
+        for index, task in enumerate(record["tasks"].values()):
+            task |= {key: {"array": f"{key}_{index}"} for key in MATRICES if f"{key}_{index}" in arrays}
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        beside = f"{stem}.{_digest(buffer.getvalue())}.npz"
+        return {beside: buffer.getvalue(), f"{stem}.json": _text(record | {"arrays": beside})}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_json`, atomically: a reader never sees half a file."""
-        files.write_text(path, self.dumps())
+        """Write `files` to `path` and beside it, atomically: a reader never sees half a file."""
+        path = epath.Path(path)
+        contents = self.files(path.stem)
+        for name, content in contents.items():
+            target = path if name == f"{path.stem}.json" else path.with_name(name)
+            files.write_bytes(target, content.encode() if isinstance(content, str) else content)
+        for old in path.parent.glob(f"{glob.escape(path.stem)}.{'[0-9a-f]' * _DIGITS}.npz"):
+            if old.name not in contents:
+                old.unlink(missing_ok=True)
 
     def shown(self) -> "Record":
         """The same with every name (of the record, its tasks, their classes and certificates) fit to be shown."""
@@ -186,9 +220,40 @@ def load(path: str | os.PathLike[str]) -> Record:
         raise FileNotFoundError(f"no analysis file at {os.fspath(path)!r}")
     record = files.read_json(path)
     try:
-        return Record.from_json(record)
+        return Record.from_json(record, _arrays(path, record))
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+
+
+def _arrays(path: epath.Path, record: Any) -> dict[str, np.ndarray]:
+    """What the file holds that the record says lies beside it."""
+    name = record.get("arrays") if isinstance(record, dict) else None
+    if name is None:
+        return {}
+    if not isinstance(name, str) or epath.Path(name).name != name:
+        raise ValueError(f"arrays is {name!r}, not the name of a file beside it")
+    beside = path.with_name(name)
+    if not beside.is_file():
+        raise ValueError(f"its matrices are in {name!r}, which is not beside it: copy both files")
+    content = beside.read_bytes()
+    if _digest(content) not in name:
+        raise ValueError(f"{name!r} beside it is damaged or of another analysis: copy both files again")
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        return dict(found)
+
+
+def _filled(task: Any, arrays: Mapping[str, Any]) -> Any:
+    """A task's entry with its matrices from `arrays`."""
+    found = {matrix: task.get(matrix) for matrix in MATRICES}
+    return {**task, **{key: arrays[value["array"]] for key, value in found.items() if isinstance(value, dict)}}
+
+
+def _text(record: Any) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
 def pair_key(first: str, second: str) -> str:

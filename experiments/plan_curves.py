@@ -33,6 +33,7 @@ import dnc
 from dnc.few_shot.predict import predict
 from dnc.geometry import validation
 from dnc.geometry.pairs import PairGeometry
+from dnc.geometry.queries import QueryGeometry
 from dnc.report import style
 from experiments import common
 
@@ -109,7 +110,7 @@ def _power_law(features: np.ndarray, labels: np.ndarray, size: int, shots: Seque
 @jax.jit
 def _plug_in(geometry: PairGeometry, shots: jax.Array) -> jax.Array:
     """The prediction for the pilot itself as the population: no correction is left."""
-    assert geometry.queries is not None
+    assert isinstance(geometry.queries, QueryGeometry)
     queries = dataclasses.replace(geometry.queries, left=jnp.full_like(geometry.queries.left, _POPULATION))
     population = dataclasses.replace(geometry, counts=jnp.full_like(geometry.counts, _POPULATION), queries=queries)
     by_class = jnp.broadcast_to(shots[:, None], (len(shots), len(geometry.counts)))

@@ -33,6 +33,39 @@ def test_a_file_read_again_is_the_same_file(measured, tmp_path):
         np.testing.assert_array_equal(again.tasks[name].counts, task.counts)
 
 
+def test_matrices_of_many_classes_lie_beside_the_file(measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "MOST_IN_JSON", 2)
+    path = tmp_path / "a[1].json"
+    measured.save(path)
+    (beside,) = tmp_path.glob("*.npz")
+    assert set(json.loads(path.read_text())["tasks"]["factor0"]["cdnv"]) == {"array"}
+    again = record.load(path)
+    assert again.to_json() == measured.to_json()
+    again.save(tmp_path / "a[1].json")  # the same content: the same file
+    assert [*tmp_path.glob("*.npz")] == [beside]
+    moved = dataclasses.replace(measured.tasks["factor0"], cdnv=2 * measured.tasks["factor0"].cdnv)
+    dataclasses.replace(measured, tasks={"factor0": moved}, axes={}).save(path)
+    (other,) = tmp_path.glob("*.npz")
+    assert other.name != beside.name
+    np.testing.assert_allclose(record.load(path).tasks["factor0"].cdnv, moved.cdnv, rtol=1e-6)
+    other.write_bytes(other.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="damaged or of another analysis: copy both files again"):
+        record.load(path)
+    other.unlink()
+    with pytest.raises(ValueError, match="not beside it: copy both files"):
+        record.load(path)
+
+
+def test_matrices_are_read_from_beside_the_file_alone(measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "MOST_IN_JSON", 2)
+    measured.save(tmp_path / "a.json")
+    text = json.loads((tmp_path / "a.json").read_text())
+    for name in ("../a.npz", "/etc/passwd", 3):
+        (tmp_path / "b.json").write_text(json.dumps(text | {"arrays": name}))
+        with pytest.raises(ValueError, match="not the name of a file beside it"):
+            record.load(tmp_path / "b.json")
+
+
 def test_tables_of_the_file_are_those_of_the_analysis(measured):
     again = Record.from_json(json.loads(json.dumps(measured.to_json())))
     assert again.summary() == measured.summary()

@@ -193,7 +193,7 @@ class Analysis:
         return self.record.to_json()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_dict` as JSON, atomically: a reader never sees half a file."""
+        """Write `to_dict` as JSON, atomically: a reader never sees half a file. See `Record.files` for many classes."""
         self.record.save(path)
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -226,7 +226,7 @@ class Analysis:
         pictures = None if images is None else thumbnails.of_samples(self.record, images)
         run = run_of([self.record], "analysis", measured | dict(provenance or {}), pictures)
         with stage("page"):
-            return write_report(run, output, first={"analysis.json": self.record.dumps()})
+            return write_report(run, output, first=self.record.files("analysis"))
 
 
 def analyze(

@@ -195,7 +195,7 @@ class Comparison:
         numbers = {"comparison.json": json.dumps(tables, allow_nan=False) + "\n"}
         folder.write(output, numbers)
         for name, inner in folders.items():
-            folder.write(output / inner, {"analysis.json": self.analyses[name].record.dumps()})
+            folder.write(output / inner, self.analyses[name].record.files("analysis"))
         for name, inner in folders.items():
             self.analyses[name].to_html(output / inner, provenance)
         write_comparison(

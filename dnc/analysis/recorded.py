@@ -12,9 +12,10 @@ from dnc.analysis.progress import stage
 from dnc.certificates import Certificate, available, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.margin import margin_terms
-from dnc.few_shot.curve import GRID, TARGETS, shots_needed
+from dnc.few_shot.curve import TARGETS, shots_needed
 from dnc.few_shot.guarantee import MIN_BLOCKS
 from dnc.few_shot.measured import FewShotError
+from dnc.few_shot.predict import PredictedError
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.record import (
     CertificateRecord,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from dnc.analysis.task import TaskAnalysis
 
 _HARD = 12  # samples that a record names
-_HARD_SHOTS = 10
 
 
 def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
@@ -41,14 +41,15 @@ def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
     with stage(title, "measured error"):
         error = task.few_shot_error()
     with stage(title, "certificates"):
-        names, missing = available(task.geometry), task.without_queries
-        if task.has_computed(NEEDS_QUERIES) and NEEDS_QUERIES not in names:
-            names, missing = (*names, NEEDS_QUERIES), None
+        names = [name for name in available(task.geometry) if name != NEEDS_QUERIES]
         certificates = {name: certificate_record(task.certificate(name)) for name in names}
+    missing = None if task.has_computed(NEEDS_QUERIES) else task.without_queries
     predicted, hardest = None, ()
     if missing is None:
         with stage(title, "predicted error"):
-            predicted, hardest = _predicted(task), _hardest(task)
+            every = task.every_sample
+            certificates[NEEDS_QUERIES] = certificate_record(every.conditional)
+            predicted, hardest = _predicted(task, every.predicted), _hardest(task)
     with stage(title, "guarantee") if task.guarantees else contextlib.nullcontext():
         guarantee = _guarantee(task) if task.guarantees else None
     with stage(title, "intervals") if task.replicates else contextlib.nullcontext():
@@ -76,7 +77,7 @@ def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
         predicted=predicted,
         guarantee=guarantee,
         hardest=hardest,
-        hardest_shots=_hard_shots(task) if hardest else None,
+        hardest_shots=task.hard_shots if hardest else None,
         left_out=task.left_out,
     )
 
@@ -98,19 +99,21 @@ def certificate_record(bounds: Certificate) -> CertificateRecord:
     )
 
 
-def _predicted(task: "TaskAnalysis") -> PredictedRecord:
-    grid = np.unique((*GRID, *task.shots))
-    curve = task.predicted_error((*grid.tolist(), math.inf))
-    at = np.searchsorted(grid, task.shots)
-    errors = _numbers(curve.mean)
+def _predicted(task: "TaskAnalysis", found: PredictedError) -> PredictedRecord:
+    """From predictions at the task's shots, those of `GRID` that are not among them, and infinitely many."""
+    m, errors = len(task.shots), _numbers(found.mean)
+    grid = np.asarray(found.shots[:-1], int)
+    order = np.argsort(grid)
+    curve = errors[:-1][order]
+    needed = {f"{target:g}": shots_needed(grid[order].astype(float), curve, target) for target in TARGETS}
     return PredictedRecord(
-        mean=errors[at],
-        per_class=_numbers(curve.per_class)[at],
-        two_class=_numbers(mean_over_pairs(curve.per_pair))[at],
-        curve_shots=grid,
-        curve=errors[:-1],
+        mean=errors[:m],
+        per_class=_numbers(found.per_class)[:m],
+        two_class=_numbers(mean_over_pairs(found.per_pair)),
+        curve_shots=grid[order],
+        curve=curve,
         limit=float(errors.min()),
-        shots_needed={f"{target:g}": shots_needed(grid.astype(float), errors[:-1], target) for target in TARGETS},
+        shots_needed=needed,
     )
 
 
@@ -126,12 +129,8 @@ def _guarantee(task: "TaskAnalysis") -> GuaranteeRecord | None:
     return GuaranteeRecord(found.confidence, upper, lower, blocks)
 
 
-def _hard_shots(task: "TaskAnalysis") -> int:
-    return max((m for m in task.shots if m <= _HARD_SHOTS), default=_HARD_SHOTS)
-
-
 def _hardest(task: "TaskAnalysis") -> tuple[HardSample, ...]:
-    found = task.hard_samples(_hard_shots(task), _HARD)
+    found = task.hard_samples(task.hard_shots, _HARD)
     ids = [None] * len(found) if found.ids is None else found.ids
     columns = zip(found.rows, found.label, found.suggested, found.error, found.doubtful, ids, strict=True)
     return tuple(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,12 +12,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnc import distributed, errors
+from dnc.analysis.every_sample import EverySample, every_sample
 from dnc.analysis.recorded import task_record
 from dnc.certificates import CERTIFICATES, Certificate, available, certificate
 from dnc.certificates.bounds import NEEDS_QUERIES
 from dnc.certificates.intervals import Interval, jackknife
 from dnc.certificates.margin import margin_terms
 from dnc.compiling import jit_quickly
+from dnc.few_shot.curve import GRID
 from dnc.few_shot.guarantee import Guarantee, guarantee
 from dnc.few_shot.hard import HardSamples, hard_samples
 from dnc.few_shot.measured import FewShotError, few_shot_error
@@ -25,13 +28,14 @@ from dnc.geometry.collapse import NeuralCollapse, neural_collapse
 from dnc.geometry.decomposition import VarianceSplit, spread_pairs, variance_split
 from dnc.geometry.measure import pair_geometry, resolve_overlap
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
+from dnc.geometry.queries import covariance_form, query_operations
 from dnc.geometry.shots import check_allocations
 from dnc.record import TaskRecord
 from dnc.types import Float, Int
 
 Shots: TypeAlias = Sequence[Any] | Mapping[str, int]  # entries: of all classes alike, or one number of each class
-_QUERY_OPERATIONS = 5e12  # n k d^2 up to which every analysis measures its queries
-_QUERY_BYTES = 8 * 2**30  # the same for memory; beyond, `exact_conditional` is refused
+_QUERY_OPERATIONS = 5e12  # multiplications up to which every analysis looks at every sample
+_HARD_SHOTS = 10  # of the hard samples that a record names, where these are among its shots
 _LEAST_DISTANCE = 1e-16  # squared, in features of unit variance: below, float32 does not hold its fourth moments
 
 
@@ -67,8 +71,7 @@ class TaskAnalysis:
 
         Raises ValueError for class means that the rest of the features dwarfs, so that float32 cannot hold their pair.
         """
-        overlap = resolve_overlap("auto", self.num_classes, self.features.shape[1])
-        geometry = self._measure(queries=overlap == "exact" and self.without_queries is None)
+        geometry = self._measure(queries=self.without_queries is None)
         distance = np.asarray(geometry.squared_distance)
         close = np.argwhere((distance > 0) & (distance < _LEAST_DISTANCE))
         if close.size:
@@ -80,27 +83,24 @@ class TaskAnalysis:
         return geometry
 
     @property
-    def _query_operations(self) -> float:
+    def _largest(self) -> int | None:
+        """At least as many samples as any class has, where it matters: a multiple of 8, for fewer programs."""
         n, d = self.features.shape
-        return float(n) * self.num_classes * d**2
+        largest = -(-int(self.counts.max()) // 8) * 8
+        return largest if covariance_form(n, self.num_classes, d, largest)[0] == "samples" else None
 
     @property
-    def _query_bytes(self) -> float:
-        """Covariances, and eight arrays [n, k] at once."""
+    def _query_operations(self) -> float:
         n, d = self.features.shape
-        return 4.0 * self.num_classes * (d**2 + 8 * n)
+        return query_operations(n, self.num_classes, d, self._largest)
 
     @property
     def without_queries(self) -> str | None:
         """Why `exact_conditional` and predictions are not part of every analysis; None where they are."""
         if not self.queries:
             return "it was not asked for; certificate('exact_conditional') computes it"
-        if self._query_bytes > _QUERY_BYTES:
-            return f"it would take {self._query_bytes / 2**30:.0f} GiB of memory"
-        if resolve_overlap("auto", self.num_classes, self.features.shape[1]) != "exact":
-            return "the covariances of all classes take more than 1 GiB; certificate('exact_conditional') computes it"
         if self._query_operations > _QUERY_OPERATIONS:
-            return f"n k d^2 = {self._query_operations:.0e}; certificate('exact_conditional') computes it"
+            return f"it takes {self._query_operations:.0e} operations; certificate('exact_conditional') computes it"
         return None
 
     @functools.cached_property
@@ -179,7 +179,22 @@ class TaskAnalysis:
 
     def hard_samples(self, shots: int | Sequence[int] | Mapping[str, int] = 10, top: int | None = 20) -> HardSamples:
         """The `top` samples (None: all) that a rule of so many shots of each class most probably gets wrong."""
-        return hard_samples(self._with_queries, shots, self.classes, top, self.ids)
+        is_known = isinstance(shots, int) and shots == self.hard_shots and "every_sample" in self.__dict__
+        known = self.every_sample.errors if is_known else None
+        return hard_samples(self._with_queries, shots, self.classes, top, self.ids, known)
+
+    @property
+    def hard_shots(self) -> int:
+        """Shots of the hard samples that a record names."""
+        return max((m for m in self.shots if m <= _HARD_SHOTS), default=_HARD_SHOTS)
+
+    @functools.cached_property
+    def every_sample(self) -> EverySample:
+        """`exact_conditional` and predictions at the analysis's shots, predictions along a curve, hard samples."""
+        further = (*sorted({*GRID} - {*self.shots}), math.inf)
+        found = every_sample(self._with_queries, self.shots, further, self.hard_shots)
+        self._cache[(NEEDS_QUERIES, self.shots)] = found.conditional
+        return found
 
     @functools.cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -246,8 +261,6 @@ class TaskAnalysis:
 
     def _certificate(self, name: str, shots: tuple[Any, ...]) -> Certificate:
         key = (name, shots)
-        if name == NEEDS_QUERIES and self._query_bytes > _QUERY_BYTES:
-            raise ValueError(f"{name}: {self.without_queries}; use fewer classes, samples or dimensions")
         if key not in self._cache:
             has_all = name in available(self.geometry)
             self._cache[key] = certificate(name, self.geometry if has_all else self._with_queries, shots)
@@ -256,21 +269,21 @@ class TaskAnalysis:
     @functools.cached_property
     def _with_queries(self) -> PairGeometry:
         """The geometry with what is known of every sample."""
-        if self._query_bytes > _QUERY_BYTES:
-            raise ValueError(f"predictions: {self.without_queries}; use fewer classes, samples or dimensions")
         return self.geometry if self.geometry.queries is not None else self._measure(queries=True)
 
     def _measure(self, queries: bool) -> PairGeometry:
-        overlap = "exact" if queries else resolve_overlap("auto", self.num_classes, self.features.shape[1])
+        n, d = self.features.shape
+        overlap = resolve_overlap("auto", self.num_classes, d, samples=n)
+        settings = {"num_classes": self.num_classes, "overlap": overlap, "queries": queries}
+        settings |= {"largest": self._largest} if queries else {}
         if self.mesh is None or self.mesh.size == 1:
-            labels = jnp.asarray(self.labels)
-            return pair_geometry(self.features, labels, num_classes=self.num_classes, overlap=overlap, queries=queries)
+            return pair_geometry(self.features, jnp.asarray(self.labels), **settings)
         n = len(self.labels)
         padded = -(-n // self.mesh.size) * self.mesh.size
         mine = distributed.local_rows(self.mesh, padded)
         rows = np.minimum(mine, n - 1)  # padding repeats the last sample, with weight 0
         batch = np.asarray(self.features)[rows], self.labels[rows], (mine < n).astype(np.float32)
-        measure = _sharded_geometry(self.mesh, self.num_classes, overlap, queries)
+        measure = _sharded_geometry(self.mesh, **settings)
         geometry = measure(*distributed.shard_batch(self.mesh, batch))
         return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), geometry)  # the rest is computed per process
 
@@ -290,11 +303,9 @@ class TaskAnalysis:
 
 
 @functools.cache
-def _sharded_geometry(mesh: Mesh, num_classes: int, overlap: str, queries: bool) -> Callable[..., PairGeometry]:
+def _sharded_geometry(mesh: Mesh, **settings: Any) -> Callable[..., PairGeometry]:
     """`pair_geometry` of samples split over a mesh, its result whole on every device."""
-    measure = functools.partial(
-        pair_geometry, num_classes=num_classes, overlap=overlap, queries=queries, parts=mesh.size
-    )
+    measure = functools.partial(pair_geometry, parts=mesh.size, **settings)
     return jit_quickly(lambda x, y, weights: measure(x, y, weights=weights), out_shardings=distributed.replicated(mesh))
 
 

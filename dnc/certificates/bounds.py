@@ -113,8 +113,13 @@ def certificate(name: str, geometry: PairGeometry, shots: Sequence[Any]) -> Cert
     geometry = dataclasses.replace(geometry, means=geometry.means[:, :0])  # unused: no compilation for each d
     by_class = jnp.asarray(sizes if equal else shots_by_class(sizes, k), dtype=geometry.variance.dtype)
     bounds = _evaluate(name, geometry, by_class)
+    return named(name, sizes, overlap, bounds)
+
+
+def named(name: str, shots: tuple[Any, ...], overlap: str, bounds: Bounds) -> Certificate:
+    """Bounds as the certificate of that name."""
     fields = {field.name: getattr(bounds, field.name) for field in dataclasses.fields(bounds)}
-    return Certificate(name=name, shots=sizes, overlap=overlap, is_certificate=name not in NOT_CERTIFICATES, **fields)
+    return Certificate(name=name, shots=shots, overlap=overlap, is_certificate=name not in NOT_CERTIFICATES, **fields)
 
 
 def two_class(certificate: Certificate) -> Float[Array, "m k k"]:

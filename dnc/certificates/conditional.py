@@ -28,10 +28,12 @@ import jax.numpy as jnp
 from dnc.certificates.margin import Shots, by_class, centroid_spread_from_moments, margin_terms, separated
 from dnc.certificates.union import Bounds, own_class, safe_sqrt
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.queries import ROUNDING, QueryGeometry
+from dnc.geometry.queries import Pass, QueryGeometry, look
+from dnc.geometry.references import ROUNDING
 from dnc.types import Array, Bool, Float
 
 _THRESHOLDS = 9  # evenly between E_i and the nearest rival's E_j; any threshold gives a valid bound
+_BLOCK_ELEMENTS = 2**20  # queries x classes at once
 
 
 def exact_conditional(geometry: PairGeometry, shots: Shots) -> Bounds:
@@ -39,32 +41,47 @@ def exact_conditional(geometry: PairGeometry, shots: Shots) -> Bounds:
 
     Exact for a query drawn from the sample and shots drawn independently from the sample without the query. Needs a
     geometry with `queries`. Pairs are bounded on their own, so a class's bound is at most their sum. A tie is an error:
-    distances count as equal where float32 cannot tell them apart, and no noise is below what rounds in it.
+    distances count as equal where float32 cannot tell them apart, and no noise is below what rounds in it. Where the
+    queries know b^T Sigma_c b only approximately, an upper bound of it takes its place, and this is one of the above.
     """
-    queries = geometry.queries
-    assert queries is not None  # `certificate` checks
-    classes = jnp.arange(geometry.counts.shape[0], dtype=queries.labels.dtype)
-    own = queries.labels[:, None] == classes[None, :]
-    member = jnp.where(own, queries.weight[:, None], 0)  # [n, k], columns sum to 1
+    assert geometry.queries is not None  # `certificate` checks
+    (bounds,) = look(geometry.queries, conditional_pass(geometry, shots))
+    return bounds
 
-    def at(m: Float[Array, " k"]) -> tuple[Array, ...]:
-        mean, noise = _distance_moments(geometry, queries, own, m)
-        pairs = _pair_terms(mean, noise, own)
-        error = jnp.minimum(jnp.sum(pairs, axis=1), _threshold_bound(mean, noise, own))
-        return tuple(jnp.dot(member.T, values, precision="highest") for values in (error, pairs))
 
-    per_class, per_pair = (jnp.minimum(values, 1) for values in jax.lax.map(at, by_class(shots, geometry)))
-    coincide = ~separated(geometry) & ~own_class(geometry)
-    per_class = jnp.where(jnp.any(coincide, axis=1)[None], 1, per_class)
-    per_pair = jnp.where(coincide[None], 1, per_pair)
-    return Bounds(
-        bound=jnp.mean(per_class, axis=1),
-        per_class=per_class,
-        per_pair=per_pair,
-        unclipped=per_pair,
-        defined=jnp.broadcast_to(separated(geometry)[None], per_pair.shape),
-        valid=jnp.ones(shots.shape[0], dtype=bool),
-    )
+def conditional_pass(geometry: PairGeometry, shots: Shots) -> Pass:
+    """The same as a pass over the queries."""
+    by_shots, k = by_class(shots, geometry), geometry.counts.shape[0]
+
+    def step(total: tuple[Array, Array], block: QueryGeometry) -> tuple[tuple[Array, Array], None]:
+        own = block.labels[:, None] == jnp.arange(k, dtype=block.labels.dtype)[None, :]
+
+        def at(total: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
+            mean, noise = _distance_moments(geometry, block, own, by_shots[index])
+            pairs = _pair_terms(mean, noise, own)
+            error = jnp.minimum(jnp.sum(pairs, axis=1), _threshold_bound(mean, noise, own))
+            per_class, per_pair = total
+            per_class = per_class.at[index, block.labels].add(block.weight * error)
+            return (per_class, per_pair.at[index, block.labels].add(block.weight[:, None] * pairs)), None
+
+        return jax.lax.scan(at, total, jnp.arange(len(by_shots)))[0], None
+
+    def finish(total: tuple[Array, Array], _: None) -> Bounds:
+        per_class, per_pair = (jnp.minimum(values, 1) for values in total)
+        coincide = ~separated(geometry) & ~own_class(geometry)
+        per_class = jnp.where(jnp.any(coincide, axis=1)[None], 1, per_class)
+        per_pair = jnp.where(coincide[None], 1, per_pair)
+        return Bounds(
+            bound=jnp.mean(per_class, axis=1),
+            per_class=per_class,
+            per_pair=per_pair,
+            unclipped=per_pair,
+            defined=jnp.broadcast_to(separated(geometry)[None], per_pair.shape),
+            valid=jnp.ones(shots.shape[0], dtype=bool),
+        )
+
+    zero = jnp.zeros(by_shots.shape), jnp.zeros((*by_shots.shape, k))
+    return Pass(zero, step, finish, rows=max(1, _BLOCK_ELEMENTS // k))
 
 
 def _distance_moments(
@@ -78,7 +95,7 @@ def _distance_moments(
     variance = jnp.where(own, queries.own_variance[:, None], geometry.variance[None, :])
     fourth = jnp.where(own, queries.own_fourth[:, None], geometry.fourth_moment[None, :])
     spread, m = jnp.where(own, own_spread[:, None], spread[None, :]), m[None, :]
-    along, skew = 4 / m * queries.along, 4 / m**2 * queries.skew
+    along, skew = 4 / m * (queries.along if queries.most is None else queries.most), 4 / m**2 * queries.skew
     noise = along - skew + spread
     mean = queries.squared_distance + variance / m
     rounding = ROUNDING * (mean + jnp.sqrt(mean) * queries.length[:, None] / 4)  # of distances; of features

@@ -5,12 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc.few_shot.predict import predict_queries
+from dnc.few_shot.predict import QueryErrors, predict_queries
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.queries import QueryGeometry
 from dnc.geometry.shots import check_allocations, shots_by_class
 from dnc.types import Bool, Float, Int
 
@@ -55,9 +55,14 @@ class HardSamples:
 
 
 def hard_samples(
-    geometry: PairGeometry, shots: Any, classes: Sequence[str], top: int | None, ids: Sequence[str] | None = None
+    geometry: PairGeometry,
+    shots: Any,
+    classes: Sequence[str],
+    top: int | None,
+    ids: Sequence[str] | None = None,
+    errors: QueryErrors | None = None,
 ) -> HardSamples:
-    """The `top` samples (None: all) that a rule of these shots gets wrong most often.
+    """The `top` samples (None: all) that a rule of these shots gets wrong most often; `errors` where they are known.
 
     Raises ValueError for `top` below 1, for shots that are not one positive integer or one for each class, and for a
     geometry without `queries`.
@@ -66,36 +71,26 @@ def hard_samples(
         raise ValueError(f"top={top} must be at least 1")
     (size,) = check_allocations([shots], len(classes), classes)
     by_class = shots_by_class((size,), len(classes))[0]
-    error, rival, share = map(np.asarray, predict_queries(geometry, jnp.asarray(by_class, jnp.float32)))
-    assert geometry.queries is not None
-    labels, nearness = np.asarray(geometry.queries.labels), _nearness(geometry.queries, by_class)
-    rival = np.where(share < 1, rival, nearness.argmax(axis=1))  # of rivals with probability 1 it is the first
-    rows = np.lexsort((-nearness.max(axis=1), -error))[:top]
+    queries = geometry.queries
+    errors = predict_queries(geometry, jnp.asarray(by_class, jnp.float32)) if errors is None else errors
+    found = jax.tree.map(np.asarray, errors)
+    assert queries is not None
+    labels, error, rival = np.asarray(queries.labels), found.error, found.rival
+    counted = np.flatnonzero(np.asarray(queries.counted))
+    rows = counted[np.lexsort((-found.nearness[counted], -error[counted]))[:top]]
     return HardSamples(
         shots=size,
         rows=rows,
         label=tuple(str(classes[c]) for c in labels[rows]),
         suggested=tuple(str(classes[c]) for c in rival[rows]),
         error=np.asarray(error[rows], np.float64),
-        doubtful=_log_likelihood_ratio(geometry, geometry.queries, rival)[rows] >= math.log(DOUBTFUL),
+        doubtful=_log_likelihood_ratio(geometry, labels, found)[rows] >= math.log(DOUBTFUL),
         ids=None if ids is None else tuple(str(ids[row]) for row in rows),
     )
 
 
-def _nearness(queries: QueryGeometry, shots: Int[np.ndarray, " k"]) -> Float[np.ndarray, "n k"]:
-    """(E_i - E_c) / std(T_c - T_i) of every rival c, from variances of many shots: tells apart what is certain.
-
-    Probabilities of many shots round to 0 or 1 for most samples, and then have no order.
-    """
-    own = np.asarray(queries.labels)[:, None] == np.arange(len(shots))
-    distance, spread = np.asarray(queries.squared_distance, float), 4 * np.asarray(queries.along, float) / shots
-    of_own = [np.sum(np.where(own, values, 0), axis=1, keepdims=True) for values in (distance, spread)]
-    deviation = np.sqrt(np.maximum(of_own[1] + spread, np.finfo(np.float32).tiny))
-    return np.where(own, -np.inf, (of_own[0] - distance) / deviation)
-
-
 def _log_likelihood_ratio(
-    geometry: PairGeometry, queries: QueryGeometry, rival: Int[np.ndarray, " n"]
+    geometry: PairGeometry, labels: Int[np.ndarray, " n"], found: QueryErrors
 ) -> Float[np.ndarray, " n"]:
     """Of class j = rival against the query's own, i, by where it lies along the axis between their means:
 
@@ -103,9 +98,7 @@ def _log_likelihood_ratio(
 
     for normal distributions along the axis, with the mean of both classes' variances. nan for equal means.
     """
-    labels, rows = np.asarray(queries.labels), np.arange(len(rival))
-    distance = np.asarray(queries.squared_distance, float)
     directional = np.asarray(geometry.directional_cdnv, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = (directional + directional.T) * np.asarray(geometry.squared_distance, float)
-        return (distance[rows, labels] - distance[rows, rival]) / spread[labels, rival]
+        return (found.own_distance.astype(float) - found.rival_distance) / spread[labels, found.rival]

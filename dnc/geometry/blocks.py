@@ -115,7 +115,9 @@ class CenteredBlocks:
         total, rounding = self._over_parts(part)
         return jax.tree.map(lambda a, b: a.sum(axis=0) + b.sum(axis=0), total, rounding)
 
-    def map_second_moments(self, function: Callable[[symmetric.Stripes], Any]) -> Any:
+    def map_second_moments(
+        self, function: Callable[[symmetric.Stripes], Any], classes: Int[Array, " w"] | None = None
+    ) -> Any:
         """`function(sum of w r r^T over the class)` of each class, stacked: memory of one matrix and the results."""
         size, d = self.blocks.rows.shape[2], self.mean.shape[1]
         at_once = max(1, _ROWS_OF_PRODUCTS // size)
@@ -132,7 +134,7 @@ class CenteredBlocks:
 
             return function(jax.tree.map(lambda stripe: stripe.sum(axis=0), self._over_parts(part)))
 
-        return jax.lax.map(of_class, jnp.arange(self.num_classes, dtype=jnp.int32))
+        return jax.lax.map(of_class, jnp.arange(self.num_classes, dtype=jnp.int32) if classes is None else classes)
 
     def _over_parts(self, function: Callable[[Array, ClassBlocks], Any]) -> Any:
         """Results of each part, stacked; parts laid out over devices stay there until the stack is summed."""

@@ -11,18 +11,21 @@ from dnc.compiling import jit_quickly
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks
 from dnc.geometry.inputs import as_codes, as_numbers, converted
+from dnc.geometry.leading import Leading, leading
 from dnc.geometry.moments import RESOLUTION, ClassMoments, center_by_class, inverse, mean_slip, scale, vector_sums
 from dnc.geometry.pairs import MarginTerms, PairGeometry
-from dnc.geometry.queries import query_geometry
+from dnc.geometry.queries import HELD, QueryClasses, QuerySource, Samples, covariance_form
+from dnc.geometry.references import choose_references
 from dnc.types import Array, ArrayLike, Float, Int
 
 NEIGHBORS = 63  # rivals of a class whose joint axis covariance is kept
-LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which `overlap="auto"` is exact
+LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which all are held at once
+OVERLAP_OPERATIONS = 6e11  # multiplications of larger ones, some at a time, up to which `overlap="auto"` is exact
 OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
 
 
 @converted(features=as_numbers, labels=as_codes, weights=as_numbers)
-@functools.partial(jit_quickly, static_argnames=("num_classes", "overlap", "queries", "parts"))
+@functools.partial(jit_quickly, static_argnames=("num_classes", "overlap", "queries", "parts", "largest"))
 def pair_geometry(
     features: Float[ArrayLike, "n d"],
     labels: Int[ArrayLike, " n"],
@@ -32,6 +35,7 @@ def pair_geometry(
     overlap: str = "auto",
     queries: bool = False,
     parts: int = 1,
+    largest: int | None = None,
 ) -> PairGeometry:
     """Geometry of all k(k-1) ordered class pairs (Luthra et al. 2026, sections 2 and 4).
 
@@ -48,12 +52,17 @@ def pair_geometry(
       weights: non-negative frequency of each sample; one of weight 0 does not count, whatever it and its label hold, so
         that a padded batch is masked by weights of 0 and 1.
       overlap: "none" measures only collapse, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
-        "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory, "cauchy_schwarz" n d^2 and d^2, "trace" nothing.
-        "auto" is "exact" where the covariances fit into 1 GiB and "cauchy_schwarz" beyond.
-      queries: also measure what `exact_conditional` and predictions need: n k d^2 operations and n k memory; needs
-        exact overlaps.
+        "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory up to 1 GiB; beyond, covariances are made group by
+        group, again for every other group. "cauchy_schwarz" costs n d^2 and d^2, "trace" nothing. "auto" is "exact"
+        where the covariances fit into 1 GiB or take seconds, and "cauchy_schwarz" beyond.
+      queries: also measure what `exact_conditional` and predictions need, or, where that is more than 2^23 pairs of a
+        sample and a class, keep the samples that it is made from wherever it is used (see `QuerySource`). About
+        n k d (d + s) operations for the s references of a class; where classes have few samples, n^2 d; where both are
+        many, covariances count by their leading eigenvectors. Not with overlap="trace" or "none".
       parts: number of equal parts that rows are cut into, each sorted and summed separately. On a mesh whose `data`
         axis has p shards, parts=p keeps every row on its device; only class sums cross.
+      largest: at least as many samples as any class has, where that is known: queries of small classes then cost less.
+        With fewer, errors toward larger classes count as certain.
 
     >>> import numpy as np
     >>> features = np.array([[-1.0, 0.0], [1.0, 0.0], [4.0, -1.0], [4.0, 1.0]])
@@ -63,25 +72,64 @@ def pair_geometry(
     >>> geometry.directional_cdnv.tolist()
     [[nan, 0.0625], [0.0, nan]]
     """
-    overlap = resolve_overlap(overlap, num_classes, jnp.shape(features)[1])
-    if queries and overlap != "exact":
-        raise ValueError(f'queries need overlap="exact", got {overlap!r}')
+    n, d = jnp.shape(features)
+    overlap = resolve_overlap(overlap, num_classes, d, samples=n)
+    if queries and overlap not in ("exact", "cauchy_schwarz"):
+        raise ValueError(f'queries need overlap="exact" or "cauchy_schwarz", got {overlap!r}')
     centered, count = center_by_class(features, labels, num_classes, weights, parts)
     sums = centered.sums(pair_terms(centered.mean, overlap != "none"))
-    sums |= class_spectra(centered, overlap)
+    fits = overlap != "exact" or covariance_bytes(num_classes, d) <= LARGEST_COVARIANCES
+    sums |= class_spectra(centered, overlap) if fits else {"overlap": _overlaps_by_groups(centered)}
     geometry = assemble(centered.origin, count, centered.mean, sums, overlap)
     if not queries:
         return geometry
-    per_sample = {name: scale(inverse(count), value) for name, value in sums.items()}
-    third = _third_moments(per_sample, overlap)
-    moments = ClassMoments(
-        centered.origin, count, centered.mean, geometry.variance, geometry.fourth_moment, third, covariance=None
-    )
     sample_weights = jnp.ones(jnp.shape(labels), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32)
-    of_samples, cube = query_geometry(
-        jnp.asarray(features), jnp.asarray(labels), sample_weights, moments, per_sample["slip"], per_sample["flat"]
+    samples = jnp.asarray(features), jnp.asarray(labels), sample_weights
+    source = _query_source(*samples, centered, geometry, sums, largest)
+    few = len(sample_weights) * num_classes <= HELD
+    return dataclasses.replace(
+        geometry, queries=source.held() if few else source, trace_of_cube=source.classes.references.cube
     )
-    return dataclasses.replace(geometry, queries=of_samples, trace_of_cube=cube)
+
+
+def _query_source(
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    weights: Float[Array, " n"],
+    centered: CenteredBlocks,
+    geometry: PairGeometry,
+    sums: dict[str, Array],
+    largest: int | None,
+) -> QuerySource:
+    """What the geometry of queries is made from; `sums` over classes are those that `geometry` comes from."""
+    (n, d), k = features.shape, len(geometry.counts)
+    weight = inverse(geometry.counts)
+    per_sample = {name: scale(weight, value) for name, value in sums.items()}
+    center = centered.mean + per_sample["slip"]
+    form, size = covariance_form(n, k, d, largest)
+    references = choose_references(features, labels, weights, center + centered.origin[None], size)
+    if form == "samples":
+        gram = jax.lax.map(lambda a: jnp.dot(a, a.T, precision="highest"), references.centered)
+        covariance = Samples(gram)
+        of_class = jnp.zeros(k).at[labels].add((weights > 0).astype(jnp.float32))
+        center = jnp.where((of_class > size)[:, None], jnp.nan, center)  # `largest` was too small: errors are certain
+    elif form == "flat" and "flat" in per_sample:
+        covariance = per_sample["flat"]
+    else:
+        found = centered.map_second_moments(functools.partial(leading, num_classes=k))
+        covariance = Leading(scale(jnp.sqrt(weight), found.factor), weight * found.rest, weight * found.most)
+    assert geometry.margin_terms is not None
+    classes = QueryClasses(
+        geometry.counts,
+        center,
+        geometry.variance,
+        _third_moments(per_sample),
+        geometry.fourth_moment,
+        jnp.diag(geometry.margin_terms.covariance_overlap),
+        references,
+        covariance,
+    )
+    return QuerySource(features, labels, weights, centered.origin, classes)
 
 
 @jax.jit
@@ -126,16 +174,33 @@ def nearest_classes(mean: Float[Array, "k d"]) -> Int[Array, "k q"]:
     return jax.lax.top_k(-distance, min(k - 1, NEIGHBORS))[1]
 
 
-def resolve_overlap(overlap: str, num_classes: int, dimension: int, beyond: str = "cauchy_schwarz") -> str:
-    """The overlap that "auto" stands for: "exact" where the covariances fit, else `beyond`.
+def resolve_overlap(
+    overlap: str, num_classes: int, dimension: int, beyond: str = "cauchy_schwarz", samples: int | None = None
+) -> str:
+    """The overlap that "auto" stands for: "exact" where the covariances fit, or `samples` make them in time.
 
     >>> resolve_overlap("auto", num_classes=100, dimension=512), resolve_overlap("auto", 1000, 2048)
     ('exact', 'cauchy_schwarz')
+    >>> resolve_overlap("auto", num_classes=1000, dimension=768, samples=50_000)
+    'exact'
     """
     if overlap != "auto" and overlap not in OVERLAPS:
         raise errors.unknown("overlap", overlap, ("auto", *OVERLAPS))
-    fits = 4 * num_classes * dimension**2 <= LARGEST_COVARIANCES
+    size = covariance_bytes(num_classes, dimension)
+    fits = size <= LARGEST_COVARIANCES
+    if not fits and samples is not None:
+        groups = num_classes / _group_size(dimension)
+        fits = (samples * groups + num_classes**2) * symmetric.length(dimension) / 2 <= OVERLAP_OPERATIONS
     return overlap if overlap != "auto" else "exact" if fits else beyond
+
+
+def covariance_bytes(num_classes: int, dimension: int) -> int:
+    return 4 * num_classes * dimension**2
+
+
+def _group_size(dimension: int) -> int:
+    """Classes whose covariances are held at once where not all are: an eighth of `LARGEST_COVARIANCES`."""
+    return max(1, LARGEST_COVARIANCES // 8 // (4 * symmetric.length(dimension)))
 
 
 def pair_terms(mean: Float[Array, "k d"], for_certificates: bool):
@@ -170,6 +235,33 @@ def class_spectra(centered: CenteredBlocks, overlap: str) -> dict[str, Array]:
     return {}
 
 
+def _overlaps_by_groups(centered: CenteredBlocks) -> Float[Array, "k k"]:
+    """Inner products of all pairs of second moments, of which two groups of classes are in memory at a time."""
+    k, d = centered.mean.shape
+    size = min(_group_size(d), k)
+    count = -(-k // size)
+    groups = jnp.minimum(jnp.arange(count * size), k - 1).reshape(count, size).astype(jnp.int32)
+
+    def of_group(g: Array) -> Float[Array, "c s s"]:
+        own = centered.map_second_moments(symmetric.flat, groups[g])
+
+        def with_group(h: Array) -> Float[Array, "s s"]:
+            return symmetric.gram(own, centered.map_second_moments(symmetric.flat, groups[h]))
+
+        return (
+            jax.lax.map(
+                lambda h: jax.lax.cond(h > g, with_group, lambda _: jnp.zeros((size, size), jnp.float32), h),
+                jnp.arange(count),
+            )
+            .at[g]
+            .set(symmetric.gram(own))
+        )
+
+    upper = jax.lax.map(of_group, jnp.arange(count)).swapaxes(1, 2).reshape(count * size, count * size)[:k, :k]
+    beyond = jnp.arange(k) // size
+    return jnp.where(beyond[:, None] > beyond[None, :], upper.T, upper)
+
+
 def assemble(
     origin: Float[Array, " d"],
     count: Float[Array, " k"],
@@ -183,8 +275,10 @@ def assemble(
     moments = ClassMoments(origin, count, mean, sums["variance"], sums["fourth"], None, None)
     if overlap == "none":
         return _geometry(moments, sums["square"], None)
-    third = _third_moments(sums, overlap)
-    if overlap == "exact":
+    third = _third_moments(sums)
+    if "overlap" in sums:
+        products = sums["overlap"] * weight[None, :]
+    elif overlap == "exact":
         products = symmetric.gram(sums["flat"])
     else:
         size = sums["norm"] if overlap == "cauchy_schwarz" else sums["variance"]
@@ -193,10 +287,10 @@ def assemble(
     return _geometry(moments, sums["square"], terms)
 
 
-def _third_moments(sums: dict[str, Array], overlap: str) -> Float[Array, "k d"]:
+def _third_moments(sums: dict[str, Array]) -> Float[Array, "k d"]:
     """t_c = E[(z - mu_c) ||z - mu_c||^2] from class averages, without the slip of rounded means as far as is known."""
     third = sums["third"] - mean_slip(sums)
-    if overlap != "exact":
+    if "flat" not in sums:
         return third
     d = third.shape[1]
     along = jax.lax.map(

@@ -8,7 +8,7 @@ from jax.core import Tracer
 
 from dnc.geometry.moments import inverse, scale
 from dnc.geometry.pytree import array_dataclass, static
-from dnc.geometry.queries import QueryGeometry
+from dnc.geometry.queries import Queries
 from dnc.types import Array, ArrayLike, Float, Int
 
 NOISE = 2.0  # standard deviations of a corrected squared distance, below which it says nothing
@@ -66,7 +66,7 @@ class PairGeometry:
     squared_distance: Float[Array, "k k"]  # d_ij^2, diagonal 0
     directional_variance: Float[Array, "k k"]  # [i, j] = u_ij^T Sigma_i u_ij, diagonal nan
     margin_terms: MarginTerms | None = None  # what certificates need; None where measured with overlap="none"
-    queries: QueryGeometry | None = None  # what `exact_conditional` and predictions need
+    queries: Queries | None = None  # what `exact_conditional` and predictions need
     trace_of_cube: Float[Array, " k"] | None = None  # tr Sigma_c^3, comes with `queries`
     ddof: int = static(0)
     corrected: bool = static(False)

@@ -7,6 +7,7 @@ query is never its own reference. Centroids of m shots are those of m references
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dnc.geometry.blocks import shuffled_classes
 from dnc.geometry.moments import inverse
@@ -15,7 +16,8 @@ from dnc.types import Array, Bool, Float, Int
 
 REFERENCES = 256  # of a class
 FEWEST = 3  # shots up to which centroids of references themselves are held against queries
-_NODES = 32  # quantiles of a query's distance to one sample of its own class
+_FEW_CLASSES = 32
+_QUANTILES, _LEGENDRE_NODES = 32, 8  # of a query's distance to a centroid of its own class, of few and many classes
 ROUNDING = 4 * float(jnp.finfo(jnp.float32).eps)  # of a sum, relative to its terms
 
 
@@ -26,27 +28,28 @@ class References:
     rows: Int[Array, "k s"]  # among all samples
     weight: Float[Array, "k s"]  # 0 for slots that hold none
     centered: Float[Array, "k s d"]
-    following: Int[Array, "k s q"]  # slots of the references from each one on, around the class
+    count: Int[Array, " k"]  # slots that hold one: the first
     shrink: Float[Array, "k s q"]  # mean of squared distances less that of the centroid, of 1 to q references
     cube: Float[Array, " k"]  # tr Sigma^3
 
     @property
-    def square(self) -> Float[Array, "k s"]:
+    def square(self) -> Float[Array, "*k s"]:
         """Squared lengths."""
-        return jnp.sum(self.centered**2, axis=2)
+        return jnp.sum(self.centered**2, axis=-1)
 
 
 @array_dataclass
 class ReferenceTerms:
-    """For query x and class c, with b = x - mu_c and a = z - mu_c over the references z of c.
+    """The rule with centroids of 1 to q = FEWEST references, nan where a class has too few samples."""
 
-    `right` and `farther` are of centroids of 1 to q = FEWEST shots, nan where a class has too few samples.
-    """
-
-    cubic: Float[Array, "n k"]  # E[(b.a)^3]
-    mixed: Float[Array, "n k"]  # E[(b.a)^2 ||a||^2]
-    right: Float[Array, "n q"]  # P(the nearest centroid is of the query's class)
+    right: Float[Array, "n q"]  # P(the nearest centroid is that of the query's class)
     farther: Float[Array, "n k q"]  # P(the centroid of c is farther than that of the query's class)
+
+    def subset(self, classes: Int[Array, " w"]) -> "ReferenceTerms":
+        """Of some of the classes: of more than two, it is not known how often just these are farther."""
+        farther = self.farther[:, classes]
+        right = jnp.sum(farther, axis=1) if len(classes) == 2 else jnp.full_like(self.right, jnp.nan)
+        return ReferenceTerms(right, farther)
 
 
 def choose_references(
@@ -54,10 +57,10 @@ def choose_references(
     labels: Int[Array, " n"],
     weights: Float[Array, " n"],
     center: Float[Array, "k d"],
+    size: int,
 ) -> References:
-    """At most `REFERENCES` samples of each class and at most four times as many as a class has on average."""
+    """At most `size` samples of each class, drawn at random."""
     n, k = labels.shape[0], center.shape[0]
-    size = min(REFERENCES, n, 4 * -(-n // k))
     counted = jnp.where(weights > 0, labels, k).astype(jnp.int32)
     counts = jnp.bincount(counted, length=k + 1)
     order, _ = shuffled_classes(jax.random.key(0), counted, counts)
@@ -70,72 +73,94 @@ def choose_references(
     ahead = slots[None, :, None] + jnp.arange(FEWEST)[None, None, :]
     following = ahead % jnp.maximum(jnp.minimum(counts[:k], size), 1)[:, None, None]
     shrink = jax.lax.map(_shrinkage, (centered, following))
-    return References(rows, weight, centered, following, shrink, jax.lax.map(_trace_of_cube, (centered, weight)))
+    held = jnp.minimum(counts[:k], size)
+    return References(rows, weight, centered, held, shrink, jax.lax.map(_trace_of_cube, (centered, weight)))
 
 
-def reference_terms(
-    references: References,
-    products: Float[Array, "b k s"],
-    squares: Float[Array, "b k s"],
-    weight: Float[Array, "b k s"],
-    distance: Float[Array, "b k"],
-    own: Bool[Array, "b k"],
+def few_shot_shares(
+    references: References, apart: Float[Array, "k b s"], weight: Float[Array, "k b s"], labels: Int[Array, " b"]
 ) -> ReferenceTerms:
-    """From b.a, ||a||^2 and weights of the references, and ||b||^2, all about means without the query.
+    """From ||x - z||^2 and weights of the references z of every class.
 
-    A tie is an error: distances count as equal where float32 cannot tell them apart.
+    P(right) is the mean over distances t to the own centroid of the product over rivals of P(farther than t). Of few
+    classes, t takes 32 quantiles; of many, the nodes of a Gauss-Legendre rule, between the references' distances. A tie
+    is an error: distances count as equal where float32 cannot tell them apart.
     """
-    share = weight * inverse(jnp.sum(weight, axis=2, keepdims=True))
-    second = share * products**2
-    apart = jnp.maximum(distance[:, :, None] - 2 * products + squares, 0)  # ||x - z||^2
-    held = jnp.sum(weight > 0, axis=2).astype(apart.dtype)
+    k, b, _ = apart.shape
+    quantiles, share_of_node = _nodes(k)
+    place = labels, jnp.arange(b)
+    count, shrink = references.count[labels][:, None], references.shrink[labels]
+    nodes = [
+        _quantiles(to_centroid, share, quantiles, smooth=k > _FEW_CLASSES)
+        for to_centroid, share in _centroids(apart[place], weight[place], count, shrink)
+    ]
 
-    def one_more(
-        so_far: tuple[Float[Array, "b k s"], Float[Array, "b k s"]], shot: tuple[Array, Array, Array]
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """P of the rule with m shots; `so_far` are products of weights and sums of distances of m - 1 references."""
-        (chance, total), (m, following, shrink) = so_far, shot
-        chance = chance * jnp.take_along_axis(weight, following[None], axis=2)
-        total = total + jnp.take_along_axis(apart, following[None], axis=2)
-        enough = jnp.all(held >= m, axis=1)
-        return (chance, total), _nearest(total / m - shrink[None], chance, apart, enough, own)
+    def rival(
+        so_far: tuple[Float[Array, "b q t"], Bool[Array, "b q"]], of_class: tuple[Array, ...]
+    ) -> tuple[tuple[Array, Array], Float[Array, "b q"]]:
+        product, enough = so_far
+        c, apart, weight, count, shrink = of_class
+        held = jnp.sum(weight > 0, axis=1)[:, None] >= 1 + jnp.arange(FEWEST)[None, :]
+        farther = []
+        for (to_centroid, share), threshold in zip(_centroids(apart, weight, count, shrink[None]), nodes, strict=True):
+            certain = to_centroid - ROUNDING * (apart + to_centroid)
+            beyond = certain[:, :, None] > threshold[:, None, :]
+            farther.append(jnp.sum(jnp.where(beyond, share[:, :, None], 0), axis=1))
+        farther, own = jnp.stack(farther, axis=1), (labels == c.astype(labels.dtype))[:, None]
+        product = product * jnp.where(own[:, :, None], 1, farther)
+        mean = jnp.dot(farther, share_of_node, precision="highest")
+        return (product, enough & held), jnp.where(own, 0, mean)
 
-    shots = jnp.arange(1, FEWEST + 1, dtype=apart.dtype)
-    each = shots, jnp.moveaxis(references.following, 2, 0), jnp.moveaxis(references.shrink, 2, 0)
-    _, (right, farther) = jax.lax.scan(one_more, (jnp.ones_like(weight), jnp.zeros_like(apart)), each)
-    return ReferenceTerms(
-        cubic=jnp.sum(second * products, axis=2),
-        mixed=jnp.sum(second * squares, axis=2),
-        right=jnp.moveaxis(right, 0, -1),
-        farther=jnp.moveaxis(farther, 0, -1),
-    )
+    start = jnp.ones((b, FEWEST, len(quantiles))), jnp.ones((b, FEWEST), bool)
+    classes = jnp.arange(k, dtype=jnp.int32), apart, weight, references.count, references.shrink
+    (product, enough), farther = jax.lax.scan(rival, start, classes)
+    right = jnp.dot(product, share_of_node, precision="highest")
+    farther = jnp.where(enough[:, None], farther.swapaxes(0, 1), jnp.nan)
+    return ReferenceTerms(jnp.where(enough, right, jnp.nan), farther)
 
 
-def _nearest(
-    to_centroid: Float[Array, "b k s"],
-    chance: Float[Array, "b k s"],
-    apart: Float[Array, "b k s"],
-    enough: Bool[Array, " b"],
-    own: Bool[Array, "b k"],
-) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
-    """P(own centroid nearest) and P(another one farther than it), over independent centroids of each class."""
-    share = chance * inverse(jnp.sum(chance, axis=2, keepdims=True))
-    to_own, share_own = (jnp.sum(jnp.where(own[:, :, None], values, 0), axis=1) for values in (to_centroid, share))
-    order = jnp.argsort(jnp.where(share_own > 0, to_own, jnp.inf), axis=1)
-    passed = jnp.cumsum(jnp.take_along_axis(share_own, order, axis=1), axis=1)
-    quantiles = (jnp.arange(_NODES, dtype=passed.dtype) + 0.5) / _NODES
+def _nodes(num_classes: int) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
+    """Quantiles of the distance to the own centroid, and what each counts."""
+    if num_classes <= _FEW_CLASSES:
+        nodes, shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES, np.full(_QUANTILES, 1 / _QUANTILES)
+    else:
+        nodes, shares = np.polynomial.legendre.leggauss(_LEGENDRE_NODES)
+        nodes, shares = (nodes + 1) / 2, shares / 2
+    return jnp.asarray(nodes, jnp.float32), jnp.asarray(shares, jnp.float32)
+
+
+def _centroids(
+    apart: Float[Array, "b s"], weight: Float[Array, "b s"], count: Int[Array, "*#b"], shrink: Float[Array, "#b s q"]
+) -> list[tuple[Float[Array, "b s"], Float[Array, "b s"]]]:
+    """Squared distances to the centroids of 1 to q references that follow each other, and the share of each."""
+    chance, total, found = (weight > 0).astype(weight.dtype), jnp.zeros_like(apart), []
+    following, distance = weight, apart
+    for m in range(1, FEWEST + 1):
+        chance, total = chance * following, total + distance
+        found.append((total / m - shrink[..., m - 1], chance * inverse(jnp.sum(chance, axis=1, keepdims=True))))
+        following, distance = _next(following, count), _next(distance, count)
+    return found
+
+
+def _next(values: Float[Array, "b s"], count: Int[Array, "*#b"]) -> Float[Array, "b s"]:
+    """Of the reference after each, around the class."""
+    is_last = jnp.arange(values.shape[1])[None, :] == count - 1
+    return jnp.where(is_last, values[:, :1], jnp.roll(values, -1, axis=1))
+
+
+def _quantiles(
+    values: Float[Array, "b s"], share: Float[Array, "b s"], quantiles: Float[Array, " t"], smooth: bool
+) -> Float[Array, "b t"]:
+    """Values at these quantiles, or if `smooth`, linear between values in the middle of their shares."""
+    ordered = jnp.where(share > 0, values, jnp.inf)
+    order = jnp.argsort(ordered, axis=1)
+    ordered, share = (jnp.take_along_axis(x, order, axis=1) for x in (ordered, share))
+    passed = jnp.cumsum(share, axis=1)
+    if smooth:
+        last = jnp.max(jnp.where(share > 0, ordered, 0), axis=1, keepdims=True)
+        return jax.vmap(jnp.interp, (None, 0, 0))(quantiles, passed - share / 2, jnp.minimum(ordered, last))
     place = jnp.sum(passed[:, None, :] < quantiles[None, :, None], axis=2)
-    place = jnp.take_along_axis(order, jnp.minimum(place, order.shape[1] - 1), axis=1)
-    nodes = jnp.take_along_axis(to_own, place, axis=1)
-    rounding = ROUNDING * (apart + to_centroid)
-
-    def beyond(threshold: Float[Array, " b"]) -> Float[Array, "b k"]:
-        return jnp.sum(jnp.where(to_centroid - rounding > threshold[:, None, None], share, 0), axis=2)
-
-    farther = jax.lax.map(beyond, nodes.T)  # [nodes, b, k]
-    right = jnp.mean(jnp.prod(jnp.where(own[None], 1, farther), axis=2), axis=0)
-    farther = jnp.where(own, 0, jnp.mean(farther, axis=0))
-    return jnp.where(enough, right, jnp.nan), jnp.where(enough[:, None], farther, jnp.nan)
+    return jnp.take_along_axis(ordered, jnp.minimum(place, jnp.sum(share > 0, axis=1, keepdims=True) - 1), axis=1)
 
 
 def _shrinkage(arguments: tuple[Float[Array, "s d"], Int[Array, "s q"]]) -> Float[Array, "s q"]:

@@ -58,6 +58,12 @@ def flat(stripes: Stripes) -> Float[Array, " f"]:
     return jnp.pad(values, (0, -values.shape[0] % min(_CHUNK, values.shape[0])))
 
 
+def length(d: int) -> int:
+    """Of `flat` of a d x d matrix."""
+    values = sum((b - a) * (d - a) for a, b in edges(d))
+    return values + -values % min(_CHUNK, values)
+
+
 def stripes_of(flat: Float[Array, " f"], d: int) -> Stripes:
     """The inverse of `flat` for a d x d matrix."""
     shapes = [(b - a, d - a) for a, b in edges(d)]
@@ -72,13 +78,14 @@ def _scales(stripes: Stripes) -> list[Float[Array, "1 w"]]:
     return [jnp.where(jnp.arange(s.shape[1]) < s.shape[0], 1, math.sqrt(2))[None, :] for s in stripes]
 
 
-def gram(flats: Float[Array, "k f"]) -> Float[Array, "k k"]:
-    """Inner products of all pairs of `flat` vectors, in chunks that stay in cache."""
-    k, length = flats.shape
-    chunk = min(_CHUNK, length)
+def gram(flats: Float[Array, "k f"], others: Float[Array, "w f"] | None = None) -> Float[Array, "k w"]:
+    """Inner products of all pairs of `flat` vectors, with others or among themselves, in chunks that stay in cache."""
+    length = flats.shape[1]
+    others, chunk = flats if others is None else others, min(_CHUNK, length)
 
-    def add(index: Array, total: Float[Array, "k k"]) -> Float[Array, "k k"]:
-        part = jax.lax.dynamic_slice_in_dim(flats, index * chunk, chunk, axis=1)
-        return total + jnp.dot(part, part.T, precision="highest")
+    def add(index: Array, total: Float[Array, "k w"]) -> Float[Array, "k w"]:
+        parts = (jax.lax.dynamic_slice_in_dim(x, index * chunk, chunk, axis=1) for x in (flats, others))
+        first, second = parts
+        return total + jnp.dot(first, second.T, precision="highest")
 
-    return jax.lax.fori_loop(0, length // chunk, add, jnp.zeros((k, k), jnp.float32))
+    return jax.lax.fori_loop(0, length // chunk, add, jnp.zeros((len(flats), len(others)), jnp.float32))

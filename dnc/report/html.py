@@ -30,7 +30,7 @@ def write_report(
     source: Run | str | Path | Sequence[str | Path],
     output: str | Path,
     *,
-    first: Mapping[str, str] | None = None,
+    first: Mapping[str, str | bytes] | None = None,
 ) -> Path:
     """Write `output`/index.html with figures/, numbers.json and numbers.csv, return the page's path.
 

@@ -50,6 +50,32 @@ def test_every_sample_outside_the_support_is_a_query():
     assert errors == {(1.0, 0.0), (0.0, 0.0)}
 
 
+def test_queries_can_be_fewer():
+    """Of each class, those that follow the largest support: the same as a loop over these alone."""
+    features, labels = clusters(seed=0)
+    key = jax.random.key(3)
+    actual = few_shot_error(key, features, labels, SHOTS, repeats=3, num_classes=4, queries=2)
+    expected = []
+    for draw in jax.random.split(key, 3):
+        noise = np.asarray(jax.random.uniform(draw, labels.shape))
+        ranked = [np.flatnonzero(labels == c)[np.argsort(noise[labels == c])] for c in range(4)]
+        few = []
+        for m in SHOTS:
+            rows = np.concatenate([np.append(r[:m], r[max(SHOTS) : max(SHOTS) + 2]) for r in ranked])
+            support = np.arange(4)[:, None] * (m + 2) + np.arange(m)
+            few.append(oracles.few_shot_error(features[rows], labels[rows], list(support)))
+        expected.append(few)
+    np.testing.assert_allclose(actual.per_pair, np.mean(expected, axis=0), atol=1e-6)
+    assert actual.queries == 2
+
+
+def test_many_classes_take_fewer_queries_whatever_the_features(monkeypatch):
+    features, labels = clusters(seed=0)
+    monkeypatch.setattr(ncc, "_DISTANCES", 3 * 3 * 4 * 12)  # repeats, entries, classes, samples
+    narrow, wide = (few_shot_error(jax.random.key(0), x, labels, SHOTS, 3, 4) for x in (features[:, :2], features))
+    assert narrow.queries == wide.queries == 3
+
+
 def test_ties_are_errors():
     features, labels = np.ones((8, 3), np.float32), np.repeat(np.arange(2), 4)
     actual = few_shot_error(jax.random.key(0), features, labels, [1, 3], repeats=2, num_classes=2)
@@ -84,7 +110,7 @@ def test_blocks_of_samples_equal_one_block(monkeypatch):
     everyone = jnp.ones((3, 4), bool)
     shots = jnp.tile(jnp.asarray(SHOTS)[:, None], (1, 4))
     arguments = (jax.random.split(jax.random.key(0), 3), jnp.asarray(features), jnp.asarray(labels), everyone, shots)
-    settings = {"largest": max(SHOTS)}
+    settings = {"largest": max(SHOTS), "queries": None}
     expected = ncc._measure(*arguments, **settings)
     monkeypatch.setattr(ncc, "_BLOCK_ELEMENTS", 500)  # 120 samples: blocks of 40
     actual = jax.jit(lambda *a: ncc._measure.__wrapped__(*a, **settings))(*arguments)

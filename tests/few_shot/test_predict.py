@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dnc.few_shot import predict, skewed
+from dnc.few_shot import distances, predict, skewed
 from dnc.few_shot.measured import few_shot_error
 from dnc.geometry.measure import pair_geometry
 from tests.certificates.test_conditional import distance_moments
@@ -50,9 +50,9 @@ def as_population(geometry):
 
 
 def cumulants(geometry, m):
-    shared, block = predict._shared(geometry), geometry.queries
-    own = predict._own_class(block)
-    return [np.asarray(x) for x in predict.distance_cumulants(block, shared, own, jnp.full(len(geometry.counts), m))]
+    shared, block = distances.shared(geometry), geometry.queries
+    columns = distances.Columns(block, distances.own_class(block), None)
+    return [np.asarray(x) for x in distances.distance_cumulants(columns, shared, jnp.full(len(geometry.counts), m))]
 
 
 @pytest.mark.parametrize("m", [1.0, 2.0])
@@ -95,8 +95,8 @@ def test_references_equal_loops_over_all_samples():
         pools = [np.float64(np.delete(z, inside, axis=0) if c == own else z) for c, z in enumerate(classes)]
         for c, pool in enumerate(pools):
             b, a = x - pool.mean(axis=0), pool - pool.mean(axis=0)
-            np.testing.assert_allclose(terms.cubic[row, c], np.mean((a @ b) ** 3), rtol=1e-3, atol=1e-3)
-            np.testing.assert_allclose(terms.mixed[row, c], np.mean((a @ b) ** 2 * np.sum(a**2, 1)), rtol=1e-3)
+            np.testing.assert_allclose(block.cubic[row, c], np.mean((a @ b) ** 3), rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(block.mixed[row, c], np.mean((a @ b) ** 2 * np.sum(a**2, 1)), rtol=1e-3)
             smeared = np.sum((a.T @ (a @ b) / len(a)) ** 2)
             np.testing.assert_allclose(block.smeared[row, c], smeared, rtol=1e-3, atol=1e-3)
         distances = [np.sum((x - pool) ** 2, axis=1) for pool in pools]
@@ -152,12 +152,11 @@ def test_two_classes_agree_in_closed_form_and_by_quadrature():
 
 
 def test_queries_average_to_classes():
-    error, rival, share = predict.predict_queries(geometry(), jnp.full(K, 10.0))
+    found = predict.predict_queries(geometry(), jnp.full(K, 10.0))
     weight, labels = np.asarray(geometry().queries.weight), sample()[1]
-    mean = [np.sum(weight * np.where(labels == c, error, 0)) for c in range(K)]
+    mean = [np.sum(weight * np.where(labels == c, found.error, 0)) for c in range(K)]
     np.testing.assert_allclose(mean, predicted(geometry(), [10]).per_class[0], atol=1e-5)
-    assert np.all(np.asarray(rival) != labels)
-    assert np.all((np.asarray(share) >= 0) & (np.asarray(share) <= 1))
+    assert np.all(np.asarray(found.rival) != labels)
 
 
 def test_classes_far_apart_are_never_confused_and_equal_ones_always():

@@ -1,0 +1,141 @@
+"""The forms that the geometry of queries takes where there is much of it, against the one that small samples have."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc.certificates import certificate
+from dnc.few_shot import distances
+from dnc.few_shot.hard import hard_samples
+from dnc.few_shot.predict import predicted_error
+from dnc.geometry import measure, queries, references, symmetric
+from dnc.geometry.leading import leading
+from dnc.geometry.measure import pair_geometry
+from dnc.geometry.queries import QueryGeometry, QuerySource, covariance_form
+from tests.samples import stacked
+
+K, N, D = 12, 20, 24
+SHOTS = [1, 3, 10]
+
+
+def sample() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    scale = 1.5 / np.sqrt(1 + np.arange(D))
+    classes = [np.float32(0.9 * rng.normal(size=D) * scale + rng.normal(size=(N + c, D)) * scale) for c in range(K)]
+    return stacked(classes)
+
+
+@pytest.fixture
+def changed(monkeypatch):
+    """Set constants of `queries` and forget the programs that were compiled with others."""
+
+    def change(**values: float) -> None:
+        for name, value in values.items():
+            for module in (queries, measure, references, distances):
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, value)
+        jax.clear_caches()
+
+    yield change
+    jax.clear_caches()
+
+
+def numbers(geometry) -> dict[str, np.ndarray]:
+    """What users get of the queries."""
+    bounds, predicted = certificate("exact_conditional", geometry, SHOTS), predicted_error(geometry, SHOTS)
+    hard = hard_samples(geometry, 10, [str(c) for c in range(K)], top=40)
+    return {
+        "bound": np.asarray(bounds.per_class),
+        "bound_pairs": np.asarray(bounds.per_pair),
+        "predicted": np.asarray(predicted.per_class),
+        "predicted_pairs": np.asarray(predicted.per_pair),
+        "hard": hard.error,
+    }
+
+
+def measured(**options):
+    return pair_geometry(*sample(), K, queries=True, **options)
+
+
+def test_made_where_it_is_used_it_is_what_is_held(changed):
+    held = measured()
+    assert isinstance(held.queries, QueryGeometry)
+    expected = numbers(held)
+    changed(HELD=0, _BLOCK_ROWS=50)
+    source = measured()
+    assert isinstance(source.queries, QuerySource)
+    for name, value in numbers(source).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_subset_is_the_subset_either_way(changed, held):
+    chosen = np.array([4, 0, 7])
+    expected = certificate("exact_conditional", measured().subset(chosen), SHOTS).per_class
+    changed(HELD=2**23 if held else 0)
+    subset = measured().subset(chosen)
+    np.testing.assert_allclose(certificate("exact_conditional", subset, SHOTS).per_class, expected, rtol=1e-5)
+    rivals = predicted_error(subset, [10]).per_class
+    x, y = sample()
+    member = np.isin(y, chosen)
+    alone = pair_geometry(x[member], np.argsort(chosen)[np.searchsorted(np.sort(chosen), y[member])], 3, queries=True)
+    np.testing.assert_allclose(rivals, predicted_error(alone, [10]).per_class, atol=2e-3)
+
+
+def test_small_classes_are_their_samples(changed):
+    expected = numbers(measured())
+    assert covariance_form(K * N, K, 64, largest=40) == ("samples", 40)
+    wide = np.pad(sample()[0], ((0, 0), (0, 40)))  # classes of fewer samples than dimensions
+    geometry = pair_geometry(wide, sample()[1], K, queries=True, largest=40)
+    for name, value in numbers(geometry).items():
+        np.testing.assert_allclose(value, expected[name], rtol=2e-4, atol=1e-5, err_msg=name)
+
+
+def test_classes_larger_than_was_said_are_no_basis_of_a_certificate():
+    wide = np.pad(sample()[0], ((0, 0), (0, 40)))
+    geometry = pair_geometry(wide, sample()[1], K, queries=True, largest=N)
+    np.testing.assert_allclose(certificate("exact_conditional", geometry, [10]).per_class, 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [3, 8, 24])
+def test_leading_eigenvectors_bound_quadratic_forms(rank):
+    rng = np.random.default_rng(1)
+    root = np.float32(rng.normal(size=(60, D)) / (1 + np.arange(D)))
+    sigma = root.T @ root
+    total = symmetric.add_outer_products(symmetric.zeros(D), jnp.asarray(root), jnp.ones(60))
+    found = leading(total, num_classes=1, rank=rank)
+    b = np.float32(rng.normal(size=(500, D)))
+    exact, inside = np.einsum("nd,de,ne->n", b, sigma, b), np.sum((b @ np.asarray(found.factor).T) ** 2, axis=1)
+    length = np.sum(b**2, axis=1)
+    assert found.factor.shape == (rank, D)
+    assert np.all(inside <= exact * (1 + 1e-5))
+    assert np.all(inside + found.most * length >= exact * (1 - 1e-5))
+    eigenvalues = np.linalg.eigvalsh(sigma)[::-1]
+    following = eigenvalues[rank] if rank < D else 0
+    np.testing.assert_allclose(found.rest, eigenvalues[rank:].sum() / D, rtol=0.05, atol=1e-5)
+    assert 0.99 * following <= found.most <= 1.4 * following + 1e-4 * eigenvalues[0]
+
+
+def test_by_leading_eigenvectors_the_certificate_is_never_below(changed):
+    exact = numbers(measured())
+    changed(_FLAT_OPERATIONS=0, RANK=64)
+    assert covariance_form(K * N, K, D)[0] == "leading"
+    whole = numbers(measured())  # as many eigenvectors as dimensions
+    for name, value in whole.items():
+        np.testing.assert_allclose(value, exact[name], rtol=2e-3, atol=1e-4, err_msg=name)
+    truncated = measured()
+    factor = truncated.queries
+    assert factor.most is not None
+    assert np.all(np.asarray(factor.most) >= np.asarray(factor.along) * (1 - 1e-6))
+    assert np.all(whole["bound"] >= exact["bound"] * (1 - 1e-4))
+
+
+def test_of_many_rivals_the_nearest_decide(changed):
+    exact = numbers(measured())
+    changed(NEAREST=6, _FEW_CLASSES=2)
+    found = numbers(measured())
+    np.testing.assert_allclose(found["bound"], exact["bound"], rtol=1e-5)
+    np.testing.assert_array_less(np.abs(found["predicted"] - exact["predicted"]).mean(axis=1), [0.005, 0.005, 1e-4])
+    np.testing.assert_allclose(found["predicted_pairs"], exact["predicted_pairs"], atol=0.015)
+    np.testing.assert_allclose(found["hard"], exact["hard"], atol=1e-3)

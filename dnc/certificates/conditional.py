@@ -30,10 +30,10 @@ from dnc.certificates.union import Bounds, own_class, safe_sqrt
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.queries import Pass, QueryGeometry, look
 from dnc.geometry.references import ROUNDING
+from dnc.geometry.sizes import sizes
 from dnc.types import Array, Bool, Float
 
 _THRESHOLDS = 9  # evenly between E_i and the nearest rival's E_j; any threshold gives a valid bound
-_BLOCK_ELEMENTS = 2**20  # queries x classes at once
 
 
 def exact_conditional(geometry: PairGeometry, shots: Shots) -> Bounds:
@@ -81,7 +81,7 @@ def conditional_pass(geometry: PairGeometry, shots: Shots) -> Pass:
         )
 
     zero = jnp.zeros(by_shots.shape), jnp.zeros((*by_shots.shape, k))
-    return Pass(zero, step, finish, rows=max(1, _BLOCK_ELEMENTS // k))
+    return Pass(zero, step, finish, rows=max(1, sizes().elements // (2 * k)))
 
 
 def _distance_moments(

@@ -21,6 +21,7 @@ from dnc.types import Array, Bool, Float
 
 ITERATIONS = 60
 _FLOOR = 1e-10  # smallest Var / E^2 the optimizer sees
+_GAIN = 0.99  # of the union, below which a search can lead
 _JITTER = 1e-5  # added to correlations; more variance is still a valid bound
 
 
@@ -87,21 +88,30 @@ def joint_bound(
 
     `per_pair` holds Cantelli's terms, zero on the diagonal. A class's `neighbors` (all others, up to 64 classes) are
     taken jointly and the rest added by the union. A class with an undefined pair among them (expected margin not
-    positive) gets 1: no quadratic does better.
+    positive) gets 1: no quadratic does better. Nor is there a search where even the largest of its terms and the rest
+    come to the union, but for a hundredth.
     """
     m, k, _ = per_pair.shape
     others = margin_terms(geometry).neighbors[None]
     q = others.shape[2]
     union = jnp.sum(per_pair, axis=2)
-    rest = jnp.maximum(union - jnp.sum(jnp.take_along_axis(per_pair, others, axis=2), axis=2), 0)
+    terms = jnp.take_along_axis(per_pair, others, axis=2)
+    rest = jnp.maximum(union - jnp.sum(terms, axis=2), 0)
     mean = jnp.take_along_axis(moments.mean, others, axis=2)
     covariance = margin_covariance(geometry, moments, shots)
     solvable = jnp.all(jnp.take_along_axis(moments.defined, others, axis=2), axis=2)
     mean, correlation = _standardized(mean, covariance, solvable)
+    can_gain = solvable & (rest + jnp.max(terms, axis=2) < _GAIN * jnp.minimum(union, 1))
     # One problem after the other: batched triangular solves deadlock in XLA on CPU from about 32 x 32 on.
-    problems = mean.reshape(m * k, q), correlation.reshape(m * k, q, q)
-    best = jax.lax.map(lambda problem: smallest_ellipsoid_bound(*problem), problems).reshape(m, k)
-    joint = jnp.where(solvable & jnp.isfinite(best), best + rest, 1)
+    problems = can_gain.reshape(m * k), mean.reshape(m * k, q), correlation.reshape(m * k, q, q)
+
+    def search(problem: tuple[Array, Array, Array]) -> Array:
+        return jax.lax.cond(
+            problem[0], smallest_ellipsoid_bound, lambda mean, _: jnp.full_like(mean[0], jnp.inf), *problem[1:]
+        )
+
+    best = jax.lax.map(search, problems).reshape(m, k)
+    joint = jnp.where(can_gain & jnp.isfinite(best), best + rest, 1)
     return jnp.minimum(jnp.minimum(joint, union), 1)
 
 

@@ -15,7 +15,7 @@ from dnc.types import Array, Bool, Float, Int, Key
 
 Rule: TypeAlias = Callable[[Array, Array, Array], Array]  # (support, taken, queries) -> errors, as `nearest_center`
 
-_PAIRINGS = 16  # of the supports and queries of a shuffle
+_PAIRINGS, _QUERIES = 16, 1024  # of the supports and queries of a shuffle; of a support, where there are many classes
 
 
 def nearest_center(
@@ -84,7 +84,7 @@ def shuffled_errors(
 
     One block's samples are in memory at a time.
     """
-    pairings = min(_PAIRINGS, blocks)
+    pairings = min(_PAIRINGS, blocks, max(1, _QUERIES // shots.shape[0]))
     counts = jnp.bincount(labels, length=shots.shape[0]).astype(jnp.int32)
     starts = jnp.cumsum(counts) - counts
     number = jnp.arange(blocks, dtype=jnp.int32)

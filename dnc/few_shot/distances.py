@@ -13,6 +13,7 @@ from dnc.geometry.pairs import PairGeometry, trace_of_square
 from dnc.geometry.pytree import array_dataclass
 from dnc.geometry.queries import Pass, Queries, QueryGeometry, look
 from dnc.geometry.references import FEWEST, ROUNDING
+from dnc.geometry.sizes import sizes
 from dnc.types import Array, Bool, Float, Int
 
 _NODES = 31
@@ -22,7 +23,6 @@ NEAREST = 31  # rivals of a query that are looked at closely, where there are mo
 _FAR_NODES = (-1.7, 0.0, 1.7)
 _NEGLIGIBLE = 1e-3  # probability that any of the rivals beyond the nearest is nearer, about
 _ALMOST_NEVER = 1e-12
-_BLOCK_ELEMENTS = 2**21  # query x class x node at once
 
 
 @array_dataclass
@@ -272,4 +272,4 @@ def queries_of(geometry: PairGeometry) -> Queries:
 
 def block_rows(num_classes: int) -> int:
     """Queries at once."""
-    return max(1, _BLOCK_ELEMENTS // (min(num_classes, NEAREST + 1) * _NODES + num_classes))
+    return max(1, sizes().elements // (min(num_classes, NEAREST + 1) * _NODES + num_classes))

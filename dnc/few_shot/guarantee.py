@@ -24,7 +24,7 @@ from dnc.types import Array, ArrayLike, Float, Int, Key
 Shots: TypeAlias = Sequence[int | Sequence[int]]
 
 MIN_BLOCKS = 3
-_SHUFFLES_AT_ONCE = 8
+_SHUFFLES_AT_ONCE = 8  # of up to 128 classes; of more, whose blocks have more queries, fewer
 _MAX_SHUFFLES = 256
 # Standard error of a bound, over shuffles, at which no more are drawn. On EfficientNet features of CIFAR-10 (ten
 # classes of 200 or 500 samples, m = 1 to 20), neither bound moved by more than .0045 between two or three seeds.
@@ -99,7 +99,8 @@ def guarantee(
     class is cut into B = min_c floor(n_c / (m_c + 1)) disjoint blocks of a support and one query per class. The errors
     h_b of blocks, means over classes, are independent, lie in [0, 1] and have the error on new data as their mean;
     `dnc.few_shot.betting` turns them into bounds. Its wealth is averaged over shuffles, and in each over 16 ways to
-    pair supports and queries: the mean of e-values is an e-value, so the bounds do not hang on a lucky split.
+    pair supports and queries (fewer of more than 64 classes): the mean of e-values is an e-value, so the bounds do not
+    hang on a lucky split.
 
     Valid for every sample size, number of shots, distribution and number of shuffles, if samples of each class are
     independent and the classes' numbers of samples do not depend on them. The bound exceeds the error by at least
@@ -144,7 +145,7 @@ def guarantee(
     rows = []
     for m, size in zip(allocations, blocks.tolist(), strict=True):
         draw = functools.partial(block_errors, array, jnp.asarray(labels), m, size, rule)
-        errors = _drawn(draw, delta, seed, spread=1 / num_classes)
+        errors = _drawn(draw, delta, seed, num_classes, spread=1 / num_classes)
         total = errors.mean(axis=2, dtype=np.float64)
         bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
         if per_class:
@@ -193,7 +194,7 @@ def guaranteed_difference(
             return (1 + a - b) / 2
 
         spread = 1 / (2 * num_classes)
-        halves = _drawn(draw, delta, seed, spread).mean(axis=2, dtype=np.float64)
+        halves = _drawn(draw, delta, seed, num_classes, spread).mean(axis=2, dtype=np.float64)
         rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread)]) - 1)
     difference, lower, upper = np.transpose(rows)
     return GuaranteedDifference(given, confidence, upper, lower, blocks, difference)
@@ -239,20 +240,25 @@ def _prepared(features: ArrayLike, rule: Rule) -> Float[Array, "n d"]:
 
 
 def _drawn(
-    draw: Callable[[Key[Array, " r"]], Float[np.ndarray, "e b k"]], delta: float, seed: int, spread: float
+    draw: Callable[[Key[Array, " r"]], Float[np.ndarray, "e b k"]],
+    delta: float,
+    seed: int,
+    num_classes: int,
+    spread: float,
 ) -> Float[np.ndarray, "s b k"]:
     """Values of blocks, from as many shuffles as the bounds of their means over classes need."""
     key, values, drawn = jax.random.key(seed), [], 0
+    at_once = max(1, min(_SHUFFLES_AT_ONCE, 1024 // num_classes))
     while True:
-        for _ in range(max(drawn, 4 * _SHUFFLES_AT_ONCE) // _SHUFFLES_AT_ONCE):  # doubles their number
-            values.append(draw(_shuffle_keys(key, drawn)))
-            drawn += _SHUFFLES_AT_ONCE
+        for _ in range(max(drawn, 4 * at_once) // at_once):  # doubles their number
+            values.append(draw(_shuffle_keys(key, drawn, at_once)))
+            drawn += at_once
         quarters = np.split(np.concatenate(values).mean(axis=2, dtype=np.float64), 4)
         deviation = np.std([betting.bounds(quarter, delta, spread) for quarter in quarters], axis=0, ddof=1) / 2
         if drawn >= _MAX_SHUFFLES or deviation.max() <= _DEVIATION:
             return np.concatenate(values)
 
 
-@jax.jit
-def _shuffle_keys(key: Key[Array, ""], first: Int[ArrayLike, ""] | int) -> Key[Array, " r"]:
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(_SHUFFLES_AT_ONCE))
+@functools.partial(jax.jit, static_argnames="count")
+def _shuffle_keys(key: Key[Array, ""], first: Int[ArrayLike, ""] | int, count: int) -> Key[Array, " r"]:
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(count))

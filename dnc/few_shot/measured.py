@@ -14,9 +14,9 @@ from dnc.compiling import jit_quickly
 from dnc.few_shot.draws import check_few_shot_inputs, draw_support
 from dnc.geometry.inputs import as_codes, as_numbers, converted
 from dnc.geometry.shots import shots_by_class
+from dnc.geometry.sizes import sizes
 from dnc.types import Array, ArrayLike, Bool, Float, Int, Key
 
-_BLOCK_ELEMENTS = 2**22  # distances held at once
 _DISTANCES = 4e8  # to centroids, in all repeats and entries of shots, up to which every sample is a query of each
 _TIE = 4 * float(
     np.finfo(np.float32).eps
@@ -203,7 +203,7 @@ def _count_wrong(
     """
     m, k, d = centroids.shape
     n = labels.shape[0]
-    blocks = -(-n * m * k // _BLOCK_ELEMENTS)
+    blocks = -(-n * m * k // (2 * sizes().elements))
     size = -(-n // blocks)
     slip = centroids - means[None]
     moved = jnp.einsum("mjd,id->mij", slip, means, precision="highest")  # slip_j . mu_i

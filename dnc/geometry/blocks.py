@@ -15,10 +15,9 @@ import jax.numpy as jnp
 
 from dnc.geometry import symmetric
 from dnc.geometry.pytree import array_dataclass
+from dnc.geometry.sizes import sizes
 from dnc.types import Array, Float, Int, Key
 
-_ROWS_AT_ONCE = 1024
-_ROWS_OF_PRODUCTS = 256
 _ROWS_UNCOMPENSATED = 2**16  # rows summed in plain float32 before the sum joins a compensated total
 
 
@@ -90,7 +89,7 @@ class CenteredBlocks:
         Residuals of empty slots are 0. Float32, compensated: the error does not grow with the number of samples.
         """
         size = self.blocks.rows.shape[2]
-        at_once = max(1, _ROWS_AT_ONCE // size)
+        at_once = max(1, sizes().rows // size)
         chunks = -(-jnp.max(self.blocks.first[:, -1]) // at_once)
         per_group = max(1, _ROWS_UNCOMPENSATED // (at_once * size))
 
@@ -120,7 +119,7 @@ class CenteredBlocks:
     ) -> Any:
         """`function(sum of w r r^T over the class)` of each class, stacked: memory of one matrix and the results."""
         size, d = self.blocks.rows.shape[2], self.mean.shape[1]
-        at_once = max(1, _ROWS_OF_PRODUCTS // size)
+        at_once = max(1, sizes().product_rows // size)
         longest = jnp.max(jnp.diff(self.blocks.first, axis=1), axis=0)  # [k], over parts
 
         def of_class(c: Array) -> Any:

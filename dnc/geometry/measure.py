@@ -18,7 +18,8 @@ from dnc.geometry.queries import HELD, QueryClasses, QuerySource, Samples, covar
 from dnc.geometry.references import choose_references
 from dnc.types import Array, ArrayLike, Float, Int
 
-NEIGHBORS = 63  # rivals of a class whose joint axis covariance is kept
+NEIGHBORS = 63  # rivals of a class whose joint axis covariance is kept, of at most 128 classes; of more, fewer
+_FEWEST_NEIGHBORS, _NEIGHBOR_PAIRS = 15, 2**13
 LARGEST_COVARIANCES = 2**30  # bytes of k d x d covariances up to which all are held at once
 OVERLAP_OPERATIONS = 6e11  # multiplications of larger ones, some at a time, up to which `overlap="auto"` is exact
 OVERLAPS = ("none", "trace", "cauchy_schwarz", "exact")
@@ -167,11 +168,13 @@ def squared_distances(mean: Float[Array, "k d"], variance: Float[Array, " k"]) -
 
 
 def nearest_classes(mean: Float[Array, "k d"]) -> Int[Array, "k q"]:
-    """The min(k - 1, NEIGHBORS) other classes with the nearest means: usually the hardest rivals."""
+    """The other classes with the nearest means, usually the hardest rivals: all of up to 64 classes, 63 of up to 128,
+    and of more, fewer, 15 at least.
+    """
     k = mean.shape[0]
     distance = squared_distances(mean, jnp.zeros_like(mean[:, 0]))
     distance = jnp.where(jnp.eye(k, dtype=bool), jnp.inf, distance)
-    return jax.lax.top_k(-distance, min(k - 1, NEIGHBORS))[1]
+    return jax.lax.top_k(-distance, min(k - 1, NEIGHBORS, max(_FEWEST_NEIGHBORS, _NEIGHBOR_PAIRS // k)))[1]
 
 
 def resolve_overlap(

@@ -18,14 +18,13 @@ from dnc.geometry.references import (
     ReferenceTerms,
     few_shot_shares,
 )
+from dnc.geometry.sizes import sizes
 from dnc.types import Array, Bool, Float, Int
 
 HELD = 2**23  # queries x classes up to which the geometry of all is kept; beyond, it is made where it is used
 _FLAT_OPERATIONS = 1e12  # n k d^2, up to which quadratic forms of whole covariances are taken
 _REFERENCE_OPERATIONS = 4e11  # products of queries with references, where there are many
 _FEWEST_REFERENCES = 64  # of a class that has them
-_BLOCK_ELEMENTS = 2**24  # distances to references held at once
-_BLOCK_ROWS = 512  # queries at once, where that allows as many
 
 
 @array_dataclass
@@ -110,7 +109,8 @@ class QuerySource:
     @property
     def block_rows(self) -> int:
         """Queries whose geometry is made at once."""
-        return min(len(self.labels), _BLOCK_ROWS, max(1, _BLOCK_ELEMENTS // self.classes.references.weight.size))
+        most = max(1, sizes().distances // self.classes.references.weight.size)
+        return min(len(self.labels), sizes().queries, most)
 
     def subset(self, classes: Int[Array, " w"]) -> "QuerySource":
         """The same for some of the classes; samples of the others get weight 0."""

@@ -6,11 +6,10 @@ import math
 import jax
 import jax.numpy as jnp
 
+from dnc.geometry.sizes import sizes
 from dnc.types import Array, Float
 
 Stripes = tuple[Array, ...]  # stripe s holds rows a..b and columns a..d of the matrix
-
-_CHUNK = 4096  # of a long product at once: fits the cache
 
 
 def edges(d: int) -> tuple[tuple[int, int], ...]:
@@ -55,13 +54,13 @@ def flat(stripes: Stripes) -> Float[Array, " f"]:
     values = jnp.concatenate(
         [(stripe * scale).reshape(-1) for stripe, scale in zip(stripes, _scales(stripes), strict=True)]
     )
-    return jnp.pad(values, (0, -values.shape[0] % min(_CHUNK, values.shape[0])))
+    return jnp.pad(values, (0, -values.shape[0] % min(sizes().columns, values.shape[0])))
 
 
 def length(d: int) -> int:
     """Of `flat` of a d x d matrix."""
     values = sum((b - a) * (d - a) for a, b in edges(d))
-    return values + -values % min(_CHUNK, values)
+    return values + -values % min(sizes().columns, values)
 
 
 def stripes_of(flat: Float[Array, " f"], d: int) -> Stripes:
@@ -79,9 +78,9 @@ def _scales(stripes: Stripes) -> list[Float[Array, "1 w"]]:
 
 
 def gram(flats: Float[Array, "k f"], others: Float[Array, "w f"] | None = None) -> Float[Array, "k w"]:
-    """Inner products of all pairs of `flat` vectors, with others or among themselves, in chunks that stay in cache."""
+    """Inner products of all pairs of `flat` vectors, with others or among themselves, a few columns at a time."""
     length = flats.shape[1]
-    others, chunk = flats if others is None else others, min(_CHUNK, length)
+    others, chunk = flats if others is None else others, min(sizes().columns, length)
 
     def add(index: Array, total: Float[Array, "k w"]) -> Float[Array, "k w"]:
         parts = (jax.lax.dynamic_slice_in_dim(x, index * chunk, chunk, axis=1) for x in (flats, others))

@@ -89,6 +89,7 @@ def _draw(run: Run) -> dict[str, Any]:
         "interference": pairs.interference(run),
         "variance": over_time.variance(run),
         "pairs": pairs.heatmaps(run),
+        "distributions": pairs.distributions(run),
         "loss": over_time.loss(run),
     }
 

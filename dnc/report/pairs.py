@@ -13,13 +13,24 @@ _DARKER_IS_HARDER = LinearSegmentedColormap.from_list(
 ).with_extremes(bad="#ffffff")
 
 
+MOST_CLASSES = 100  # whose pairs a heatmap shows
+_SHOWN_CLASSES = 24  # of more, those of the hardest pairs
+
+
 def heatmaps(run: Run) -> dict[str, style.Picture]:
-    """Directional CDNV of every ordered pair: row i is the class whose variance counts, column j the class it faces."""
+    """Directional CDNV of every ordered pair: row i is the class whose variance counts, column j the class it faces.
+
+    Of more than `MOST_CLASSES`, the pairs of the classes that the hardest pairs are made of.
+    """
     names = style.file_names(list(run.last.tasks))
     pictures = {}
     for task, measured in run.last.tasks.items():
-        values = style.positive(measured.directional_cdnv)
+        values, classes = style.positive(measured.directional_cdnv), measured.classes
         title = f"{style.shorten(task, 24)}: directional CDNV"
+        if len(classes) > MOST_CLASSES:
+            chosen = _of_hardest_pairs(values)
+            values, classes = values[np.ix_(chosen, chosen)], tuple(classes[c] for c in chosen)
+            title = f"{title}, {len(classes)} of {measured.num_classes:,} classes"
         figure, axes = style.panel((4.3, 3.9), title)
         finite = values[np.isfinite(values)]
         if not finite.size:
@@ -29,18 +40,55 @@ def heatmaps(run: Run) -> dict[str, style.Picture]:
         axes.set_position((0.22, 0.2, 0.64, 0.7))
         norm = LogNorm(min(finite.min() / 1.01, finite.max() / 4), finite.max() * 1.01)  # small differences stay pale
         image = axes.imshow(values, cmap=_DARKER_IS_HARDER, norm=norm, aspect="auto", interpolation="nearest")
-        _name_classes(axes, measured.classes)
-        if measured.num_classes <= 8:
+        _name_classes(axes, classes)
+        if len(classes) <= 8:
             _write_values(axes, values, norm)
         _color_bar(figure, image, finite)
         hardest = np.unravel_index(np.nanargmax(values), values.shape)
-        i, j = (measured.classes[index] for index in hardest)
+        i, j = (classes[index] for index in hardest)
         alt = (
-            f"Directional CDNV of all ordered pairs of {task}, from {finite.min():.3g} to {finite.max():.3g}; "
-            f"the hardest is {i} against {j}"
+            f"Directional CDNV of all ordered pairs of {len(classes)} classes of {task}, "
+            f"from {finite.min():.3g} to {finite.max():.3g}; the hardest is {i} against {j}"
         )
         pictures[task] = style.render(figure, f"pairs_{names[task]}", alt)
     return pictures
+
+
+def distributions(run: Run) -> dict[str, style.Picture]:
+    """The share of ordered pairs above each value of CDNV and directional CDNV, of tasks with many classes."""
+    names = style.file_names(list(run.last.tasks))
+    pictures = {}
+    for task, measured in run.last.tasks.items():
+        series = {"directional CDNV": measured.directional_cdnv, "CDNV": measured.cdnv}
+        found = {
+            name: np.sort(x[np.isfinite(x)]) for name, values in series.items() if (x := style.positive(values)).size
+        }
+        limits = style.octaves(*found.values())
+        if measured.num_classes <= MOST_CLASSES or limits is None:
+            continue
+        figure, axes = style.panel((4.3, 2.6), f"{style.shorten(task, 24)}: all pairs", right=0.95, left=0.62)
+        for (name, values), color in zip(found.items(), (style.BLUE, style.VERMILLION), strict=True):
+            at = np.unique(np.linspace(0, len(values) - 1, 400).astype(int))
+            axes.plot(values[at], 1 - at / len(values), color=color, label=name)
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(2.0 ** limits[0], 2.0 ** limits[1])
+        axes.minorticks_off()
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("value")
+        axes.set_ylabel("share of pairs above it")
+        axes.legend(frameon=False, fontsize=8)
+        medians = ", ".join(f"{name} {np.median(values):.3g}" for name, values in found.items())
+        pictures[task] = style.render(figure, f"pairs_all_{names[task]}", f"{task}: medians over all pairs: {medians}")
+    return pictures
+
+
+def _of_hardest_pairs(values: np.ndarray) -> np.ndarray:
+    """Numbers of `_SHOWN_CLASSES` classes, in the order in which the hardest pairs name them."""
+    candidates = np.argpartition(np.nan_to_num(values, nan=0).ravel(), -(_SHOWN_CLASSES**2))[-(_SHOWN_CLASSES**2) :]
+    hardest = candidates[np.argsort(-np.nan_to_num(values, nan=0).ravel()[candidates], kind="stable")]
+    in_order = np.stack(np.unravel_index(hardest, values.shape), axis=1).ravel()
+    _, first = np.unique(in_order, return_index=True)
+    return in_order[np.sort(first)][:_SHOWN_CLASSES]
 
 
 def interference(run: Run) -> list[style.Picture]:

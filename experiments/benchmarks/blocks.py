@@ -2,11 +2,12 @@
 
 python -m experiments.benchmarks.blocks --output=experiments/results/benchmarks     # 3 minutes on a GPU
 
-`dnc.geometry.blocks` and `dnc.geometry.symmetric` work in sequential steps whose sizes suit a CPU's cache. Here the
-sizes are replaced, everything is compiled again, and seconds, sequential steps and the share of the rate of a large
+Geometry works in sequential steps, of sizes that `dnc.geometry.sizes` chooses by platform. Here these are replaced,
+everything is compiled again, and seconds, sequential steps and the share of the rate of a large
 float32 product are written down. All of it is float32 with precision="highest".
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from dnc.geometry import blocks, symmetric
+from dnc.geometry import blocks, sizes, symmetric
 from dnc.geometry.measure import pair_geometry
 from experiments import common
 from experiments.benchmarks.clusters import IMAGENET, on_device
@@ -54,7 +55,8 @@ def main() -> None:
 def _timed(
     device: str, peak: float, x: jax.Array, y: jax.Array, k: int, overlap: str, at_once: int, products: int, chunk: int
 ) -> dict[str, Any]:
-    blocks._ROWS_AT_ONCE, blocks._ROWS_OF_PRODUCTS, symmetric._CHUNK = at_once, products, chunk
+    replaced = dataclasses.replace(sizes.sizes(), rows=at_once, product_rows=products, columns=chunk)
+    sizes.CPU = sizes.ACCELERATOR = replaced
     jax.clear_caches()
     (n, d), size = x.shape, blocks.block_size(len(x), k)
     (seconds,) = alternating([functools.partial(pair_geometry, x, y, k, overlap=overlap)], _ROUNDS.value)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from dnc.few_shot import measured as ncc
 from dnc.few_shot.measured import few_shot_error
+from dnc.geometry import sizes
 from tests import oracles_certificates as oracles
 
 SHOTS = (1, 3, 10)
@@ -112,7 +115,8 @@ def test_blocks_of_samples_equal_one_block(monkeypatch):
     arguments = (jax.random.split(jax.random.key(0), 3), jnp.asarray(features), jnp.asarray(labels), everyone, shots)
     settings = {"largest": max(SHOTS), "queries": None}
     expected = ncc._measure(*arguments, **settings)
-    monkeypatch.setattr(ncc, "_BLOCK_ELEMENTS", 500)  # 120 samples: blocks of 40
+    few = dataclasses.replace(sizes.CPU, elements=250)  # 120 samples: blocks of 40
+    monkeypatch.setattr(sizes, "CPU", few)
     actual = jax.jit(lambda *a: ncc._measure.__wrapped__(*a, **settings))(*arguments)
     jax.tree.map(lambda blocked, whole: np.testing.assert_allclose(blocked, whole, atol=1e-6), actual, expected)
 

@@ -1,5 +1,7 @@
 """The forms that the geometry of queries takes where there is much of it, against the one that small samples have."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from dnc.certificates import certificate
 from dnc.few_shot import distances
 from dnc.few_shot.hard import hard_samples
 from dnc.few_shot.predict import predicted_error
-from dnc.geometry import measure, queries, references, symmetric
+from dnc.geometry import measure, queries, references, sizes, symmetric
 from dnc.geometry.leading import leading
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.queries import QueryGeometry, QuerySource, covariance_form
@@ -58,11 +60,12 @@ def measured(**options):
     return pair_geometry(*sample(), K, queries=True, **options)
 
 
-def test_made_where_it_is_used_it_is_what_is_held(changed):
+def test_made_where_it_is_used_it_is_what_is_held(changed, monkeypatch):
     held = measured()
     assert isinstance(held.queries, QueryGeometry)
     expected = numbers(held)
-    changed(HELD=0, _BLOCK_ROWS=50)
+    monkeypatch.setattr(sizes, "CPU", dataclasses.replace(sizes.CPU, queries=50, elements=2**12))
+    changed(HELD=0)
     source = measured()
     assert isinstance(source.queries, QuerySource)
     for name, value in numbers(source).items():

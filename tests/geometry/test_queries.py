@@ -142,3 +142,12 @@ def test_of_many_rivals_the_nearest_decide(changed):
     np.testing.assert_array_less(np.abs(found["predicted"] - exact["predicted"]).mean(axis=1), [0.005, 0.005, 1e-4])
     np.testing.assert_allclose(found["predicted_pairs"], exact["predicted_pairs"], atol=0.015)
     np.testing.assert_allclose(found["hard"], exact["hard"], atol=1e-3)
+
+
+def test_overlaps_of_covariances_made_group_by_group_are_those_of_all_at_once(changed):
+    x, y = sample()
+    expected = pair_geometry(x, y, K, overlap="exact").margin_terms.covariance_overlap
+    changed(LARGEST_COVARIANCES=8 * 5 * 4 * symmetric.length(D))  # five at once
+    found = pair_geometry(x, y, K).margin_terms
+    assert found.overlap == "exact"
+    np.testing.assert_allclose(found.covariance_overlap, expected, rtol=1e-5)

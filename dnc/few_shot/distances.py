@@ -159,7 +159,10 @@ def distance_cumulants(
 
 
 def shared(geometry: PairGeometry) -> Classes:
-    """Class moments of 1/(n - 1), and the mean and the signal's share of the margins of each class's queries."""
+    """Class moments of 1/(n - 1), and the mean and the signal's share of the margins of each class's queries.
+
+    Where overlaps are upper bounds, more of the margins' scatter counts as noise than is.
+    """
     queries, terms = queries_of(geometry), margin_terms(geometry)
     if geometry.ddof or geometry.trace_of_cube is None:
         raise ValueError("predictions start from population moments: give the geometry as it was measured")

@@ -7,7 +7,7 @@ from dnc.geometry import symmetric
 from dnc.geometry.pytree import array_dataclass
 from dnc.types import Array, Float
 
-RANK = 64
+RANK = 64  # of the factors that queries are held against
 _SPARE = 8  # more directions than are asked for, in the iteration
 _ITERATIONS = 4
 _SMALLEST = 1e-6  # eigenvalues below this share of the largest are rounding
@@ -26,7 +26,7 @@ class Leading:
     most: Float[Array, "*k"]
 
 
-def leading(total: symmetric.Stripes, num_classes: int, rank: int = RANK) -> Leading:
+def leading(total: symmetric.Stripes, num_classes: int, rank: int) -> Leading:
     """Of one of `num_classes` covariances.
 
     By subspace iteration (Halko, Martinsson and Tropp 2011). With Q its basis, the Nystrom approximation

@@ -11,7 +11,7 @@ from dnc.compiling import jit_quickly
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks
 from dnc.geometry.inputs import as_codes, as_numbers, converted
-from dnc.geometry.leading import Leading, leading
+from dnc.geometry.leading import RANK, Leading, leading
 from dnc.geometry.moments import RESOLUTION, ClassMoments, center_by_class, inverse, mean_slip, scale, vector_sums
 from dnc.geometry.pairs import MarginTerms, PairGeometry
 from dnc.geometry.queries import HELD, QueryClasses, QuerySource, Samples, covariance_form
@@ -55,7 +55,7 @@ def pair_geometry(
       overlap: "none" measures only collapse, about one matrix product. Certificates need tr(Sigma_i Sigma_j) too:
         "exact" costs n d^2 + k^2 d^2 operations and k d^2 memory up to 1 GiB; beyond, covariances are made group by
         group, again for every other group. "cauchy_schwarz" costs n d^2 and d^2, "trace" nothing. "auto" is "exact"
-        where the covariances fit into 1 GiB or take seconds, and "cauchy_schwarz" beyond.
+        where the covariances fit into 1 GiB or take at most 6e11 operations, and "cauchy_schwarz" beyond.
       queries: also measure what `exact_conditional` and predictions need, or, where that is more than 2^23 pairs of a
         sample and a class, keep the samples that it is made from wherever it is used (see `QuerySource`). About
         n k d (d + s) operations for the s references of a class; where classes have few samples, n^2 d; where both are
@@ -117,7 +117,7 @@ def _query_source(
     elif form == "flat" and "flat" in per_sample:
         covariance = per_sample["flat"]
     else:
-        found = centered.map_second_moments(functools.partial(leading, num_classes=k))
+        found = centered.map_second_moments(functools.partial(leading, num_classes=k, rank=RANK))
         covariance = Leading(scale(jnp.sqrt(weight), found.factor), weight * found.rest, weight * found.most)
     assert geometry.margin_terms is not None
     classes = QueryClasses(

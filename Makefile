@@ -68,7 +68,7 @@ $(bin)/python:
 # The interpreter is order-only: its file has the date of the system's Python, not of the environment.
 $(VENV)/.dnc-installed: requirements.txt pyproject.toml | $(bin)/python
 	@echo "Installing dnc into $(VENV) (minutes on first use)"
-	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -e .
+	$(bin)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) -r requirements.txt -e .
 	@touch $@
 
 $(VENV)/.dnc-installed-dev: requirements.txt pyproject.toml | $(bin)/python

@@ -74,8 +74,8 @@ def get_config() -> ConfigDict:
         peak=0.02, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
     )
     config.train = dict(
-        batch_size=256,
-        duration=dict(steps=placeholder(int), epochs=25, examples=placeholder(int)),
+        batch_size=128,
+        duration=dict(steps=placeholder(int), epochs=15, examples=placeholder(int)),
         accumulate=1,
         log_every=50,
         checkpoint_every=500,

@@ -6,6 +6,8 @@ Importing this package imports nothing heavy: names are resolved when they are f
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dnc import distribution
+
 if TYPE_CHECKING:
     from dnc.analysis.analyze import Analysis as Analysis
     from dnc.analysis.analyze import analyze as analyze
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from dnc.probes.knn import knn_leave_one_out as knn_leave_one_out
     from dnc.probes.linear import linear_probe as linear_probe
 
-__version__ = "0.1.0"
+__version__ = distribution.VERSION
 
 _NAMES = {
     "dnc.analysis.analyze": ("Analysis", "analyze"),

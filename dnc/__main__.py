@@ -5,6 +5,7 @@ which may be deleted at any time. DNC_CACHE names another folder, and DNC_CACHE=
 such as JAX_COMPILATION_CACHE_DIR, win.
 """
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -17,6 +18,7 @@ COMMANDS = {
     "analyze": "a report on features that any framework produced",
     "plan": "how many labels a target needs, from a pilot",
 }
+NEEDS = {"train": "train", "embed": "pretrained"}  # extras
 INTERRUPTED = 128 + signal.SIGINT  # exit code, as a shell reports Ctrl-C
 
 
@@ -28,7 +30,7 @@ def main() -> None:
             "\n".join(["usage: dnc COMMAND [--flag=value ...]", "", *rows, "", "dnc COMMAND --help lists its flags."])
         )
         sys.exit(0 if command else 2)
-    from dnc import errors
+    from dnc import distribution, errors
 
     if command not in COMMANDS:
         sys.exit(f"error: {errors.unknown('command', command, COMMANDS)}")
@@ -39,7 +41,10 @@ def main() -> None:
     sys.argv[0] = f"dnc {command}"
     keep_compiled_programs()
     try:
-        importlib.import_module(f"dnc.commands.{command}").main()
+        with distribution.extra(NEEDS[command]) if command in NEEDS else contextlib.nullcontext():
+            importlib.import_module(f"dnc.commands.{command}").main()
+    except distribution.MissingExtraError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends the process, whatever it still has to close
         print("\ninterrupted", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Errors in one wording, whoever raises them: what was given, and what to give instead."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 
 def hint(word: object, known: Iterable[object]) -> str:
@@ -25,3 +25,10 @@ def check_known(name: str, values: Iterable[object], known: Collection[object]) 
     for value in values:
         if value not in known:
             raise unknown(name, value, known)
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, the one that led to it, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

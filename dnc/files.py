@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, also after a power cut, and folders that one process holds."""
 
+import errno
 import fcntl
 import glob
 import json
@@ -11,7 +12,13 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from dnc import errors
+
+CANNOT_WRITE = 74  # exit code (EX_IOERR): the disk is full or gone
 LOCK = ".lock"  # the file of `locked`
+
+_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file system")
 
 
 @contextmanager
@@ -96,3 +103,11 @@ def sweep(path: epath.PathLike) -> None:
     for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if scratch.suffix[1:].isdecimal() and scratch.is_file():
             scratch.unlink(missing_ok=True)
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, means that files can no longer be written."""
+    return any(
+        (isinstance(link, OSError) and link.errno in _ERRNOS) or any(phrase in str(link) for phrase in _PHRASES)
+        for link in errors.chain(error)
+    )

@@ -8,10 +8,10 @@ python -m experiments.real_images --dataset=cifar10 --runs=runs \
   --output=experiments/results/real_images --figures=docs/figures/real_images
 
 The same with fashion_mnist. Collapse is read from the runs' measurements (10,000 held-out images, 5,000 that were
-trained on). Features of all test images, not normalized, give the few-shot error and certificates of all classes and
-of two-class subtasks, with those of all training images k-NN accuracy, with the first 10,000 linear accuracy: of each
-run's last checkpoint, of SimCLR's before training, and of raw pixels. Writes DATASET.json, DATASET.md and the runs' figures. Linear accuracy on raw
-pixels takes longest: minutes.
+trained on). Features of all test images, not normalized, give the few-shot error and certificates of all classes and of
+two-class subtasks, with those of all training images k-NN accuracy, with the first 10,000 linear accuracy: of each
+run's last checkpoint, of SimCLR's before training, and of raw pixels. Writes DATASET.json, DATASET.md and the runs'
+figures. Linear accuracy on raw pixels takes longest: minutes.
 """
 
 import pathlib

@@ -1,5 +1,6 @@
 """A file is there whole or not at all."""
 
+import errno
 import json
 
 import numpy as np
@@ -51,3 +52,22 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path):
     for _ in range(2):
         with files.locked(tmp_path), pytest.raises(BlockingIOError, match="in use by another process"):
             files.locked(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EFBIG, "File too large"), True),
+        (ValueError("INTERNAL: writing: No space left on device [source locations]"), True),
+        (OSError(errno.ENOENT, "No such file"), False),
+        (OSError(errno.EIO, "Input/output error"), False),  # making room would not help
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), False),
+        (ValueError("shapes differ"), False),
+    ],
+)
+def test_disk_errors(error, expected):
+    assert files.is_disk_error(error) == expected
+    outer = RuntimeError("the save failed")
+    outer.__cause__ = error
+    assert files.is_disk_error(outer) == expected

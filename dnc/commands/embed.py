@@ -76,11 +76,10 @@ def _run(argv: Sequence[str]) -> None:
     if _PRETRAINED.value and not _IMAGES.value:
         raise app.UsageError("--images is missing: what to embed")
     logging.set_verbosity(logging.ERROR)  # checkpointing reports every file
-    from dnc import distributed
+    from dnc import distributed, files
     from dnc.data.sources.broken import BrokenFiles
     from dnc.data.sources.by_name import open_images
     from dnc.features.embedding import embed
-    from dnc.training import interruption
 
     output = pathlib.Path(str(_OUTPUT.value))
     try:
@@ -99,9 +98,9 @@ def _run(argv: Sequence[str]) -> None:
             broken=BrokenFiles(_BROKEN.value),
         )
     except (OSError, ValueError) as error:
-        if interruption.is_disk_error(error):
+        if files.is_disk_error(error):
             print(f"error: {error}\nThe whole shards are kept: make room, then start again", file=sys.stderr)
-            sys.exit(interruption.CANNOT_WRITE)
+            sys.exit(files.CANNOT_WRITE)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on after the last whole shard", file=sys.stderr)

@@ -95,7 +95,7 @@ def _settle_config() -> None:
 
 def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
     """The exit code, or the message of an error that the user can mend."""
-    from dnc import distributed
+    from dnc import distributed, files
     from dnc.training import interruption, loop
     from dnc.training.window import NonFiniteLossError
 
@@ -111,10 +111,10 @@ def _train(workdir: epath.Path, profile: tuple[int, int] | None) -> int | str:
     except NonFiniteLossError as error:
         return f"error: {error}"
     except Exception as error:
-        if interruption.is_disk_error(error):
+        if files.is_disk_error(error):
             message, code = (
                 f"{error}\nThe last checkpoint is whole: make room, then start again",
-                interruption.CANNOT_WRITE,
+                files.CANNOT_WRITE,
             )
         elif interruption.is_lost_peer(error):
             message, code = "another process of this run has ended, see its log: start all of them again", 1

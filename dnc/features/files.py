@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from dnc import errors
+from dnc import distribution, errors
 
 SUFFIXES = (".npz", ".npy", ".parquet", ".safetensors")
 _SAVE = "np.savez('features.npz', features=..., labels=...)"
@@ -257,8 +257,9 @@ def _read_safetensors(path: pathlib.Path, wanted: Wanted) -> Contents:
 
 
 def _read_parquet(path: pathlib.Path, wanted: Wanted) -> Contents:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with distribution.extra("tables"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc import distribution
 from dnc.few_shot.predict import QueryErrors, predict_queries
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.shots import check_allocations, shots_by_class
@@ -47,7 +48,8 @@ class HardSamples:
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per sample."""
-        import pandas as pd
+        with distribution.extra("tables"):
+            import pandas as pd
 
         columns = {} if self.ids is None else {"id": list(self.ids)}
         columns |= {name: getattr(self, name) for name in ("rows", "label", "suggested", "error", "doubtful")}

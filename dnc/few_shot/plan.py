@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, logit, ndtri
 
+from dnc import distribution
 from dnc.few_shot.curve import GRID, shots_needed
 from dnc.few_shot.measured import few_shot_error
 from dnc.few_shot.predict import predict
@@ -128,7 +129,8 @@ class Plan:
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per number of shots."""
-        import pandas as pd
+        with distribution.extra("tables"):
+            import pandas as pd
 
         names = ("shots", "error", "low", "high", "measured", "predicted")
         return pd.DataFrame({name: getattr(self, name) for name in names})

@@ -9,7 +9,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from dnc import distribution
 from dnc.names import clean
 from dnc.report import baguette, folder, fonts, numbers, over_time, pairs, shots, style, summary, thumbnails
 from dnc.report.run import Run, load
@@ -121,7 +121,7 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
         spectrum=summary.spectrum(run),
         reasons=summary.reasons(run),
         unbounded=any(not math.isfinite(axes.bound.get("median", math.nan)) for axes in run.last.axes.values()),
-        provenance={**summary.provenance(run), "dnc": metadata.version("dnc")},
+        provenance={**summary.provenance(run), "dnc": distribution.VERSION},
         certificate_label=shots.label,
         certified=[
             name

@@ -1,21 +1,16 @@
 """Reasons to stop before the last step, with everything saved: a signal, a time limit, a full disk."""
 
-import errno
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from dnc import distributed
+from dnc import distributed, errors
 
 INTERRUPTED = 75  # exit code (EX_TEMPFAIL): saved, start the same command again to go on
-CANNOT_WRITE = 74  # exit code (EX_IOERR): the disk is full or gone; the checkpoint before is whole
 
-_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_PHRASES = ("No space left", "File too large", "quota exceeded", "Read-only file system")
 _PEER_PHRASES = ("Gloo", "heartbeat", "by peer", "NCCL", "coordination service", "CoordinationService")
 
 
@@ -68,25 +63,12 @@ class Interruption:
         return f"the limit of {self._stop_after:g} minutes" if self._late else "another process"
 
 
-def is_disk_error(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, means that files can no longer be written."""
-    return any(
-        (isinstance(link, OSError) and link.errno in _ERRNOS) or any(phrase in str(link) for phrase in _PHRASES)
-        for link in _chain(error)
-    )
-
-
 def is_lost_peer(error: BaseException) -> bool:
     """Whether an error, or one that led to it, means that another process of the run has ended."""
-    return not distributed.is_alone() and any(phrase in str(link) for link in _chain(error) for phrase in _PEER_PHRASES)
+    messages = map(str, errors.chain(error))
+    return not distributed.is_alone() and any(phrase in text for text in messages for phrase in _PEER_PHRASES)
 
 
 def must_end_run(error: BaseException) -> bool:
     """Whether an error while measuring ends the run all the same: files or other processes are gone."""
     return isinstance(error, OSError) or is_lost_peer(error)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

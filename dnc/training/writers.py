@@ -14,10 +14,10 @@ from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from dnc import distributed, files
+from dnc import distributed, distribution, files
 from dnc.jsonable import plain
 
-PACKAGES = ("dnc", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml_collections", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ml_collections", "numpy")
 
 
 def environment() -> dict[str, Any]:
@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "devices": f"{jax.device_count()} x {device.device_kind}",
         "processes": jax.process_count(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {"dnc": distribution.VERSION} | {name: metadata.version(name) for name in PACKAGES},
     }
 
 

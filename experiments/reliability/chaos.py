@@ -28,7 +28,8 @@ from typing import Any, TypeAlias
 
 from absl import flags
 
-from dnc.training.interruption import CANNOT_WRITE, INTERRUPTED
+from dnc.files import CANNOT_WRITE
+from dnc.training.interruption import INTERRUPTED
 from experiments import common
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)

@@ -1,13 +1,12 @@
-"""Stopping before the end: SIGTERM, the time limit, and what counts as a disk that cannot be written."""
+"""Stopping before the end: SIGTERM, the time limit."""
 
-import errno
 import os
 import signal
 
 import jax
 import pytest
 
-from dnc.training.interruption import Interruption, is_disk_error, is_lost_peer
+from dnc.training.interruption import Interruption, is_lost_peer
 
 
 def test_sigterm_is_kept_until_asked_for_and_the_old_handler_comes_back():
@@ -73,22 +72,3 @@ def test_the_time_limit(minutes, requested):
 def test_the_limit_is_named():
     with Interruption(0.0) as interruption:
         assert interruption.reason == "the limit of 0 minutes"
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), True),
-        (OSError(errno.EFBIG, "File too large"), True),
-        (ValueError("INTERNAL: writing: No space left on device [source locations]"), True),
-        (OSError(errno.ENOENT, "No such file"), False),
-        (OSError(errno.EIO, "Input/output error"), False),  # making room would not help
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), False),
-        (ValueError("shapes differ"), False),
-    ],
-)
-def test_disk_errors(error, expected):
-    assert is_disk_error(error) == expected
-    outer = RuntimeError("the save failed")
-    outer.__cause__ = error
-    assert is_disk_error(outer) == expected

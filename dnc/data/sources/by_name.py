@@ -13,11 +13,11 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from dnc import distribution
 from dnc.data.sources.arrays import load_digits, load_npz
 from dnc.data.sources.base import ImageSource
 from dnc.data.sources.folder import FolderImages
 from dnc.data.sources.subset import split
-from dnc.data.sources.tfds import TfdsImages
 
 Splits = tuple[ImageSource, ImageSource]
 IN_MEMORY_BYTES = 2**30
@@ -83,11 +83,16 @@ def tfds(
     train_tasks: as in `folder`.
     in_memory: decode everything once, at the start; by default where all images have one size and fit in 1 GiB.
     """
+    with distribution.extra("train"):
+        from dnc.data.sources.tfds import TfdsImages
+
     sources = (
         TfdsImages(dataset, train, data_dir, tasks if train_tasks is None else train_tasks),
         TfdsImages(dataset, test, data_dir, tasks),
     )
-    train_images, test_images = (source.in_memory() if _fits(source, in_memory) else source for source in sources)
+    train_images, test_images = (
+        source.in_memory() if _fits(len(source), source.shape, in_memory) else source for source in sources
+    )
     return train_images, test_images
 
 
@@ -102,10 +107,10 @@ def _about(entry: str) -> Iterator[None]:
         raise ValueError(f"data.{entry}: {error}") from error
 
 
-def _fits(source: TfdsImages, in_memory: bool | None) -> bool:
+def _fits(examples: int, shape: tuple[int, ...] | None, in_memory: bool | None) -> bool:
     if in_memory is not None:
         return in_memory
-    return source.shape is not None and len(source) * source.shape[0] * source.shape[1] * 3 <= IN_MEMORY_BYTES
+    return shape is not None and examples * shape[0] * shape[1] * 3 <= IN_MEMORY_BYTES
 
 
 def _split_or_other(images: ImageSource, other: ImageSource | None, test_per_class: int | None) -> Splits:
@@ -133,6 +138,9 @@ def open_images(name: str, root: str | None = None, tasks: Sequence[str] | None 
         dataset, _, split_name = name.removeprefix("tfds:").partition(":")
         if not split_name:
             raise ValueError(f"images={name!r}: add the split, as in tfds:{dataset or 'cifar10'}:test")
+        with distribution.extra("train"):
+            from dnc.data.sources.tfds import TfdsImages
+
         return TfdsImages(dataset, split_name, tasks=tasks)
     if path.is_dir():
         return FolderImages(path, tasks=tasks)

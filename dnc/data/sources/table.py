@@ -8,11 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import pyarrow
-import pyarrow.parquet
-from pyarrow import types
-
-from dnc import errors
+from dnc import distribution, errors
 
 PATH_COLUMNS = ("path", "filename", "file_name", "file", "image")
 
@@ -72,7 +68,7 @@ def _read(path: pathlib.Path) -> Columns:
         raise FileNotFoundError(f"table {path} does not exist")
     try:
         return _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    except (csv.Error, pyarrow.ArrowException, OSError, ValueError) as error:
+    except (csv.Error, OSError, ValueError) as error:
         raise ValueError(f"table {path} is not readable as {path.suffix or 'CSV'}: {error}") from error
 
 
@@ -92,7 +88,15 @@ def _read_csv(path: pathlib.Path) -> Columns:
 
 
 def _read_parquet(path: pathlib.Path) -> Columns:
-    table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+    with distribution.extra("tables"):
+        import pyarrow
+        import pyarrow.parquet
+        from pyarrow import types
+
+    try:
+        table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
     of_values = [not (types.is_nested(x) or types.is_binary(x) or types.is_large_binary(x)) for x in table.schema.types]
     places = [place for place, wanted in enumerate(of_values) if wanted]
     values = [[_text(value) for value in table.column(place).to_pylist()] for place in places]

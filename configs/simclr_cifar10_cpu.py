@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     )
     config.train = dict(
         batch_size=128,
-        duration=dict(steps=placeholder(int), epochs=15, examples=placeholder(int)),
+        duration=dict(steps=placeholder(int), epochs=25, examples=placeholder(int)),
         accumulate=1,
         log_every=50,
         checkpoint_every=500,

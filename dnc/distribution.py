@@ -11,7 +11,7 @@ EXTRAS = {
     "pretrained": _PRETRAINED,
     "train": _PRETRAINED
     | {"array_record", "grain", "ml_collections", "orbax", "sklearn", "tensorboardX", "tensorflow_datasets"},
-    "tables": {"pandas", "pyarrow"},
+    "parquet": {"pyarrow"},
 }
 
 
@@ -22,8 +22,8 @@ class MissingExtraError(ModuleNotFoundError):
 class extra:
     """Imports in the block raise MissingExtraError, in one line that says what to install, where the extra is missing.
 
-    with distribution.extra("tables"):
-        import pandas as pd
+    with distribution.extra("parquet"):
+        import pyarrow
     """
 
     def __init__(self, name: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from etils import epath
 
-from dnc import distribution, files, names
+from dnc import files, names
 from dnc.jsonable import numbers, plain
 from dnc.task_record import CertificateRecord as CertificateRecord
 from dnc.task_record import ErrorRecord as ErrorRecord
@@ -177,8 +177,7 @@ class Record:
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per task and number of shots: collapse, measured error and every bound."""
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         rows = []
         for name, task in self.tasks.items():

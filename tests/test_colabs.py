@@ -58,7 +58,7 @@ def test_notebook_parses_and_installs_first(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = code_cells(notebook)
-    assert "    %pip install --quiet {ROOT}\n" in cells[0].source
+    assert "    %pip install --quiet -r {ROOT}/requirements.txt {ROOT}\n" in cells[0].source
     assert cells[0].source == code_cells(nbformat.read(NOTEBOOKS[0], as_version=4))[0].source
     assert [cell.metadata.get("tags") for cell in cells[:3]] == [None, ["parameters"], None]
     for cell in cells:

@@ -27,7 +27,7 @@ def listed(extra: str) -> set[str]:
 def test_requirements_are_the_core_and_its_extras():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     requirements = [line for line in lines if not line.startswith("#")]
-    assert set(requirements) == {*PROJECT["dependencies"], *listed("tables"), *listed("train")}
+    assert set(requirements) == {*PROJECT["dependencies"], *listed("parquet"), *listed("train")}
     assert requirements == sorted(requirements, key=str.lower)
 
 
@@ -102,7 +102,6 @@ def test_a_command_without_its_extra_ends_in_one_line(extras, argv, named):
         ("dnc.load_pretrained", "pretrained"),
         ("import dnc.models", "pretrained"),
         ("import dnc.objectives", "train"),
-        ("from dnc.record import Record; Record.to_pandas(None)", "tables"),
         ("from dnc.data.sources.by_name import open_images; open_images('tfds:cifar10:test')", "train"),
     ],
 )
@@ -112,7 +111,13 @@ def test_a_missing_extra_is_named(code, named):
     assert f"pip install '.[{named}]'" in done.stderr.splitlines()[-1]
 
 
+def test_parquet_is_an_extra(tmp_path):
+    (path := tmp_path / "features.parquet").write_bytes(b"PAR1")
+    code = f"import pathlib; from dnc.features.files import read_features; read_features(pathlib.Path({str(path)!r}))"
+    assert "pip install '.[parquet]'" in without(ALL, code).stderr.splitlines()[-1]
+
+
 def test_other_missing_modules_are_not_blamed_on_an_extra():
-    with pytest.raises(ModuleNotFoundError) as raised, distribution.extra("tables"):
+    with pytest.raises(ModuleNotFoundError) as raised, distribution.extra("parquet"):
         import no_such_module  # pyright: ignore[reportMissingImports] # noqa: F401
     assert not isinstance(raised.value, distribution.MissingExtraError)

@@ -55,7 +55,7 @@ def test_version_is_the_same_everywhere():
     assert citation["version"] == dnc.__version__
     assert f"## [{dnc.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert "version" in project["project"]["dynamic"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "dnc.__version__"}
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "dnc.distribution.VERSION"}
 
 
 @pytest.mark.parametrize("page", ["CHANGELOG.md", "CONTRIBUTING.md"])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc import distribution, names
+from dnc import names
 from dnc.analysis.analyze import Analysis
 from dnc.few_shot.guarantee import guaranteed_difference
 from dnc.jsonable import plain
@@ -48,8 +48,7 @@ class Comparison:
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per encoder, task and number of shots: measured error, every measure, every bound."""
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         frames = [analysis.to_pandas().assign(encoder=name) for name, analysis in self.analyses.items()]
         frame = pd.concat(frames, ignore_index=True)
@@ -64,8 +63,7 @@ class Comparison:
         `place` is shared by encoders that the interval of this difference does not tell apart from the best one with
         the place: a tie. All intervals are of the draws, given the samples; see `guaranteed_differences` for new data.
         """
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         rows = []
         for task, shots, errors in self._errors():
@@ -83,8 +81,7 @@ class Comparison:
 
         `crossed` is True where the order differs from that at the largest measured number of shots.
         """
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         rows = []
         for task in next(iter(self.analyses.values())).tasks:
@@ -106,8 +103,7 @@ class Comparison:
         difference on new data lies between `low` and `high`; where that holds 0, `tie` is True. Raises ValueError where
         encoders have different samples, or too few of them.
         """
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         rows = []
         for task, labeling in next(iter(self.analyses.values())).tasks.items():
@@ -151,8 +147,7 @@ class Comparison:
         1: the measure puts the encoders in the order of their error. nan where a measure is the same for all, and
         everywhere with fewer than three encoders.
         """
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         frame = self.to_pandas()
         measures = [c for c in frame if c not in ("encoder", "task", "shots", "repeats", "error", "error_std")]

@@ -257,7 +257,7 @@ def _read_safetensors(path: pathlib.Path, wanted: Wanted) -> Contents:
 
 
 def _read_parquet(path: pathlib.Path, wanted: Wanted) -> Contents:
-    with distribution.extra("tables"):
+    with distribution.extra("parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
 

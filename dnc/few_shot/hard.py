@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc import distribution
 from dnc.few_shot.predict import QueryErrors, predict_queries
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.shots import check_allocations, shots_by_class
@@ -48,8 +47,7 @@ class HardSamples:
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per sample."""
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         columns = {} if self.ids is None else {"id": list(self.ids)}
         columns |= {name: getattr(self, name) for name in ("rows", "label", "suggested", "error", "doubtful")}

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, logit, ndtri
 
-from dnc import distribution
 from dnc.few_shot.curve import GRID, shots_needed
 from dnc.few_shot.measured import few_shot_error
 from dnc.few_shot.predict import predict
@@ -129,8 +128,7 @@ class Plan:
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per number of shots."""
-        with distribution.extra("tables"):
-            import pandas as pd
+        import pandas as pd
 
         names = ("shots", "error", "low", "high", "measured", "predicted")
         return pd.DataFrame({name: getattr(self, name) for name in names})

@@ -108,7 +108,7 @@ def topology_mesh(topology: str, fsdp: int = 1) -> Mesh:
     try:
         import libtpu  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ImportError("compile_for needs the TPU compiler: pip install -e '.[tpu]' in the clone") from error
+        raise ImportError("compile_for needs the TPU compiler: pip install '.[train,tpu]' in the clone") from error
     try:
         description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except Exception as error:  # the compiler's own error type is not public

@@ -16,7 +16,7 @@ set -e
 [ -d dnc-run ] || git clone --quiet --branch $(printf '%q' "$BRANCH") $(printf '%q' "$REPOSITORY") dnc-run
 cd dnc-run
 make --silent install
-.venv/bin/python -m pip install --quiet '.[tpu]'
+.venv/bin/python -m pip install --quiet '.[train,tpu]'
 .venv/bin/python -m dnc train $flags
 REMOTE
 exec gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all --command "$remote"

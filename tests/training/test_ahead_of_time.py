@@ -70,7 +70,7 @@ def test_an_unknown_topology_is_refused(topology):
 
 def test_without_the_compiler_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
-    assert "pip install -e '.[tpu]'" in str(ahead_of_time.report(tiny.get_config(), "v5e:2x4"))
+    assert "pip install '.[train,tpu]'" in str(ahead_of_time.report(tiny.get_config(), "v5e:2x4"))
 
 
 @pytest.mark.slow

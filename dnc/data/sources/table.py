@@ -88,7 +88,7 @@ def _read_csv(path: pathlib.Path) -> Columns:
 
 
 def _read_parquet(path: pathlib.Path) -> Columns:
-    with distribution.extra("tables"):
+    with distribution.extra("parquet"):
         import pyarrow
         import pyarrow.parquet
         from pyarrow import types

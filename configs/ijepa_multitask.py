@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     # What trains it
     config.objective = dict(
         name="ijepa",
-        momentum=(0.99, 1.0),
+        momentum=(0.96, 1.0),
         targets=4,
         target_scale=(0.15, 0.2),
         target_aspect=(0.75, 1.5),

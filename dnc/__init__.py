@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dnc.analysis.analyze import analyze as analyze
     from dnc.analysis.comparison import Comparison as Comparison
     from dnc.analysis.comparison import compare as compare
+    from dnc.analysis.meter import CollapseMeter as CollapseMeter
     from dnc.certificates import CERTIFICATES as CERTIFICATES
     from dnc.certificates import Certificate as Certificate
     from dnc.certificates import certificate as certificate
@@ -38,6 +39,7 @@ __version__ = distribution.VERSION
 _NAMES = {
     "dnc.analysis.analyze": ("Analysis", "analyze"),
     "dnc.analysis.comparison": ("Comparison", "compare"),
+    "dnc.analysis.meter": ("CollapseMeter",),
     "dnc.certificates": ("CERTIFICATES", "Certificate", "certificate"),
     "dnc.certificates.intervals": ("jackknife",),
     "dnc.few_shot.measured": ("few_shot_error",),

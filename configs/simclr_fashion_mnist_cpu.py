@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     )
     config.train = dict(
         batch_size=256,
-        duration=dict(steps=placeholder(int), epochs=10, examples=placeholder(int)),
+        duration=dict(steps=placeholder(int), epochs=6, examples=placeholder(int)),
         accumulate=1,
         log_every=50,
         checkpoint_every=500,

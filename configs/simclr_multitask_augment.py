@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
     )
     config.train = dict(
         batch_size=128,
-        duration=dict(steps=4000, epochs=placeholder(float), examples=placeholder(int)),
+        duration=dict(steps=3000, epochs=placeholder(float), examples=placeholder(int)),
         accumulate=1,
         log_every=20,
         checkpoint_every=500,

@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
     )
     config.train = dict(
         batch_size=256,
-        duration=dict(steps=placeholder(int), epochs=12, examples=placeholder(int)),
+        duration=dict(steps=placeholder(int), epochs=5, examples=placeholder(int)),
         accumulate=1,
         log_every=50,
         checkpoint_every=500,

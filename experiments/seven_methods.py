@@ -4,6 +4,8 @@ python -m experiments.seven_methods --workdir=runs/seven_methods --output=experi
 
 --methods=simclr,mae trains and reports those alone. --optimizer=muon trains all of them with Muon as in
 configs/quickstart.py instead of their configs' optimizers, ViTs with less weight decay; give it a workdir of its own.
+--best_of=own/seven_methods.json,muon/seven_methods.json instead of --workdir trains nothing and reports each method's
+better run: where more factors collapse, and of equals that whose directional CDNV ends lower in the geometric mean.
 
 Seven published methods, directional collapse as a loss, and supervision of one factor for reference, each as in its
 own config but for size and duration: methods that train a ResNet there share one ResNet, the same weights at step 0;
@@ -17,6 +19,7 @@ All numbers come from the runs' measurements of held-out images. Writes seven_me
 
 import importlib
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,7 +48,8 @@ METHODS = {
     "directional": "directional loss",
     "supervised": "supervised on shape",
 }
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of one run per method.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of one run per method.")
+_BEST_OF = flags.DEFINE_list("best_of", [], "Results to choose from, instead of --workdir.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 _METHODS = flags.DEFINE_list("methods", list(METHODS), "Which to train and report.")
 _OPTIMIZER = flags.DEFINE_enum("optimizer", "own", ["own", "muon"], "The methods' own, or Muon for all.")
@@ -73,11 +77,18 @@ RULE = (
 
 
 def main() -> None:
-    workdir = pathlib.Path(str(_WORKDIR.value))
+    if bool(_WORKDIR.value) == bool(_BEST_OF.value):
+        raise app.UsageError("give --workdir to train, or --best_of to choose from results: one of the two")
     for name in _METHODS.value or [""]:
         if name not in METHODS:
             raise app.UsageError(str(errors.unknown("--methods", name, METHODS)))
     methods = [name for name in METHODS if name in _METHODS.value]
+    record = best([files.read_json(path)["runs"] for path in _BEST_OF.value], methods) or _trained(methods)
+    common.save(_OUTPUT.value, "seven_methods", {"runs": record}, tables(record), figure(record).svg)
+
+
+def _trained(methods: Sequence[str]) -> dict[str, Any]:
+    workdir = pathlib.Path(str(_WORKDIR.value))
     example: Any = _config(methods[0], steps=2)
     distributed.initialize(batch_size=example.train.batch_size)
     steps = _steps(methods, workdir)
@@ -85,7 +96,19 @@ def main() -> None:
     for name in methods:
         common.trained(_config(name, steps[name]), workdir / name)
         record[name] = measured(workdir / name)
-    common.save(_OUTPUT.value, "seven_methods", {"runs": record}, tables(record), figure(record).svg)
+    return record
+
+
+def best(records: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> dict[str, Any]:
+    """Each method's better run of those recorded, by the rule above."""
+
+    def rank(run: Mapping[str, Any]) -> tuple[int, float]:
+        factors = run["factors"].values()
+        end = sum(math.log(numbers["directional_cdnv"][1]) for numbers in factors)
+        return -sum(map(collapses, factors)), end
+
+    runs = {name: [record[name] for record in records if name in record] for name in methods}
+    return {name: min(candidates, key=rank) for name, candidates in runs.items() if candidates}
 
 
 def _config(name: str, steps: int) -> ConfigDict:
@@ -131,10 +154,13 @@ def measured(workdir: pathlib.Path) -> dict[str, Any]:
     first, last, config = training.first, training.last, training.config
     return {
         "encoder": config["model"],
+        "optimizer": config["optimizer"]["name"],
         "steps": last.step,
         "examples": (last.step or 0) * config["train"]["batch_size"],
         "minutes": training_minutes(workdir / "timing.jsonl"),
         "parameters of the loss": config["objective"],
+        "rankme": {record.step: record.spectrum["rankme"] for record in training.records},
+        "logged": _logged(workdir / "metrics.jsonl"),
         "factors": {
             factor: {
                 "cdnv": [record.tasks[factor].mean_cdnv for record in (first, last)],
@@ -148,6 +174,14 @@ def measured(workdir: pathlib.Path) -> dict[str, Any]:
             ", ".join(pair): {"median": axes.cosine["median"], "bound": axes.bound["median"]}
             for pair, axes in last.axes.items()
         },
+    }
+
+
+def _logged(metrics: pathlib.Path) -> dict[str, list[float]]:
+    """The objective's own numbers over training: the loss, and what it logs beside it."""
+    lines = [line for line in map(json.loads, metrics.read_text().splitlines()) if "loss" in line]
+    return {
+        name: [line[name] for line in lines if name in line] for name in ("step", *sorted(lines[-1].keys() - {"step"}))
     }
 
 
@@ -187,10 +221,17 @@ def tables(record: Mapping[str, Any]) -> list[str]:
 
 def _spent(record: Mapping[str, Any]) -> list[str]:
     rows = (
-        [METHODS[name], _encoder(run["encoder"]), f"{run['steps']:,}", f"{run['examples']:,}", f"{run['minutes']:.1f}"]
+        [
+            METHODS[name],
+            _encoder(run["encoder"]),
+            run["optimizer"],
+            f"{run['steps']:,}",
+            f"{run['examples']:,}",
+            f"{run['minutes']:.1f}",
+        ]
         for name, run in record.items()
     )
-    return common.table(["method", "encoder", "steps", "examples seen", "minutes of training"], rows)
+    return common.table(["method", "encoder", "optimizer", "steps", "examples seen", "minutes of training"], rows)
 
 
 def _encoder(model: Mapping[str, Any]) -> str:

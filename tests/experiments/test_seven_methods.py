@@ -20,7 +20,13 @@ def record(tmp_path):
     for name, model in MODELS.items():
         workdir = synthetic.workdir(tmp_path / name)
         synthetic.save(
-            workdir / "config.json", {"train": {"batch_size": 128}, "objective": {"name": name}, "model": model}
+            workdir / "config.json",
+            {
+                "train": {"batch_size": 128},
+                "objective": {"name": name},
+                "optimizer": {"name": "muon"},
+                "model": model,
+            },
         )
         lines = [
             {"step": 500, "input_seconds_per_step": 0.01, "step_seconds_per_step": 0.09, "measurement_seconds": 99.0},
@@ -64,8 +70,26 @@ def test_the_tables_hold_what_was_measured(record):
 
 def test_the_tables_name_each_methods_encoder(record):
     text = "\n".join(seven_methods.tables(record))
-    assert "| SimCLR | ResNet-18 of width 16 |" in text
+    assert "| SimCLR | ResNet-18 of width 16 | muon |" in text
     assert "| MAE | ViT, 4 blocks of width 96, patches of 4 pixels |" in text
+
+
+def run_ending_at(*directional):
+    factors = {
+        factor: {"directional_cdnv": (8.0, end), "cdnv": (8.0, 7.0)}
+        for factor, end in zip(FACTORS, directional, strict=True)
+    }
+    return {"factors": factors}
+
+
+def test_the_better_run_is_where_more_factors_collapse_and_then_the_lower_one():
+    one, two, lower = run_ending_at(0.001, 2, 2, 2), run_ending_at(0.2, 0.2, 2, 2), run_ending_at(0.1, 0.2, 2, 2)
+    records = [{"simclr": one, "mae": lower}, {"simclr": two, "mae": two, "dino": one}]
+    assert seven_methods.best(records, ["simclr", "mae", "dino", "clip"]) == {
+        "simclr": two,
+        "mae": lower,
+        "dino": one,
+    }
 
 
 def test_the_figure_names_every_factor_and_method(record):

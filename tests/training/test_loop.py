@@ -293,6 +293,7 @@ def test_ctrl_c_saves_and_a_deleted_folder_is_one_line(tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_a_killed_run_started_again_ends_in_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"  # a page bears its run's name
     output, _ = (run := train(whole)).communicate()

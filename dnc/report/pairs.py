@@ -70,9 +70,7 @@ def distributions(run: Run) -> dict[str, style.Picture]:
         for (name, values), color in zip(found.items(), (style.BLUE, style.VERMILLION), strict=True):
             at = np.unique(np.linspace(0, len(values) - 1, 400).astype(int))
             axes.plot(values[at], 1 - at / len(values), color=color, label=name)
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(2.0 ** limits[0], 2.0 ** limits[1])
-        axes.minorticks_off()
+        style.log2_axis(axes, limits, along="x")
         axes.set_ylim(0, 1)
         axes.set_xlabel("value")
         axes.set_ylabel("share of pairs above it")

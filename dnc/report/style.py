@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -158,17 +158,20 @@ def octaves(*arrays: np.ndarray, least: int = 2) -> tuple[int, int] | None:
     return low - (missing + 1) // 2, high + missing // 2
 
 
-def log2_axis(axes: Axes, limits: tuple[int, int], most: int = 6, label=power_of_two) -> None:
-    """A vertical log axis with a tick and a hairline at powers of two."""
+def log2_axis(
+    axes: Axes, limits: tuple[int, int], most: int = 6, label=power_of_two, along: Literal["x", "y"] = "y"
+) -> None:
+    """A log axis with a tick and a hairline at powers of two."""
     low, high = limits
     every = max(1, -(-(high - low) // most))
     ticks = [e for e in range(low, high + 1) if e % every == 0]
-    axes.set_yscale("log", base=2)
-    axes.set_ylim(2.0**low, 2.0**high)
-    axes.yaxis.set_major_locator(FixedLocator([2.0**e for e in ticks]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: label(np.log2(value))))
-    axes.grid(axis="y", color=FAINT, linewidth=0.5)
+    axes.set(**{f"{along}scale": "log"})
+    axis = axes.yaxis if along == "y" else axes.xaxis
+    axes.set(**{f"{along}lim": (2.0**low, 2.0**high)})
+    axis.set_major_locator(FixedLocator([2.0**e for e in ticks]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: label(np.log2(value))))
+    axes.grid(axis=along, color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
 
 

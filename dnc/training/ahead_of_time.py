@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from dnc import distributed
 from dnc.features.embedding import GLOBAL_BATCH
 from dnc.geometry.measure import pair_geometry
+from dnc.geometry.sizes import compiled_for
 from dnc.training.build import Config, Training, build
 from dnc.training.run_encoder import embedding_program
 
@@ -212,7 +213,8 @@ def geometry_program(mesh: Mesh, n: int, d: int, k: int, overlap: str = "cauchy_
     labels = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=rows)
     measure = jax.jit(lambda x, y: pair_geometry(x, y, num_classes=k, overlap=overlap, parts=mesh.size))
     name = f"geometry of {n:,} features of dimension {d} in {k:,} classes"
-    program = compiled_program(name, measure.lower(features, labels), mesh.size)
+    with compiled_for(mesh.devices.flat[0].platform):
+        program = compiled_program(name, measure.lower(features, labels), mesh.size)
     once_through = 4 * n * d / mesh.size
     accessed = max(program.bytes_accessed, 2 * once_through)
     return dataclasses.replace(program, flops=once_through * k / 2, bytes_accessed=accessed)

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from dnc.geometry import blocks, sizes, symmetric
+from dnc.geometry import sizes
 from dnc.geometry.measure import pair_geometry
 from experiments import common
 from experiments.benchmarks.clusters import IMAGENET, on_device
+from experiments.benchmarks.steps import sequential_steps, stored_entries
 from experiments.benchmarks.timing import alternating
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
@@ -58,14 +59,9 @@ def _timed(
     replaced = dataclasses.replace(sizes.sizes(), rows=at_once, product_rows=products, columns=chunk)
     sizes.CPU = sizes.ACCELERATOR = replaced
     jax.clear_caches()
-    (n, d), size = x.shape, blocks.block_size(len(x), k)
+    n, d = x.shape
     (seconds,) = alternating([functools.partial(pair_geometry, x, y, k, overlap=overlap)], _ROUNDS.value)
-    counts = np.bincount(np.asarray(y), minlength=k)
-    used = -(-counts // size)
-    passes = 2 * -(-int(used.sum()) // max(1, at_once // size))
-    spectra = int(np.sum(-(-used // max(1, products // size)))) if overlap != "none" else 0
-    stored = sum((b - a) * (d - a) for a, b in symmetric.edges(d))
-    gram = -(-stored // min(chunk, stored)) if overlap == "exact" else 0
+    steps, stored = sequential_steps(np.bincount(np.asarray(y), minlength=k), d, overlap, replaced), stored_entries(d)
     operations = 2 * n * k * d + 2 * n * d  # scores, and the means
     if overlap != "none":
         operations += 2 * n * stored + (2 * k * k * stored if overlap == "exact" else 0)
@@ -78,9 +74,7 @@ def _timed(
         "rows at once": at_once,
         "rows of products": products,
         "columns of Gram": chunk,
-        "steps of sums": passes,
-        "steps of second moments": spectra,
-        "steps of Gram": gram,
+        **steps,
         "ms": 1e3 * seconds,
         "TFLOP/s": operations / seconds / 1e12,
         "of a large product": operations / seconds / 1e12 / peak,

@@ -11,7 +11,8 @@ The same with fashion_mnist. Collapse is read from the runs' measurements (10,00
 trained on). Features of all test images, not normalized, give the few-shot error and certificates of all classes and of
 two-class subtasks, with those of all training images k-NN accuracy, with the first 10,000 linear accuracy: of each
 run's last checkpoint, of SimCLR's before training, and of raw pixels. Writes DATASET.json, DATASET.md and the runs'
-figures. Linear accuracy on raw pixels takes longest: minutes.
+figures; runs that are not in --runs keep the numbers that the output folder has of them. Linear accuracy on raw pixels
+takes longest: minutes.
 """
 
 import pathlib
@@ -59,9 +60,16 @@ def main() -> None:
     encoders: dict[str, Features] = {"raw pixels": _pixels}
     encoders |= {"untrained": _encoder(runs["simclr"], step=0)}
     encoders |= {name: _encoder(path) for name, path in runs.items()}
-    record = {
+    measured = {
         "collapse": {name: _collapse(path) for name, path in runs.items()},
         "encoders": {name: _measure(features, images) for name, features in encoders.items()},
+    }
+    before = pathlib.Path(str(_OUTPUT.value)) / f"{_DATASET.value}.json"
+    kept = files.read_json(before) if before.exists() else {}
+    names = ("raw pixels", "untrained", *METHODS)
+    record = {
+        part: {name: (kept.get(part, {}) | new)[name] for name in names if name in kept.get(part, {}) | new}
+        for part, new in measured.items()
     }
     common.save(_OUTPUT.value, str(_DATASET.value), record, _tables(record))
     for path in runs.values():

@@ -3,8 +3,8 @@
 python -m experiments.recognize_factors --workdir=runs/recognize_factors --ssl=runs/quickstart \
   --output=experiments/results/recognize_factors
 
-One short supervised run per factor (which also shows that each can be recognized), beside a self-supervised run and its
-network before training. For every factor: directional CDNV, CDNV and nearest-center error at 10 and 100 shots of the
+One short supervised run of the same network per factor (which also shows that each can be recognized), beside a
+self-supervised run and its network before training. For every factor: directional CDNV, CDNV and nearest-center error at 10 and 100 shots of the
 held-out images. Complete runs are not trained again. Writes recognize_factors.json and recognize_factors.md.
 """
 
@@ -36,6 +36,7 @@ def main() -> None:
     for factor, classes in FACTORS.items():
         config: Any = supervised_multitask.get_config()
         config.objective.update(task=factor, num_classes=len(classes))
+        config.model.update(self_supervised.config["model"])
         supervised = common.trained(config, pathlib.Path(str(_WORKDIR.value)) / factor)
         record[f"supervised on {factor}"] = _numbers(supervised.last)
     common.save(_OUTPUT.value, "recognize_factors", record, _tables(record))

@@ -4,7 +4,7 @@ dnc train --config=configs/dino_multitask.py --workdir=runs/dino_multitask
 
 Prototypes are balanced by Sinkhorn-Knopp: with mean centering, 1,024 prototypes and batches of 128 the loss stayed near
 log(1024) for hundreds of steps, that is, the teacher told nothing. Not measured at this size; four blocks of width 96
-in those earlier settings, after 563 steps, are in docs/results/seven-methods.md. Sized for two CPU cores.
+after 937 steps of Muon are in docs/results/seven-methods.md. Sized for two CPU cores.
 """
 
 from ml_collections import ConfigDict

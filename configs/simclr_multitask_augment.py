@@ -6,7 +6,11 @@ Both views of an example are crops of one fixed picture. As all four factors are
 crops keep the aspect ratio and at least 0.6 of the area, so that they enlarge by at most 1.29 (neighboring sizes are
 1.23 to 1.32 apart); hues turn by at most 11 degrees (neighboring colors are 48 to 75 apart); nothing becomes gray.
 Three trials with seed 1 (two of 600 steps, one stopped after 200) had crops of at least 0.5, 0.7 and 0.85 of the area;
-0.6 lies between the first two and was not tried by itself. No complete run has been measured yet.
+0.6 lies between the first two and was not tried by itself.
+
+One core of two of an AMD EPYC, another program on the other, 2026-11-27: 15 min. From step 0 to 3,000, directional
+CDNV: color 0.174 -> 0.0245, shape 4.37 -> 0.0607, size 0.723 -> 0.161, style 3.04 -> 0.0573; CDNV: 6.3 -> 5.6, 200 ->
+6.7, 29 -> 19, 79 -> 7.4. Accuracy at 10 / 100 shots: 0.74 / 0.98, 0.64 / 0.84, 0.50 / 0.66, 0.73 / 0.90.
 """
 
 from ml_collections import ConfigDict

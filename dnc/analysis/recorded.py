@@ -66,7 +66,12 @@ def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
         certificates=certificates,
         counts=task.counts,
         overlap=margin_terms(task.geometry).overlap,
-        missing={} if missing is None else {NEEDS_QUERIES: missing, "predicted": missing},
+        missing={}
+        if missing is None
+        else {
+            NEEDS_QUERIES: f"{missing}; certificate({NEEDS_QUERIES!r}) computes it",
+            "predicted": f"{missing}; predicted_error() computes it",
+        },
         corrected=_corrected_means(task),
         neural_collapse={name: float(value) for name, value in dataclasses.asdict(collapse).items()},
         intervals={

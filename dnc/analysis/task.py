@@ -98,9 +98,9 @@ class TaskAnalysis:
     def without_queries(self) -> str | None:
         """Why `exact_conditional` and predictions are not part of every analysis; None where they are."""
         if not self.queries:
-            return "it was not asked for; certificate('exact_conditional') computes it"
+            return "it was not asked for"
         if self._query_operations > _QUERY_OPERATIONS:
-            return f"it takes {self._query_operations:.0e} operations; certificate('exact_conditional') computes it"
+            return f"it takes {self._query_operations:.0e} operations"
         return None
 
     @functools.cached_property

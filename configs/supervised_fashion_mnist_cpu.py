@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
         crop_scale=placeholder(tuple),
         crop_ratio=placeholder(tuple),
         crop_method=placeholder(str),
-        size=24,
+        size=placeholder(int),
         flip=placeholder(float),
         jitter=placeholder(tuple),
         jitter_probability=placeholder(float),
@@ -50,25 +50,22 @@ def get_config() -> ConfigDict:
 
     # The encoder
     config.model = dict(
-        name="resnet", depth=10, stem="cifar_s2", width=32, zero_init_residual=False, dtype="float32", remat=False
+        name="resnet", depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False
     )
 
     # What trains it
     config.objective = dict(name="supervised", task="label", num_classes=10, label_smoothing=0.0)
     config.optimizer = dict(
-        name="muon",
-        weight_decay=2.0,
+        name="adamw",
+        weight_decay=0.01,
         weight_decay_end=placeholder(float),
         clip_norm=placeholder(float),
-        beta=0.95,
-        iterations=5,
-        adam_rate=0.2,
         b1=0.9,
         b2=0.999,
         eps=1e-8,
     )
     config.schedule = dict(
-        peak=0.02, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
+        peak=3e-3, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
     )
     config.train = dict(
         batch_size=256,

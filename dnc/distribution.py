@@ -35,5 +35,5 @@ class extra:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         module = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
         if module.partition(".")[0] in self._modules:
-            commands = f"pip install '{NAME}[{self._name}]', in a clone pip install '.[{self._name}]'"
-            raise MissingExtraError(f"{module} is not installed: {commands}", name=module) from error
+            message = f"{module} is not installed: in the clone of {NAME}, pip install '.[{self._name}]'"
+            raise MissingExtraError(message, name=module) from error

@@ -83,7 +83,10 @@ def main() -> None:
         if name not in METHODS:
             raise app.UsageError(str(errors.unknown("--methods", name, METHODS)))
     methods = [name for name in METHODS if name in _METHODS.value]
-    record = best([files.read_json(path)["runs"] for path in _BEST_OF.value], methods) or _trained(methods)
+    if _BEST_OF.value:
+        record = best([files.read_json(path)["runs"] for path in _BEST_OF.value], methods)
+    else:
+        record = _trained(methods)
     common.save(_OUTPUT.value, "seven_methods", {"runs": record}, tables(record), figure(record).svg)
 
 
@@ -104,11 +107,14 @@ def best(records: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> dict[s
 
     def rank(run: Mapping[str, Any]) -> tuple[int, float]:
         factors = run["factors"].values()
-        end = sum(math.log(numbers["directional_cdnv"][1]) for numbers in factors)
+        ends = [numbers["directional_cdnv"][1] for numbers in factors]
+        end = math.inf if None in ends else sum(math.log(value) if value else -math.inf for value in ends)
         return -sum(map(collapses, factors)), end
 
     runs = {name: [record[name] for record in records if name in record] for name in methods}
-    return {name: min(candidates, key=rank) for name, candidates in runs.items() if candidates}
+    if missing := [name for name, candidates in runs.items() if not candidates]:
+        raise app.UsageError(f"--best_of: no result has {', '.join(missing)}; leave them out with --methods")
+    return {name: min(candidates, key=rank) for name, candidates in runs.items()}
 
 
 def _config(name: str, steps: int) -> ConfigDict:
@@ -180,9 +186,7 @@ def measured(workdir: pathlib.Path) -> dict[str, Any]:
 def _logged(metrics: pathlib.Path) -> dict[str, list[float]]:
     """The objective's own numbers over training: the loss, and what it logs beside it."""
     lines = [line for line in map(json.loads, metrics.read_text().splitlines()) if "loss" in line]
-    return {
-        name: [line[name] for line in lines if name in line] for name in ("step", *sorted(lines[-1].keys() - {"step"}))
-    }
+    return {name: [line[name] for line in lines] for name in lines[-1] if name not in ("epoch", "examples")}
 
 
 def training_minutes(timing: pathlib.Path) -> float:

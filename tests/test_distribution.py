@@ -93,7 +93,7 @@ def test_a_command_without_its_extra_ends_in_one_line(extras, argv, named):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
-    assert line.endswith(f"pip install 'directional-neural-collapse[{named}]', in a clone pip install '.[{named}]'")
+    assert line.endswith(f"is not installed: in the clone of directional-neural-collapse, pip install '.[{named}]'")
 
 
 @pytest.mark.parametrize(

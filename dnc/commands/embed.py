@@ -23,6 +23,8 @@ import numpy as np
 from absl import app, flags, logging
 from etils import epath
 
+from dnc import distribution
+
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of dnc train: its encoder.")
 _PRETRAINED = flags.DEFINE_string(
     "pretrained", None, "Or a published encoder: its name on the Hugging Face Hub, a folder, or a safetensors file."
@@ -126,8 +128,10 @@ def _title() -> str:
 def _of_run(mesh: Any) -> tuple[Any, Any, str]:
     """The encoder of the run, its held-out images, and what to say of it."""
     from dnc.data.sources.subset import Subset
-    from dnc.training import own_code
-    from dnc.training.run_encoder import checkpoint_encoder, load_run
+
+    with distribution.extra("train"):
+        from dnc.training import own_code
+        from dnc.training.run_encoder import checkpoint_encoder, load_run
 
     workdir = epath.Path(str(_WORKDIR.value))
     imported = own_code.import_named(_IMPORT.value)

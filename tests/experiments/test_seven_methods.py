@@ -4,6 +4,7 @@ import json
 from xml.etree import ElementTree
 
 import pytest
+from absl import app
 
 from dnc.data.multitask.render import FACTORS
 from tests.report import synthetic
@@ -85,11 +86,13 @@ def run_ending_at(*directional):
 def test_the_better_run_is_where_more_factors_collapse_and_then_the_lower_one():
     one, two, lower = run_ending_at(0.001, 2, 2, 2), run_ending_at(0.2, 0.2, 2, 2), run_ending_at(0.1, 0.2, 2, 2)
     records = [{"simclr": one, "mae": lower}, {"simclr": two, "mae": two, "dino": one}]
-    assert seven_methods.best(records, ["simclr", "mae", "dino", "clip"]) == {
+    assert seven_methods.best(records, ["simclr", "mae", "dino"]) == {
         "simclr": two,
         "mae": lower,
         "dino": one,
     }
+    with pytest.raises(app.UsageError, match="no result has clip"):
+        seven_methods.best(records, ["simclr", "clip"])
 
 
 def test_the_figure_names_every_factor_and_method(record):

@@ -71,7 +71,9 @@ def main() -> None:
         part: {name: (kept.get(part, {}) | new)[name] for name in names if name in kept.get(part, {}) | new}
         for part, new in measured.items()
     }
-    common.save(_OUTPUT.value, str(_DATASET.value), record, _tables(record))
+    earlier = [name for name in record["encoders"] if name not in measured["encoders"]]
+    note = ["", f"Of earlier runs, as they were: {', '.join(earlier)}."] if earlier else []
+    common.save(_OUTPUT.value, str(_DATASET.value), record, _tables(record) + note)
     for path in runs.values():
         _figures(path, pathlib.Path(str(_FIGURES.value)))
 

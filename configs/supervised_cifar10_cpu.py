@@ -3,9 +3,9 @@
 make data
 dnc train --config=configs/supervised_cifar10_cpu.py --workdir=runs/supervised_cifar10_cpu
 
-One core of two of an AMD EPYC, other programs beside it, 2026-11-27: 6 minutes of training. From step 0 to 780, held-
-out images: directional CDNV 4.96 -> 0.12, CDNV 40.4 -> 1.3; nearest-center accuracy at 100 shots 0.69, online linear
-probe 0.71.
+One core of two of an AMD EPYC, other programs beside it, 2026-11-27: 6 minutes of training. From step 0 to 780,
+held-out images: directional CDNV 4.96 -> 0.12, CDNV 40.4 -> 1.3; nearest-center accuracy at 100 shots 0.69, online
+linear probe 0.71.
 """
 
 from ml_collections import ConfigDict

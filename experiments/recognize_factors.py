@@ -3,9 +3,9 @@
 python -m experiments.recognize_factors --workdir=runs/recognize_factors --ssl=runs/quickstart \
   --output=experiments/results/recognize_factors
 
-One short supervised run of the same network per factor (which also shows that each can be recognized), beside a self-
-supervised run and its network before training. For every factor: directional CDNV, CDNV and nearest-center error at 10
-and 100 shots of the held-out images. Complete runs are not trained again. Writes recognize_factors.json and
+One short supervised run of the same network per factor (which also shows that each can be recognized), beside a
+self-supervised run and its network before training. For every factor: directional CDNV, CDNV and nearest-center error
+at 10 and 100 shots of the held-out images. Complete runs are not trained again. Writes recognize_factors.json and
 recognize_factors.md.
 """
 

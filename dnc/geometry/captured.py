@@ -24,6 +24,7 @@ from dnc import errors
 from dnc.geometry.moments import ClassMoments
 from dnc.types import Float
 
+LEAST_EIGENVALUE = 1e-6  # per dimension, of a correlation matrix from float32 covariances
 ESTIMATES = ("corrected", "plug-in", "shrunk")
 
 
@@ -71,8 +72,9 @@ def captured_energy(moments: ClassMoments, estimate: str = "corrected") -> Captu
       "shrunk": the plug-in with (1 - rho) S + rho tr(S)/d I, rho by Ledoit and Wolf (2004), for fewer samples than
         dimensions. It is far too small where the task lives in directions of little variance, which it inflates.
 
-    Raises ValueError for moments without covariances, classes with fewer than two samples, an unknown estimate, and
-    fewer samples of two classes than the estimate needs: more than d + 3 to correct, more than d + 1 to plug in.
+    Raises ValueError for moments without covariances, fewer than two classes, classes with fewer than two samples, an
+    unknown estimate, fewer samples of two classes than the estimate needs (more than d + 3 to correct, more than d + 1
+    to plug in), and within-class covariances too near to singular for the float32 that they come in.
     """
     if moments.covariance is None or moments.fourth_moment is None:
         raise ValueError("moments have no covariances: make them with covariance=True")
@@ -80,6 +82,8 @@ def captured_energy(moments: ClassMoments, estimate: str = "corrected") -> Captu
     counts, means = (np.asarray(x, np.float64) for x in (moments.count, moments.mean))
     covariances = np.asarray(moments.covariance, np.float64)
     fourth = np.asarray(moments.fourth_moment, np.float64)
+    if len(counts) < 2:
+        raise ValueError("moments are of one class: captured energy needs two")
     if (few := np.flatnonzero(counts < 2)).size:
         raise ValueError(f"class {few[0]} has {counts[few[0]]:g} samples: captured energy needs two of every class")
 
@@ -119,11 +123,13 @@ def _shrunk(covariance: Float[np.ndarray, "d d"], fourth_moment: float, samples:
 
 
 def _quadratic(covariance: Float[np.ndarray, "d d"], vectors: Float[np.ndarray, "d j"]) -> Float[np.ndarray, "j j"]:
-    """V^T S^-1 V."""
-    try:
-        return vectors.T @ linalg.cho_solve(linalg.cho_factor(covariance), vectors)
-    except linalg.LinAlgError as error:
+    """V^T S^-1 V, in units of each feature's deviation."""
+    scale = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(scale, scale) if scale.all() else np.zeros_like(covariance)
+    if linalg.eigvalsh(correlation, subset_by_index=[0, 0])[0] < LEAST_EIGENVALUE * len(covariance):
         raise ValueError(
-            "a within-class covariance is singular: remove features that are constant or combinations of others, or "
-            'choose estimate="shrunk"'
-        ) from error
+            "a within-class covariance is singular, or too near to it for float32: remove features that are constant "
+            'or combinations of others, project to the principal components that matter, or choose estimate="shrunk"'
+        )
+    scaled = vectors / scale[:, None]
+    return scaled.T @ linalg.cho_solve(linalg.cho_factor(correlation), scaled)

@@ -145,7 +145,12 @@ def test_what_cannot_be_computed_is_said():
         captured_energy(ClassMoments.from_batch(features, labels, K, covariance=False))
     with pytest.raises(ValueError, match="class 3 has 0 samples"):
         captured_energy(moments_of(features, labels, 4))
+    with pytest.raises(ValueError, match="one class"):
+        captured_energy(moments_of(features, np.zeros_like(labels), 1))
     features, labels = sample()
+    features[:, 1] = features[:, 0] + 1e-4 * features[:, 2]
+    with pytest.raises(ValueError, match="too near to it for float32"):
+        captured_energy(moments_of(features, labels))
     features[:, 1] = 0
     with pytest.raises(ValueError, match="singular"):
         captured_energy(moments_of(features, labels), estimate="plug-in")

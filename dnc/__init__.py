@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from dnc.analysis.analyze import analyze as analyze
     from dnc.analysis.comparison import Comparison as Comparison
     from dnc.analysis.comparison import compare as compare
+    from dnc.analysis.layers import LayerComparison as LayerComparison
+    from dnc.analysis.layers import compare_layers as compare_layers
     from dnc.analysis.meter import CollapseMeter as CollapseMeter
     from dnc.certificates import CERTIFICATES as CERTIFICATES
     from dnc.certificates import Certificate as Certificate
@@ -39,6 +41,7 @@ __version__ = distribution.VERSION
 _NAMES = {
     "dnc.analysis.analyze": ("Analysis", "analyze"),
     "dnc.analysis.comparison": ("Comparison", "compare"),
+    "dnc.analysis.layers": ("LayerComparison", "compare_layers"),
     "dnc.analysis.meter": ("CollapseMeter",),
     "dnc.certificates": ("CERTIFICATES", "Certificate", "certificate"),
     "dnc.certificates.intervals": ("jackknife",),

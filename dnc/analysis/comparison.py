@@ -200,8 +200,8 @@ class Comparison:
             self.analyses[name].to_html(output / inner, provenance)
         write_comparison(
             {shown[name]: analysis.record.shown() for name, analysis in self.analyses.items()},
-            plain(_shown(self.ranking()).to_dict("records")),
-            plain(_shown(self.rank_correlations().reset_index()).to_dict("records")),
+            plain(presentable(self.ranking()).to_dict("records")),
+            plain(presentable(self.rank_correlations().reset_index()).to_dict("records")),
             {shown[name]: inner for name, inner in folders.items()},
             output,
             numbers,
@@ -210,7 +210,7 @@ class Comparison:
 
     def summary(self) -> str:
         """The ranking as a plain-text table."""
-        return _shown(self.ranking()).to_string(index=False, float_format="%.4f")
+        return presentable(self.ranking()).to_string(index=False, float_format="%.4f")
 
 
 def compare(analyses: Mapping[str, Analysis]) -> Comparison:
@@ -231,7 +231,7 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     return Comparison(dict(analyses))
 
 
-def _shown(table: "pd.DataFrame") -> "pd.DataFrame":
+def presentable(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with names of encoders and tasks fit to be shown."""
     for column in table.columns.intersection(["encoder", "task"]):
         known = list(dict.fromkeys(table[column]))

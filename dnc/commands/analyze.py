@@ -7,6 +7,10 @@
 Several files, of the same labelings, are compared: which encoder (or checkpoint) transfers best, and which measure
 would have predicted it. A folder stands for the shards in it.
 
+    dnc analyze --features=layers.npz          # of dnc embed --layers=all, --features=all or --steps=all
+
+A file of several feature sets makes a page of them by depth: which layer and token serves the labels best.
+
 With --images=photos, the folder whose images `dnc embed --images=photos` read, the report shows the hardest of them.
 
 The file holds `features` [n, d] and `labels` [n], or `labels_NAME` for several labelings of the same samples (see
@@ -28,7 +32,9 @@ from dnc import distributed
 from dnc.analysis import progress
 from dnc.analysis.analyze import Analysis, analyze
 from dnc.analysis.comparison import compare
-from dnc.features.files import read_features
+from dnc.analysis.layers import compare_layers
+from dnc.features import sets
+from dnc.features.files import feature_sets, read_features
 from dnc.names import clean
 from dnc.record import HardSample
 from dnc.report import folder, thumbnails
@@ -77,14 +83,20 @@ def _run(argv: Sequence[str]) -> None:
     further = [pathlib.Path(flag.value) for flag in (_LABELS, _SUPERCLASSES) if flag.value]
     try:
         folder.check(output, [*paths, *further])
-        if len(paths) == 1:
+        several = feature_sets(paths[0]) if len(paths) == 1 and not _FEATURES_KEY.present else []
+        if len(several) > 1 and _IMAGES.value:
+            raise ValueError("--images goes with one feature set: name it, --features_key=NAME")
+        if len(several) > 1:
+            keys = {key.removeprefix(sets.PREFIX): key for key in several}
+            result = compare_layers({name: _analyze(paths[0], name, key) for name, key in keys.items()})
+        elif len(paths) == 1:
             result = _analyze(paths[0], _NAME.value or paths[0].stem)
         else:
             result = compare({name: _analyze(path, name) for name, path in _names(paths).items()})
         print(result.summary())
     except (OSError, TypeError, ValueError) as error:
         sys.exit(f"error: {clean(error)}")
-    numbers = output / ("analysis.json" if len(paths) == 1 else "comparison.json")
+    numbers = output / ("layers.json" if several else "analysis.json" if len(paths) == 1 else "comparison.json")
     older = _written(numbers)
     try:
         if isinstance(result, Analysis):
@@ -127,10 +139,11 @@ def _command_line() -> str:
     return shlex.join(["dnc", "analyze", *arguments])
 
 
-def _analyze(path: pathlib.Path, name: str) -> Analysis:
+def _analyze(path: pathlib.Path, name: str, key: str | None = None) -> Analysis:
+    """key: of the features in the file; that of the flag by default."""
     with progress.stage("reading", clean(path)):
         labels_path = pathlib.Path(_LABELS.value) if _LABELS.value else None
-        file = read_features(path, labels_path, _FEATURES_KEY.value, _LABELS_KEY.value)
+        file = read_features(path, labels_path, key or _FEATURES_KEY.value, _LABELS_KEY.value)
         if _TASKS.value:
             file = file.with_tasks(_TASKS.value)
     return analyze(

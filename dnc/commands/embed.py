@@ -4,6 +4,11 @@
     dnc embed --workdir=runs/simclr --images=photos --output=features          # any images
     dnc embed --pretrained=facebook/dinov2-base --images=photos --output=features --precision=bfloat16
     dnc embed --workdir=runs/simclr --images=tfds:cifar100:test --output=features --dtype=float16
+    dnc embed --pretrained=facebook/dinov2-base --features=all --layers=all --images=photos --output=layers.npz
+    dnc embed --workdir=runs/simclr --layers=all --output=layers.npz           # every block, and the projector
+    dnc embed --workdir=runs/simclr --steps=all --output=steps.npz             # backbone and projector over training
+
+The last three write several feature sets into one output; `dnc analyze` compares them.
 
 Interrupted, the same command goes on; done, it only replaces labels that were corrected. An image that cannot be
 decoded is named once and left out. With several processes, each reads its share of the images. Exit codes: 74 where
@@ -17,13 +22,16 @@ import pathlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import app, flags, logging
 from etils import epath
 
 from dnc import distribution
+
+if TYPE_CHECKING:
+    from dnc.features.sets import Choice
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of dnc train: its encoder.")
 _PRETRAINED = flags.DEFINE_string(
@@ -32,7 +40,13 @@ _PRETRAINED = flags.DEFINE_string(
 _FEATURES = flags.DEFINE_string(
     "features",
     None,
-    'Which feature of a published encoder: "cls", "mean", ...; the default depends on the family.',
+    'Which feature of a published encoder: "cls", "mean", ..., or "all"; the default depends on the family.',
+)
+_LAYERS = flags.DEFINE_enum(
+    "layers", "last", ["last", "all"], "Features of the last layer, or of every layer as so many feature sets."
+)
+_STEPS = flags.DEFINE_list(
+    "steps", None, "Backbone and projector of a run at these checkpoints, such as 0,100,1000, or all."
 )
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "bfloat16"], "Precision of a published encoder's computations."
@@ -73,6 +87,8 @@ def _run(argv: Sequence[str]) -> None:
         raise app.UsageError("give --workdir, the folder of a run of dnc train, or --pretrained: one of the two")
     if _WORKDIR.value and (_FEATURES.present or _PRECISION.present):
         raise app.UsageError("--features and --precision apply to published encoders, not to a run")
+    if _STEPS.value and (_PRETRAINED.value or _STEP.present or _LAYERS.value == "all"):
+        raise app.UsageError("--steps applies to a run, without --step and --layers")
     if _TASKS.value and not _LABELS.value:
         raise app.UsageError("--tasks chooses labelings, and --nolabels takes none: give one of the two")
     if _PRETRAINED.value and not _IMAGES.value:
@@ -108,7 +124,8 @@ def _run(argv: Sequence[str]) -> None:
         print("\ninterrupted: the same command goes on after the last whole shard", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     if distributed.is_lead():
-        print(f"{output}: {made.readable:,} features of dimension {made.dimension} from {remark}")
+        what = f"{len(encoder.sets)} sets of features" if encoder.sets else "features"
+        print(f"{output}: {made.readable:,} {what} of dimension {made.dimension} from {remark}")
         if made.readable < made.images:
             print(f"{made.images - made.readable} of {made.images} images could not be decoded and are left out.")
 
@@ -131,13 +148,17 @@ def _of_run(mesh: Any) -> tuple[Any, Any, str]:
 
     with distribution.extra("train"):
         from dnc.training import own_code
-        from dnc.training.run_encoder import checkpoint_encoder, load_run
+        from dnc.training.run_encoder import checkpoint_encoder, load_run, trajectory_encoder
 
     workdir = epath.Path(str(_WORKDIR.value))
     imported = own_code.import_named(_IMPORT.value)
     training = load_run(workdir, images=_IMAGES.value is None, trusted=_RUN_IMAGES.value, imported=imported)
-    encoder = checkpoint_encoder(training, workdir, mesh, _STEP.value)
-    remark = f"step {encoder.identity['step']}"
+    if _STEPS.value:
+        encoder = trajectory_encoder(training, workdir, mesh, _steps())
+        remark = f"steps {', '.join(map(str, encoder.identity['steps']))}"
+    else:
+        encoder = checkpoint_encoder(training, workdir, mesh, _STEP.value, _choice())
+        remark = f"step {encoder.identity['step']}"
     if training.config.measure.get("collapse", {}).get("normalize"):
         remark += "\nThe run measured L2-normalized features: dnc analyze --normalize gives its numbers."
     if _IMAGES.value:
@@ -150,5 +171,27 @@ def _published(mesh: Any) -> tuple[Any, Any, str]:
     from dnc.features.embedding import published_encoder
     from dnc.models.pretrained.load import load_pretrained
 
-    pretrained = load_pretrained(str(_PRETRAINED.value), features=_FEATURES.value, dtype=_PRECISION.value)
-    return published_encoder(pretrained, mesh), None, f"{pretrained.name} ({pretrained.family}, {pretrained.features})"
+    choice = _choice()
+    features = None if choice else _FEATURES.value
+    pretrained = load_pretrained(str(_PRETRAINED.value), features=features, dtype=_PRECISION.value)
+    encoder = published_encoder(pretrained, mesh, choice)
+    taken = ", ".join(encoder.sets) or pretrained.features
+    return encoder, None, f"{pretrained.name} ({pretrained.family}, {taken})"
+
+
+def _choice() -> "Choice | None":
+    """The layers and tokens that the flags name, None for the encoder's own feature."""
+    from dnc.features.sets import Choice
+
+    if _LAYERS.value == "last" and _FEATURES.value != "all":
+        return None
+    return Choice(_LAYERS.value == "all", None if _FEATURES.value == "all" else _FEATURES.value)
+
+
+def _steps() -> list[int] | None:
+    if _STEPS.value == ["all"]:
+        return None
+    steps = _STEPS.value or []
+    if not all(step.strip().isdecimal() for step in steps):
+        raise ValueError(f"--steps={','.join(steps)} must be numbers, such as 0,100,1000, or all")
+    return [int(step) for step in steps]

@@ -22,6 +22,7 @@ from dnc import distributed, files
 from dnc.data.sources.base import ImageSource
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError
+from dnc.features import sets
 from dnc.features.shards import claimed, contents, digest, discard, finish, stored_shape
 from dnc.models.pretrained.load import Pretrained
 from dnc.types import Array, Float, UInt8
@@ -41,26 +42,35 @@ class ImageEncoder:
     prepare: one image as the encoder takes it, on the host; `size` is its height and width.
     encode: a jitted program whose result every device holds whole. A feature depends on its own image alone.
     identity: what tells these features from those of another encoder; recorded with them.
+    sets: where `encode` gives several feature sets side by side, their names and widths; see `dnc.features.sets`.
     """
 
     prepare: Callable[[ImageSource, int], UInt8[np.ndarray, "h w 3"]]
     encode: Encode
     size: tuple[int, int]
     identity: Mapping[str, Any]
+    sets: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def published_encoder(pretrained: Pretrained, mesh: Mesh) -> ImageEncoder:
-    """A published encoder, with its own preparation of images; see `dnc.load_pretrained`."""
+def published_encoder(pretrained: Pretrained, mesh: Mesh, chosen: sets.Choice | None = None) -> ImageEncoder:
+    """A published encoder, with its own preparation of images; see `dnc.load_pretrained`.
+
+    chosen: which of its layers and tokens to take; its own feature alone by default.
+    """
     graphdef, state = nnx.split(pretrained.encoder)
     state = jax.device_put(state, distributed.state_sharding(mesh, state))
 
     def prepare(source: ImageSource, row: int) -> UInt8[np.ndarray, "h w 3"]:
         return pretrained.preprocessing.image(Image.fromarray(source.image(row)))
 
+    def layers(state: nnx.State, images: UInt8[Array, "b h w 3"]) -> dict[str, Float[Array, "b _"]]:
+        encoder = nnx.merge(graphdef, state, copy=True)
+        standard = pretrained.preprocessing.standardize(images)
+        return {"features": encoder(standard, train=False)} if chosen is None else chosen.of(encoder.layers(standard))
+
     @functools.partial(jax.jit, out_shardings=distributed.replicated(mesh))
     def encode(state: nnx.State, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b d"]:
-        encoder = nnx.merge(graphdef, state, copy=True)
-        return encoder(pretrained.preprocessing.standardize(images), train=False)
+        return sets.side_by_side(layers(state, images))
 
     precision = str(jnp.dtype(pretrained.encoder.dtype))
     identity = {
@@ -69,7 +79,10 @@ def published_encoder(pretrained: Pretrained, mesh: Mesh) -> ImageEncoder:
         "features": pretrained.features,
         "precision": precision,
     }
-    return ImageEncoder(prepare, functools.partial(encode, state), pretrained.preprocessing.size, identity)
+    widths = {} if chosen is None else sets.widths(functools.partial(layers, state), pretrained.preprocessing.size)
+    if chosen is not None:
+        identity["features"] = ", ".join(widths)
+    return ImageEncoder(prepare, functools.partial(encode, state), pretrained.preprocessing.size, identity, widths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,19 +208,23 @@ def embed(
     with claimed(output, record, names) as folder, tqdm(total=len(source), unit=" images", disable=None) as bar:
         shards = [folder / name for name in names]
         made = shards if folder == output else [output]
-        if folder != output and (whole := stored_shape(output, np.arange(len(source)), source)) is not None:
+        if (
+            folder != output
+            and (whole := stored_shape(output, np.arange(len(source)), source, encoder.sets)) is not None
+        ):
             discard(shards)  # of a process that was killed as it ended
             return Embedded(tuple(made), whole[0], len(source), whole[1])
         broken_images = dimension = 0
         for start, shard in zip(starts, shards, strict=True):
             rows = np.arange(start, min(start + shard_size, len(source)))
-            shape = stored_shape(shard, rows, source)
+            shape = stored_shape(shard, rows, source, encoder.sets)
             if shape is None:
                 features, readable = features_of(encoder.encode, fetch, rows, encoder.size, mesh, bar.update)
                 ledger.check(broken_images + len(rows) - len(readable), len(source))
                 shape = features.shape
                 if distributed.is_lead():
-                    files.write_npz(shard, contents(_stored(features, readable, source, dtype), readable, source))
+                    stored = _stored(features, readable, source, dtype)
+                    files.write_npz(shard, contents(stored, readable, source, encoder.sets))
                     if bar.disable:
                         print(f"{rows[-1] + 1} of {len(source)} images", file=sys.stderr, flush=True)
             else:

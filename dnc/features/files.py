@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from dnc import distribution, errors
+from dnc.features.sets import PREFIX
 
 SUFFIXES = (".npz", ".npy", ".parquet", ".safetensors")
 _SAVE = "np.savez('features.npz', features=..., labels=...)"
@@ -100,6 +101,21 @@ def read_features(
     return _arguments(arrays, everything, path, features_key, labels_key)
 
 
+def feature_sets(path: pathlib.Path) -> list[str]:
+    """The arrays `features_NAME` of a file, or of a folder's first, in their order; none where it holds `features`.
+
+    It never raises for a file that `read_features` refuses: that says why.
+    """
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet}
+    if path.is_dir():
+        path = next((file for file in sorted(path.iterdir()) if file.suffix in readers), path)
+    try:
+        names = readers[path.suffix](path, lambda key: False)[1] if path.suffix in readers else {}
+    except (OSError, ValueError):
+        return []
+    return [] if "features" in names else [name for name in names if name.startswith(PREFIX)]
+
+
 def _read_folder(folder: pathlib.Path, features_key: str, labels_key: str | None) -> FeatureFile:
     suffixes = (".npz", ".parquet", ".safetensors")
     shards = sorted(file for file in folder.iterdir() if file.suffix in suffixes and not file.name.startswith("."))
@@ -156,6 +172,12 @@ def _arguments(
     labels_key: str | None,
 ) -> FeatureFile:
     listed = ", ".join(f"{key} {what}" for key, what in sorted(everything.items())) or "nothing"
+    several = [key for key in everything if key.startswith(PREFIX)]
+    if features_key not in arrays and several:
+        raise ValueError(
+            f"{path} holds {len(several)} feature sets, no {features_key!r}: name one of {', '.join(several)} with "
+            "--features_key=NAME"
+        )
     if features_key not in arrays:
         raise ValueError(f"{path} holds no {features_key!r}: it has {listed}; name yours with --features_key=NAME")
     ids = None if IDS in (features_key, labels_key) else _ids(arrays, features_key)

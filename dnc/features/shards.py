@@ -14,6 +14,7 @@ import numpy as np
 
 from dnc import distributed, files
 from dnc.data.sources.base import ImageSource
+from dnc.features import sets
 
 RECORD = "embedding"  # what the features are of: an array of one file, a JSON file beside shards
 _DAMAGED = (ValueError, TypeError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -60,28 +61,35 @@ def claimed(output: pathlib.Path, record: Mapping[str, Any], names: Sequence[str
         yield folder
 
 
-def stored_shape(file: pathlib.Path, rows: np.ndarray, source: ImageSource) -> tuple[int, ...] | None:
+def stored_shape(
+    file: pathlib.Path, rows: np.ndarray, source: ImageSource, widths: Mapping[str, int]
+) -> tuple[int, ...] | None:
     """The shape of the features that a file holds of the source's rows; None where it is missing or damaged.
+
+    widths: of feature sets by name, whose widths add up; empty for one set.
 
     Labels that differ from the source's, which may have been corrected since, are replaced. Arrays of other names that
     were added to a finished output stay. All processes call it.
     """
-    shape = _lead_stored_shape(file, rows, source) if distributed.is_lead() else None
+    shape = _lead_stored_shape(file, rows, source, widths) if distributed.is_lead() else None
     if distributed.any_process(distributed.is_lead() and shape is None):
         return None
     if shape is None:
         with np.load(file, allow_pickle=False) as arrays:
-            shape = arrays["features"].shape
+            shape = sets.shape({name: arrays[name].shape for name in sets.keys(widths)})
     return shape
 
 
-def _lead_stored_shape(file: pathlib.Path, rows: np.ndarray, source: ImageSource) -> tuple[int, ...] | None:
+def _lead_stored_shape(
+    file: pathlib.Path, rows: np.ndarray, source: ImageSource, widths: Mapping[str, int]
+) -> tuple[int, ...] | None:
     if not file.exists():
         return None
     try:
         arrays = _arrays(file)
         names = np.array([source.name(int(row)) for row in rows], str)
-        wanted = contents(arrays["features"], rows[np.isin(names, arrays["ids"])], source)
+        features = {key: arrays[key] for key in sets.keys(widths)}
+        wanted = features | described(rows[np.isin(names, arrays["ids"])], source)
         if not np.array_equal(wanted["ids"], arrays["ids"]):
             raise ValueError("it holds features of other images")
     except _DAMAGED as error:
@@ -92,12 +100,19 @@ def _lead_stored_shape(file: pathlib.Path, rows: np.ndarray, source: ImageSource
     if arrays.keys() != (wanted | kept).keys() or not all(np.array_equal(arrays[key], wanted[key]) for key in wanted):
         files.write_npz(file, wanted | kept)
         print(f"{file}: the labels are replaced by those that the images have now", file=sys.stderr)
-    return arrays["features"].shape
+    return sets.shape({name: x.shape for name, x in features.items()})
 
 
-def contents(features: np.ndarray, rows: np.ndarray, source: ImageSource) -> dict[str, np.ndarray]:
-    """The arrays of a shard: features, ids, and for each labeling labels and class names."""
-    arrays = {"features": features, "ids": np.array([source.name(int(row)) for row in rows], str)}
+def contents(
+    features: np.ndarray, rows: np.ndarray, source: ImageSource, widths: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """The arrays of a shard: features, or all sets of them, ids, and for each labeling labels and class names."""
+    return sets.apart(features, widths) | described(rows, source)
+
+
+def described(rows: np.ndarray, source: ImageSource) -> dict[str, np.ndarray]:
+    """What a shard holds beside features."""
+    arrays = {"ids": np.array([source.name(int(row)) for row in rows], str)}
     for task, names in source.class_names.items():
         arrays |= {
             f"labels_{task}": np.asarray(source.labels[task])[rows],

@@ -17,3 +17,10 @@ class Encoder(nnx.Module):
 
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b d"]:
         raise NotImplementedError
+
+    def layers(self, images: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+        """Features at every depth, in evaluation: "LAYER.TOKEN" -> [b, d], from the input to the output.
+
+        The feature that calling the encoder gives is among those of the last layer.
+        """
+        return {"output.pooled": self(images, train=False)}

@@ -51,12 +51,18 @@ class Projector(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b d"], *, train: bool) -> Float[Array, "b p"]:
+        return self.outputs(x, train=train)[-1]
+
+    def outputs(self, x: Float[Array, "b d"], *, train: bool) -> list[Float[Array, "b _"]]:
+        """What every layer gives, hidden ones after their ReLU, at least in float32."""
+        found = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = layer(x)
             if norm is not None:
                 x = norm(x, use_running_average=not train)
             x = nnx.relu(x)
-        return at_least_float32(self.last(x))
+            found.append(at_least_float32(x))
+        return [*found, at_least_float32(self.last(x))]
 
 
 class PrototypeHead(nnx.Module):

@@ -1,6 +1,6 @@
 """ResNets (He et al. 2016) with named stems; bottlenecks stride in the 3x3 convolution, as torchvision's do (v1.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import jax
@@ -108,6 +108,10 @@ def _run(block: BasicBlock | Bottleneck, x: Float[Array, "b h w c"], train: bool
     return block(x, train=train)
 
 
+def _pooled(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+    return at_least_float32(x).mean(axis=(1, 2))
+
+
 def _shortcut(in_features: int, out_features: int, stride: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> ConvNorm | None:
     if stride == 1 and in_features == out_features:
         return None
@@ -184,10 +188,20 @@ class ResNet(Encoder):
 
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b d"]:
         """Features, at least in float32. `train=True` normalizes with the batch and updates the running statistics."""
+        return _pooled([*self._maps(images, train)][-1])
+
+    def layers(self, images: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+        """Global averages after the stem and after every block, the last of which is the encoder's feature."""
+        names = ["stem", *(f"block{number:02}" for number in range(1, len(self.blocks) + 1))]
+        return {f"{name}.pooled": _pooled(x) for name, x in zip(names, self._maps(images, train=False), strict=True)}
+
+    def _maps(self, images: Float[Array, "b h w c"], train: bool) -> Iterator[Float[Array, "b h2 w2 c2"]]:
+        """What the stem and each block make of the images."""
         x = nnx.relu(self.stem(images.astype(self.dtype), train=train))
         if self.pool:
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+        yield x
         run = nnx.remat(_run, static_argnums=2) if self.remat else _run
         for block in self.blocks:
             x = run(block, x, train)
-        return at_least_float32(x).mean(axis=(1, 2))
+            yield x

@@ -71,6 +71,16 @@ class Tokens(NamedTuple):
     patches: Float[Array, "b n d"]
 
 
+def _parts(x: Float[Array, "b t d"], start: int, has_cls: bool) -> Tokens:
+    """Tokens by kind; the first `start` are not patches."""
+    return Tokens(x[:, 0] if has_cls else None, x[:, int(has_cls) : start], x[:, start:])
+
+
+def _summaries(layer: str, tokens: Tokens) -> dict[str, Float[Array, "b _"]]:
+    cls = {} if tokens.cls is None else {f"{layer}.cls": tokens.cls}
+    return cls | {f"{layer}.mean": tokens.patches.mean(axis=1)}
+
+
 class ViT(Encoder):
     """Images to features, pooled or as tokens. Images may have any size that patches tile; see `tokens`.
 
@@ -187,6 +197,39 @@ class ViT(Encoder):
           at the input: the position is added to masked patches too, and before those to keep are chosen. key: for
           `drop_path`; without one, no path is dropped.
         """
+        x, start = self._input(images, keep=keep, mask=mask)
+        paths = None
+        if key is not None and self.drop_path:
+            paths = stochastic_depth(key, self.drop_path, len(self.blocks), len(images))
+        if valid is not None:
+            valid = jnp.pad(valid, ((0, 0), (start, 0)), constant_values=True)
+        x = apply_blocks(self.blocks, x, paths=paths, valid=valid, remat=self.remat)
+        return self._output(x, start)
+
+    def layers(self, images: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+        """Class token and mean of the patches after every block, before any normalization, and of the output.
+
+        The layer "output" is what `tokens` gives, after the final normalization. Attention to the patches and the
+        projection are its "pooled" and "projected", where the network has them.
+        """
+        x, start = self._input(images)
+        found = {}
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x)
+            found |= _summaries(f"block{number:02}", _parts(at_least_float32(x), start, self.cls is not None))
+        tokens = self._output(x, start)
+        own = "projected" if self.projection is not None else "pooled" if self.pooler is not None else self.pool
+        found |= _summaries("output", tokens)
+        return found | {f"output.{own}": self.pooled(tokens)}
+
+    def _input(
+        self,
+        images: Float[Array, "b h w c"],
+        *,
+        keep: Int[Array, "b m"] | None = None,
+        mask: Bool[Array, "b n"] | None = None,
+    ) -> tuple[Float[Array, "b t d"], int]:
+        """The first block's tokens, and how many come before the patches; see `tokens`."""
         b, height, width, _ = images.shape
         x = self.embed(patchify(images.astype(self.dtype), self.patch_size))
         if mask is not None:
@@ -198,16 +241,12 @@ class ViT(Encoder):
         x = jnp.concatenate([*(jnp.broadcast_to(t[None].astype(x.dtype), (b, *t.shape)) for t in first), x], axis=1)
         if self.pre_norm is not None:
             x = self.pre_norm(x).astype(x.dtype)
-        paths = None
-        if key is not None and self.drop_path:
-            paths = stochastic_depth(key, self.drop_path, len(self.blocks), b)
-        start = sum(len(t) for t in first)
-        if valid is not None:
-            valid = jnp.pad(valid, ((0, 0), (start, 0)), constant_values=True)
-        x = apply_blocks(self.blocks, x, paths=paths, valid=valid, remat=self.remat)
+        return x, sum(len(t) for t in first)
+
+    def _output(self, x: Float[Array, "b t d"], start: int) -> Tokens:
+        """The tokens after the last block, with the final normalization."""
         x = self.norm(x) if self.final_norm == "tokens" else at_least_float32(x)
-        cls = None if self.cls is None else x[:, 0]
-        return Tokens(cls, x[:, 0 if cls is None else 1 : start], x[:, start:])
+        return _parts(x, start, self.cls is not None)
 
     def pooled(self, tokens: Tokens) -> Float[Array, "b d"]:
         """The feature that `pool` names, at least in float32."""

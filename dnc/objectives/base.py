@@ -111,3 +111,8 @@ class Network(nnx.Module):
         """The head's output for every view, all views in one pass: normalization sees them as one batch."""
         features = self.encoder(side_by_side(views), train=train)
         return by_view(self.head(features, train=train), views.shape[0])
+
+    def head_layers(self, features: Float[Array, "b d"]) -> dict[str, Float[Array, "b _"]]:
+        """What every layer of the head makes of the encoder's features, in evaluation; see `Encoder.layers`."""
+        outputs = self.head.outputs(features, train=False)
+        return {f"projector{number}.pooled": output for number, output in enumerate(outputs, 1)}

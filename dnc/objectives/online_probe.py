@@ -34,6 +34,9 @@ class Tap(Encoder):
         features = self.encoder(images, train=train)
         return self._kept(features) if train else features
 
+    def layers(self, images: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+        return self.encoder.layers(images)
+
     def tokens(self, images: Float[Array, "b h w c"], **options: Any) -> Tokens:
         """For objectives that pool a ViT's tokens themselves."""
         return self.encoder.tokens(images, **options)

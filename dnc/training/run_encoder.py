@@ -1,7 +1,7 @@
 """The encoder of a run: while it is trained, and from any of its checkpoints."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,11 +19,15 @@ from dnc.data.recorded import RecordedData
 from dnc.data.sources.base import ImageSource
 from dnc.data.sources.decode import center_crop
 from dnc.data.views.augment import standardize_pixels
+from dnc.features import sets
 from dnc.features.embedding import ImageEncoder, features_of
 from dnc.features.shards import digest
+from dnc.objectives.base import Network
+from dnc.objectives.online_probe import ProbedNetwork
 from dnc.training import own_code
 from dnc.training.build import Training, build
 from dnc.training.checkpoint import Checkpoints
+from dnc.training.state import TrainState
 from dnc.training.workdir import recorded_config
 from dnc.types import Array, Float, Key, UInt8
 
@@ -42,9 +46,13 @@ def embedding_program(graphdef: nnx.GraphDef, mesh: Mesh) -> jax.stages.Wrapped:
     @partial(jax.jit, out_shardings=distributed.replicated(mesh))
     def embed_batch(params: nnx.State, rest: nnx.State, images: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
         network = nnx.merge(graphdef, params, rest, copy=True)
-        return network.encoder(standardize_pixels(images.astype(jnp.float32) / 255.0), train=False)
+        return network.encoder(_standardized(images), train=False)
 
     return embed_batch
+
+
+def _standardized(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    return standardize_pixels(images.astype(jnp.float32) / 255.0)
 
 
 def make_embedder(graphdef: nnx.GraphDef, mesh: Mesh) -> Embed:
@@ -127,19 +135,102 @@ def _paths(data: ConfigDict) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in data.items() if isinstance(value, str | list | tuple))
 
 
-def checkpoint_encoder(training: Training, workdir: epath.Path, mesh: Mesh, step: int | None = None) -> ImageEncoder:
+def network_layers(network: Any, images: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+    """The layers of a network's encoder, and of its projector where it has one; see `Encoder.layers`."""
+    found = network.encoder.layers(images)
+    if (headed := _with_projector(network)) is not None:
+        found |= headed.head_layers(network.encoder(images, train=False))
+    return found
+
+
+def network_heads(network: Any, images: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+    """The encoder's feature and, where the network has one, what its projector makes of it."""
+    found = {"backbone": network.encoder(images, train=False)}
+    if (headed := _with_projector(network)) is not None:
+        found["projector"] = headed.head(found["backbone"], train=False)
+    return found
+
+
+def _with_projector(network: Any) -> Network | None:
+    """The objective's own network, where it is an encoder with a projector."""
+    own = network.network if isinstance(network, ProbedNetwork) else network
+    return own if isinstance(own, Network) else None
+
+
+def checkpoint_encoder(
+    training: Training,
+    workdir: epath.Path,
+    mesh: Mesh,
+    step: int | None = None,
+    chosen: sets.Choice | None = None,
+) -> ImageEncoder:
     """The encoder of a run's checkpoint, the newest by default, with the preparation of its held-out images.
+
+    chosen: which layers and tokens to take, those of the projector among them; the encoder's feature by default.
 
     Raises FileNotFoundError when the run has no checkpoint of that step.
     """
+    graphdef, (state,) = _states(training, workdir, mesh, lambda found: [found[-1] if step is None else step])
+
+    def layers(states: Any, images: UInt8[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+        network = nnx.merge(graphdef, *states[0], copy=True)
+        standard = _standardized(images)
+        if chosen is None:
+            return {"features": network.encoder(standard, train=False)}
+        return chosen.of(network_layers(network, standard))
+
+    return _image_encoder(training, mesh, [state], layers, {"step": int(state.step)}, one_set=chosen is None)
+
+
+def trajectory_encoder(
+    training: Training, workdir: epath.Path, mesh: Mesh, steps: Sequence[int] | None = None
+) -> ImageEncoder:
+    """Backbone and projector of a run at several checkpoints, all by default, as feature sets "step00100.backbone".
+
+    The weights of all these steps are held at once. Raises FileNotFoundError when the run lacks one.
+    """
+    graphdef, states = _states(training, workdir, mesh, lambda found: steps or found)
+    names = [f"step{int(state.step):05}" for state in states]
+
+    def layers(states: Any, images: UInt8[Array, "b h w c"]) -> dict[str, Float[Array, "b _"]]:
+        standard = _standardized(images)
+        return {
+            f"{name}.{head}": x
+            for name, state in zip(names, states, strict=True)
+            for head, x in network_heads(nnx.merge(graphdef, *state, copy=True), standard).items()
+        }
+
+    return _image_encoder(training, mesh, states, layers, {"steps": [int(state.step) for state in states]})
+
+
+def _states(
+    training: Training, workdir: epath.Path, mesh: Mesh, choose: Callable[[list[int]], Sequence[int]]
+) -> tuple[nnx.GraphDef, list[TrainState]]:
+    """Of the checkpoints that `choose` takes of the run's steps."""
     graphdef, abstract = training.abstract(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    step = checkpoints.latest_step() if step is None else step
-    if step is None:
+    if not (found := checkpoints.all_steps()):
         raise FileNotFoundError(f"workdir={workdir} holds no checkpoint yet.")
-    state = checkpoints.restore(abstract, step).state
+    states = [checkpoints.restore(abstract, step).state for step in choose(found)]
     checkpoints.close()
+    return graphdef, states
+
+
+def _image_encoder(
+    training: Training,
+    mesh: Mesh,
+    states: Sequence[TrainState],
+    layers: Callable[[Any, Array], dict[str, Array]],
+    steps: dict[str, Any],
+    one_set: bool = False,
+) -> ImageEncoder:
+    """What `layers` makes of images with these states' weights."""
     side = training.data.side
+    weights = [(state.params, state.rest) for state in states]
+    encode = jax.jit(
+        lambda weights, images: sets.side_by_side(layers(weights, images)), out_shardings=distributed.replicated(mesh)
+    )
+    widths = {} if one_set else sets.widths(partial(layers, weights), (side, side))
 
     def prepare(source: ImageSource, row: int) -> UInt8[np.ndarray, "s s 3"]:
         picture: Image.Image = source.picture(row, side)[0]
@@ -147,11 +238,13 @@ def checkpoint_encoder(training: Training, workdir: epath.Path, mesh: Mesh, step
 
     return ImageEncoder(
         prepare=prepare,
-        encode=partial(embedding_program(graphdef, mesh), state.params, state.rest),
+        encode=partial(encode, weights),
         size=(side, side),
         identity={
             "run": json.loads(training.config.to_json()),
-            "step": int(state.step),
-            "weights": digest(np.asarray(x).tobytes() for x in jax.tree.leaves((state.params, state.rest))),
+            **steps,
+            "weights": digest(np.asarray(x).tobytes() for x in jax.tree.leaves(weights)),
+            **({"features": ", ".join(widths)} if widths else {}),
         },
+        sets=widths,
     )

@@ -159,6 +159,23 @@ def test_no_features_at_all_are_explained(tmp_path):
 
 
 @pytest.mark.slow
+def test_feature_sets_of_one_file_are_compared_by_depth(embeddings):
+    folder = embeddings.parent
+    with np.load(embeddings) as arrays:
+        x, labels = arrays["features"], arrays["labels"]
+    sets = {"features_block02.cls": x, "features_block01.cls": x[:, :2]}
+    np.savez(folder / "layers.npz", labels=labels, **sets)
+    command = ["--features=layers.npz", f"--output={folder}/out", "--shots=1,5", "--repeats=2"]
+    result = run(*command, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "out/layers.json").read_text())
+    assert record["sets"] == ["block02.cls", "block01.cls"]
+    assert "2 feature sets" in (folder / "out/index.html").read_text()
+    one = run(*command[:1], "--features_key=features_block01.cls", f"--output={folder}/one", "--shots=1", cwd=folder)
+    assert one.returncode == 0, one.stderr
+    assert json.loads((folder / "one/analysis.json").read_text())["dimension"] == 2
+
+
 def test_several_files_are_compared(embeddings):
     folder = embeddings.parent
     with np.load(embeddings) as file:

@@ -23,6 +23,9 @@ CASES = {
     "foreign": ["--images=photos", "--output=photos/mine.npz"],
     "chosen": ["--images=photos/ok.csv", "--output=chosen.npz", "--tasks=color"],
     "corrected": ["--images=./photos//ok.csv", "--output=chosen.npz", "--tasks=color"],
+    "layers": ["--images=photos/ok.csv", "--output=layers.npz", "--tasks=color", "--layers=all", "--features=all"],
+    "tokens": ["--images=photos/ok.csv", "--output=tokens.npz", "--tasks=color", "--layers=all", "--features=clss"],
+    "steps": ["--images=photos/ok.csv", "--output=steps.npz", "--steps=all"],
     "unlabeled": ["--images=photos/ok.csv", "--output=unlabeled.npz", "--nolabels"],
 }
 ONE_AFTER_THE_OTHER = """
@@ -80,6 +83,9 @@ def outcome(tmp_path_factory):
         ("full", "The whole shards are kept: make room, then start again\n74\n"),
         ("foreign", "error: output=photos/mine.npz exists, and is not a file that dnc embed wrote"),
         ("chosen", "chosen.npz: 4 features of dimension 24"),
+        ("layers", "layers.npz: 4 sets of features of dimension 96 from encoder (dinov2, block01.cls, block01.mean, "),
+        ("tokens", "features='clss' is not known: did you mean 'cls'?"),
+        ("steps", "usage: --steps applies to a run"),
         ("corrected", "chosen.npz: the labels are replaced by those that the images have now"),
     ],
 )
@@ -91,10 +97,13 @@ def test_what_the_command_says(outcome, case, message):
 def test_what_the_command_leaves(outcome):
     folder, _ = outcome
     files = {path.name for path in folder.iterdir()}
-    assert files == {"encoder", "photos", "chosen.npz", "unlabeled.npz"}
+    assert files == {"encoder", "photos", "chosen.npz", "layers.npz", "unlabeled.npz"}
     with np.load(folder / "chosen.npz") as arrays:
         assert set(arrays) == {"features", "ids", "labels_color", "class_names_color", "embedding"}
         assert arrays["class_names_color"].tolist() == ["blue", "green"]
+    with np.load(folder / "layers.npz") as arrays:
+        names = [name for name in arrays if name.startswith("features")]
+        assert names == [f"features_{layer}.{token}" for layer in ("block01", "output") for token in ("cls", "mean")]
     with np.load(folder / "unlabeled.npz") as arrays:
         assert set(arrays) == {"features", "ids", "embedding"}
     with np.load(folder / "photos" / "mine.npz") as arrays:

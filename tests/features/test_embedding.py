@@ -20,7 +20,7 @@ from dnc.data.sources.arrays import ArrayImages
 from dnc.data.sources.broken import BrokenFiles
 from dnc.data.sources.decode import BrokenImageError
 from dnc.features.embedding import GLOBAL_BATCH, ImageEncoder, embed, published_encoder
-from dnc.features.files import read_features
+from dnc.features.files import feature_sets, read_features
 
 N = 700  # more than one batch
 
@@ -95,6 +95,28 @@ def test_shards_are_read_back_as_one_set(tmp_path, shard_size):
     back = read_features(tmp_path / "out")
     np.testing.assert_array_equal(back.features, expected_features())
     assert dnc.analyze(back.features, back.labels, class_names=back.class_names, shots=[1]).samples == N
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz"])
+def test_several_feature_sets_are_stored_by_name_in_order_and_read_one_by_one(tmp_path, name):
+    made = dataclasses.replace(encoder()[0], sets={"second.cls": 4, "first.mean": 2})
+    assert run(tmp_path / name, made=made, shard_size=300).dimension == 6
+    assert feature_sets(tmp_path / name) == ["features_second.cls", "features_first.mean"]
+    parts = [read_features(tmp_path / name, features_key=key) for key in feature_sets(tmp_path / name)]
+    np.testing.assert_array_equal(np.concatenate([part.features for part in parts], axis=1), expected_features())
+    assert parts[0].features.shape == (N, 4)
+    np.testing.assert_array_equal(parts[1].labels["class"], np.arange(N) % 3)
+    with pytest.raises(ValueError, match=r"2 feature sets.*features_second\.cls, features_first\.mean"):
+        read_features(tmp_path / name)
+    again, prepared = encoder()
+    run(tmp_path / name, made=dataclasses.replace(again, sets=made.sets), shard_size=300)
+    assert prepared == []
+
+
+def test_a_file_of_one_set_has_no_several(tmp_path):
+    run(tmp_path / "x.npz")
+    assert feature_sets(tmp_path / "x.npz") == []
+    assert feature_sets(tmp_path / "missing.npz") == []
 
 
 @pytest.mark.parametrize("name", ["out", "out.npz"])

@@ -160,3 +160,17 @@ def test_unknown_architectures_are_named(settings, message):
 
 def test_stems_are_those_documented():
     assert all(name in ResNet.__doc__ for name in STEMS)
+
+
+def test_layers_are_the_averages_after_the_stem_and_every_block():
+    network = ResNet(10, "cifar_s2", 4, rngs=rngs())
+    layers = network.layers(IMAGES)
+    x = nnx.relu(network.stem(IMAGES, train=False))
+    expected = {"stem.pooled": x.mean((1, 2))}
+    for number, block in enumerate(network.blocks, 1):
+        x = block(x, train=False)
+        expected[f"block{number:02}.pooled"] = x.mean((1, 2))
+    assert list(layers) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(layers[name], values, rtol=1e-6)
+    np.testing.assert_array_equal(layers["block04.pooled"], network(IMAGES, train=False))

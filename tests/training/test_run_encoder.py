@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from flax import nnx
 
 from dnc.data.sources.arrays import ArrayImages
+from dnc.features.sets import Choice, apart
 from dnc.training.build import build
 from dnc.training.checkpoint import Checkpoints
-from dnc.training.run_encoder import checkpoint_encoder, load_run
+from dnc.training.run_encoder import checkpoint_encoder, load_run, trajectory_encoder
 from dnc.training.workdir import record_run
 from tests.training import tiny
 from tests.training.runs import one_device
@@ -86,6 +88,52 @@ def test_other_weights_are_another_encoder(run):
     checkpoints.save(0, state._replace(params=jax.tree.map(lambda x: x + 1, state.params)), {"pending": []})
     checkpoints.close()
     assert checkpoint_encoder(training, workdir, one_device()).identity["weights"] != identity["weights"]
+
+
+def test_layers_of_a_run_end_with_those_of_its_projector(run):
+    workdir, _ = run
+    training = load_run(workdir, images=False)
+    source = ArrayImages(np.full((1, 16, 16, 3), 90, np.uint8), {}, {})
+    own = checkpoint_encoder(training, workdir, one_device())
+    every = checkpoint_encoder(training, workdir, one_device(), chosen=Choice())
+    assert list(every.sets) == [
+        "stem.pooled",
+        *(f"block{number:02}.pooled" for number in range(1, 5)),
+        "projector1.pooled",
+        "projector2.pooled",
+    ]
+    batch = own.prepare(source, 0)[None]
+    parts = apart(np.asarray(every.encode(batch)), every.sets)
+    assert {name: x.shape[1] for name, x in parts.items()} == {f"features_{n}": w for n, w in every.sets.items()}
+    np.testing.assert_allclose(parts["features_block04.pooled"], own.encode(batch), rtol=1e-5)
+    graphdef, state = training.abstract(one_device())[0], training.init(one_device())
+    network = nnx.merge(graphdef, state.params, state.rest)
+    np.testing.assert_allclose(
+        parts["features_projector2.pooled"], network.network.head(own.encode(batch), train=False), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_backbone_and_projector_over_training_are_those_of_each_checkpoint(run):
+    workdir, _ = run
+    training = load_run(workdir, images=False)
+    state = training.init(one_device())
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    later = state._replace(step=state.step + 7, params=jax.tree.map(lambda x: x * 1.1, state.params))
+    checkpoints.save(7, later, {"pending": []})
+    checkpoints.close()
+    batch = np.full((1, 16, 16, 3), 90, np.uint8)
+    over = trajectory_encoder(training, workdir, one_device())
+    heads = "backbone", "projector"
+    assert list(over.sets) == [f"{step}.{head}" for step in ("step00000", "step00007") for head in heads]
+    parts = apart(np.asarray(over.encode(batch)), over.sets)
+    for step in (0, 7):
+        one = checkpoint_encoder(training, workdir, one_device(), step)
+        np.testing.assert_allclose(parts[f"features_step{step:05}.backbone"], one.encode(batch), rtol=1e-5)
+    assert list(trajectory_encoder(training, workdir, one_device(), [7]).sets) == [
+        f"step00007.{head}" for head in heads
+    ]
+    with pytest.raises(FileNotFoundError, match=r"step 5: there are \[0, 7\]"):
+        trajectory_encoder(training, workdir, one_device(), [5])
 
 
 def test_the_command_needs_only_the_folder(run, tmp_path):

@@ -78,6 +78,32 @@ def test_features_equal_those_of_transformers_at_another_resolution(name, tmp_pa
             assert_close(actual, reference(expected))
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_tokens_after_every_block_are_the_hidden_states_of_transformers(name, tmp_path):
+    settings, tower, family, choices = CASES[name]
+    module = save_random(name, tmp_path, **settings)
+    images = photographs(SIDE, SIDE)
+    expected = run(tower(module), images, output_hidden_states=True)
+    choice = [*choices][-1] if family == "clip" else next(iter(choices))
+    encoder = load_pretrained(tmp_path, features=choice).encoder
+    layers = jax.jit(lambda encoder, x: encoder.layers(x))(encoder, images)
+    blocks = [f"block{number:02}" for number in range(1, DEPTH + 1)]
+    first = dict(dinov2_with_registers=4, ijepa=0, siglip=0).get(family, 1)
+    tokens = {"cls": lambda x: x[:, 0]} if first else {}
+    tokens["mean"] = lambda x: x[:, first:].mean(1)
+    own = {"pooled": "cls"}.get(choice, choice) if family == "clip" else choice
+    assert {*layers} == {f"{layer}.{token}" for layer in [*blocks, "output"] for token in tokens} | {f"output.{own}"}
+    for block, hidden in zip(blocks, expected.hidden_states[1:], strict=True):
+        if family == "siglip" and block == blocks[-1]:
+            continue  # transformers gives this one after its final normalization
+        for token, of in tokens.items():
+            assert_close(layers[f"{block}.{token}"], of(hidden))
+    np.testing.assert_allclose(layers[f"output.{own}"], encode(encoder, images), rtol=1e-5, atol=1e-5)
+    for token in tokens:
+        if choices.get(token):
+            assert_close(layers[f"output.{token}"], choices[token](expected))
+
+
 @pytest.mark.parametrize("kind", ["basic", "bottleneck"])
 def test_resnet_of_transformers(kind, tmp_path, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, 50, (Bottleneck, (1, 2, 1, 1)))  # compiles sooner; another test has all of it

@@ -124,8 +124,8 @@ def _run(argv: Sequence[str]) -> None:
         print("\ninterrupted: the same command goes on after the last whole shard", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     if distributed.is_lead():
-        what = f"{len(encoder.sets)} sets of features" if encoder.sets else "features"
-        print(f"{output}: {made.readable:,} {what} of dimension {made.dimension} from {remark}")
+        several = f" in {len(encoder.sets)} sets" if encoder.sets else ""
+        print(f"{output}: {made.readable:,} features of dimension {made.dimension}{several} from {remark}")
         if made.readable < made.images:
             print(f"{made.images - made.readable} of {made.images} images could not be decoded and are left out.")
 
@@ -175,7 +175,8 @@ def _published(mesh: Any) -> tuple[Any, Any, str]:
     features = None if choice else _FEATURES.value
     pretrained = load_pretrained(str(_PRETRAINED.value), features=features, dtype=_PRECISION.value)
     encoder = published_encoder(pretrained, mesh, choice)
-    taken = ", ".join(encoder.sets) or pretrained.features
+    names = [*encoder.sets]
+    taken = f"{names[0]} to {names[-1]}" if names else pretrained.features
     return encoder, None, f"{pretrained.name} ({pretrained.family}, {taken})"
 
 

@@ -27,5 +27,15 @@ def distinct(names: Sequence[str]) -> list[str]:
     return shown
 
 
+def layer(name: str) -> str:
+    """Of a feature set called LAYER.TOKEN, what comes before the last dot: the layer, or the step of training."""
+    return name.rpartition(".")[0] or name
+
+
+def token(name: str) -> str:
+    """Of a feature set called LAYER.TOKEN, what comes after the last dot: the token or head."""
+    return name.rpartition(".")[2]
+
+
 def _is_unfit(character: str) -> bool:
     return unicodedata.category(character) in _CATEGORIES or unicodedata.bidirectional(character) in _DIRECTIONS

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from dnc import names
 from dnc.analysis import progress
 from dnc.analysis.analyze import Analysis
 from dnc.analysis.comparison import Comparison, compare, presentable
 from dnc.analysis.task import TaskAnalysis
-from dnc.features import sets
 from dnc.jsonable import plain
-from dnc.names import clean
 from dnc.probes.linear import linear_probe
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ SCHEMA = "dnc.layers/1"
 
 
 class LayerComparison(Comparison):
-    """Analyses of one encoder's feature sets, by LAYER.TOKEN (see `dnc.features.sets`) in order of depth."""
+    """Analyses of one encoder's feature sets, by LAYER.TOKEN (see `dnc.names`) in order of depth."""
 
     def measures(self) -> "pd.DataFrame":
         """One row per task, set and number of shots: what is measured of it beside the ranking.
@@ -45,13 +44,13 @@ class LayerComparison(Comparison):
         rows = []
         for name, analysis in self.analyses.items():
             for task, one in analysis.tasks.items():
-                with progress.stage(clean(name), clean(task), "linear accuracy"):
+                with progress.stage(names.clean(name), names.clean(task), "linear accuracy"):
                     linear = _linear_accuracy(one)
                 predicted = [None] * len(one.shots)
                 if one.without_queries is None:
                     predicted = np.asarray(one.predicted_error().mean, float).tolist()
                 geometry = (float(np.nanmean(x)) for x in (one.cdnv, one.directional_cdnv))
-                common = (name, sets.layer(name), sets.token(name), analysis.dimension, *geometry)
+                common = (name, names.layer(name), names.token(name), analysis.dimension, *geometry)
                 rows += [(task, m, *common, error, linear) for m, error in zip(one.shots, predicted, strict=True)]
         columns = ["task", "shots", "encoder", "layer", "token", "dimension", "mean_cdnv", "mean_directional_cdnv"]
         return pd.DataFrame(rows, columns=[*columns, "predicted", "linear_accuracy"])

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc import errors
+from dnc.names import layer, token
 from dnc.types import Array, Float
 
 PREFIX = "features_"
@@ -35,16 +36,6 @@ class Choice:
         if not found:
             raise errors.unknown("features", self.token, dict.fromkeys(map(token, within)))
         return found
-
-
-def layer(name: str) -> str:
-    """What comes before the last dot: the layer or step."""
-    return name.rpartition(".")[0] or name
-
-
-def token(name: str) -> str:
-    """What comes after the last dot: the token or head."""
-    return name.rpartition(".")[2]
 
 
 def side_by_side(features: Mapping[str, Float[Array, "b _"]]) -> Float[Array, "b d"]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from dnc import distribution, names
-from dnc.features import sets
 from dnc.names import clean
 from dnc.report import folder, html, style
 
@@ -104,14 +103,14 @@ def _by_depth(
 ) -> style.Picture:
     """Columns against depth: a color per token, the first column as a line, the second dashed."""
     figure, axes = style.panel((4.3, 3.2), title, right=0.8, left=0.72, subtitle=_kinds([*columns]))
-    layers = list(dict.fromkeys(map(sets.layer, order)))
-    tokens = list(dict.fromkeys(map(sets.token, order)))
+    layers = list(dict.fromkeys(map(names.layer, order)))
+    tokens = list(dict.fromkeys(map(names.token, order)))
     found = {row["encoder"]: row for row in rows}
     labels, told, everything = [], [], []
     for index, token in enumerate(tokens):
         color = style.task_style(index)["color"]
-        members = [one for one in order if sets.token(one) == token]
-        at = [layers.index(sets.layer(one)) for one in members]
+        members = [one for one in order if names.token(one) == token]
+        at = [layers.index(names.layer(one)) for one in members]
         for (what, column), dashes in zip(columns.items(), ("-", (0, (3, 2))), strict=False):
             values = np.array([_number(found[one][column]) for one in members])
             shown = style.positive(values) if logarithmic else values

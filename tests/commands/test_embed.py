@@ -83,7 +83,10 @@ def outcome(tmp_path_factory):
         ("full", "The whole shards are kept: make room, then start again\n74\n"),
         ("foreign", "error: output=photos/mine.npz exists, and is not a file that dnc embed wrote"),
         ("chosen", "chosen.npz: 4 features of dimension 24"),
-        ("layers", "layers.npz: 4 features of dimension 96 in 4 sets from encoder (dinov2, block01.cls to output.mean)"),
+        (
+            "layers",
+            "layers.npz: 4 features of dimension 96 in 4 sets from encoder (dinov2, block01.cls to output.mean)",
+        ),
         ("tokens", "features='clss' is not known: did you mean 'cls'?"),
         ("steps", "usage: --steps applies to a run"),
         ("corrected", "chosen.npz: the labels are replaced by those that the images have now"),

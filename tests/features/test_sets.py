@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnc import names
 from dnc.features import sets
 from dnc.features.sets import Choice
 
@@ -42,9 +43,5 @@ def test_sets_keep_the_order_in_which_the_encoder_gives_them():
 
 
 def test_names_without_a_dot_are_their_own_layer():
-    assert (sets.layer("a.b.cls"), sets.token("a.b.cls"), sets.layer("only"), sets.token("only")) == (
-        "a.b",
-        "cls",
-        "only",
-        "only",
-    )
+    assert (names.layer("a.b.cls"), names.token("a.b.cls")) == ("a.b", "cls")
+    assert (names.layer("only"), names.token("only")) == ("only", "only")

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "few_shot": GROUND | {"geometry", "certificates"},
     "probes": GROUND | {"geometry", "few_shot"},
     "report": GROUND | {"record", "few_shot"},
-    "analysis": GROUND | {"distributed", "record", "geometry", "certificates", "few_shot", "report"},
+    "analysis": GROUND | {"distributed", "record", "geometry", "certificates", "few_shot", "probes", "report"},
     "models": GROUND,
     "objectives": GROUND | {"models"},
     "data": GROUND | {"distributed"},

@@ -15,6 +15,7 @@ the least directional CDNV that any linear map gives: what is left after the bes
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy import linalg
 
 from dnc import errors
 from dnc.geometry.moments import ClassMoments
-from dnc.types import Float
+from dnc.types import Float, Int
 
 LEAST_EIGENVALUE = 1e-6  # per dimension, of a correlation matrix from float32 covariances
 ESTIMATES = ("corrected", "plug-in", "shrunk")
@@ -112,6 +113,57 @@ def captured_energy(moments: ClassMoments, estimate: str = "corrected") -> Captu
         for j in range(i):
             per_pair[i, j] = per_pair[j, i] = energies([j, i])[0]
     return CapturedEnergy(per_pair, float(energies(list(range(k))).mean()), d)
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """Where the class means of several independent two-class tasks lie, in units of the features' deviation.
+
+    sides: sqrt(B_t), the half-sides of the box. corners: the mean m_Y of every combination of labels, along the tasks'
+    directions; row i has the labels `combinations[i]`, -1 or 1. deviation: mean over combinations of the squared
+    distance of m_Y from the corner (sqrt(B_t) Y_t), which independent tasks keep at most at `bound` = sum_t (1 - B_t).
+    """
+
+    sides: Float[np.ndarray, " t"]
+    combinations: Int[np.ndarray, "c t"]
+    corners: Float[np.ndarray, "c t"]
+
+    @property
+    def deviation(self) -> float:
+        return float(np.mean(np.sum((self.corners - self.sides * self.combinations) ** 2, axis=1)))
+
+    @property
+    def bound(self) -> float:
+        return float(np.sum(1 - self.sides**2))
+
+
+def box(features: Float[np.ndarray, "n d"], tasks: Int[np.ndarray, "n t"]) -> Box:
+    """The box of t two-class tasks with labels -1 and 1, every combination of which weighs the same.
+
+    P_t is the projection of the whitened features on E[Y_t F], scaled to variance 1, so that its covariance with Y_t is
+    sqrt(B_t), and E||m_Y - (sqrt(B_t) Y_t)||^2 <= sum_t Var(P_t - sqrt(B_t) Y_t) = sum_t (1 - B_t). Moments are those
+    of the sample (plug-in), in float64, O(n d^2 + d^3).
+
+    Raises ValueError for labels other than -1 and 1, a combination without samples, and a singular covariance.
+    """
+    x, y = np.asarray(features, np.float64), np.asarray(tasks)
+    if y.ndim != 2 or len(x) != len(y) or not np.isin(y, (-1, 1)).all():
+        raise ValueError(f"tasks must be labels -1 and 1 of shape [{len(x)}, t], got shape {y.shape}")
+    t = y.shape[1]
+    combinations = np.array(list(itertools.product((-1, 1), repeat=t)))
+    members = [np.flatnonzero((y == row).all(axis=1)) for row in combinations]
+    if missing := [row.tolist() for row, rows in zip(combinations, members, strict=True) if not rows.size]:
+        raise ValueError(f"no sample has the labels {missing[0]}: every combination of the tasks needs samples")
+    weights = np.zeros(len(x))
+    for rows in members:
+        weights[rows] = 1 / (len(combinations) * rows.size)
+    x = x - weights @ x
+    covariance = (weights[:, None] * x).T @ x
+    beta = (weights[:, None] * x).T @ y
+    directions = np.linalg.solve(covariance, beta)
+    sides = np.sqrt(np.diag(beta.T @ directions))
+    projected = x @ directions / sides
+    return Box(sides, combinations, np.stack([projected[rows].mean(axis=0) for rows in members]))
 
 
 def _shrunk(covariance: Float[np.ndarray, "d d"], fourth_moment: float, samples: float) -> Float[np.ndarray, "d d"]:

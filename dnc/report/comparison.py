@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnc.record import Record, TaskRecord
-from dnc.report import folder, page, style, tips
+from dnc.report import folder, html, page, style, tips
 from dnc.report.shots import LABELS
 from dnc.report.summary import MEASURES
 
@@ -42,18 +42,19 @@ def write_comparison(
             for task in tasks
         }
     pictures = [picture for group in figures.values() for picture in group]
-    page = html.render(
+    text = page.render(
         "comparison.html",
         pictures,
         title=_headline(rows_of[tasks[0]]),
         encoders=folders,
+        slugs=names,
         colors={name: style.task_style(index)["color"] for index, name in enumerate(records)},
         tables={task: _table(task, rows_of[task], records) for task in tasks},
         figures=figures,
         correlations={task: _correlations([row for row in correlations if row["task"] == task]) for task in tasks},
         label=lambda name: _LABELS.get(name, name.replace("_", " ")),
     )
-    contents = {**html.figure_files(pictures), "index.html": page}
+    contents = {**html.figure_files(pictures), "index.html": text}
     folder.write(output, contents)
     folder.keep_only(output, {*first, *contents})
 

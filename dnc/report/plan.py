@@ -36,7 +36,7 @@ def write_plan(plan: Plan, output: Path, name: str, allocation: Mapping[str, int
         }
         for c in order
     ]
-    page = html.render(
+    text = page.render(
         "plan.html",
         [picture],
         title=_headline(plan),
@@ -50,7 +50,7 @@ def write_plan(plan: Plan, output: Path, name: str, allocation: Mapping[str, int
         allocation=allocation,
         curve=list(zip(plan.shots, plan.error, plan.low, plan.high, plan.measured, plan.predicted, strict=True)),
     )
-    contents = {**html.figure_files([picture]), "index.html": page}
+    contents = {**html.figure_files([picture]), "index.html": text}
     folder.write(output, contents)
     folder.keep_only(output, {*numbers, *contents})
     return output / "index.html"

@@ -98,7 +98,7 @@ def cells(
 def boxes(
     axes: Axes, corners: Float[np.ndarray, "n 2 2"], texts: Sequence[str], keys: Sequence[str] | None = None
 ) -> None:
-    axes.add_artist(Tips(corners, texts, 0, keys))
+    axes.add_artist(Tips(corners, texts, 0.0, keys))
 
 
 def svg(figure: Figure) -> str:

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ from dnc.task_record import ErrorRecord as ErrorRecord
 from dnc.task_record import GuaranteeRecord as GuaranteeRecord
 from dnc.task_record import HardSample as HardSample
 from dnc.task_record import IntervalRecord as IntervalRecord
+from dnc.task_record import PairSide as PairSide
+from dnc.task_record import PairView as PairView
 from dnc.task_record import PredictedRecord as PredictedRecord
 from dnc.task_record import TaskRecord as TaskRecord
 
@@ -160,6 +162,7 @@ class Record:
                 decomposition=_shown(task.decomposition),
                 hardest=tuple(_shown_sample(sample, task.classes) for sample in task.hardest),
                 left_out=_shown(task.left_out),
+                views=tuple(_shown_view(view, task.classes) for view in task.views),
             )
             for name, task in self.tasks.items()
         }
@@ -267,10 +270,23 @@ def _pair(key: str, pairs: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     return pairs[key]
 
 
-def _shown_sample(sample: HardSample, classes: tuple[str, ...]) -> HardSample:
-    """The same with names as `Record.shown` has them."""
+def _shown_classes(found: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Names of classes as `Record.shown` has them."""
     shown = dict(zip(classes, names.distinct(classes), strict=True))
-    label, suggested = (shown.get(name, names.clean(name)) for name in (sample.label, sample.suggested))
+    return [shown.get(name, names.clean(name)) for name in found]
+
+
+def _shown_view(view: PairView, classes: Sequence[str]) -> PairView:
+    sides = (view.first, view.second)
+    first, second = (
+        replace(side, name=name, ids=None if side.ids is None else tuple(map(names.clean, side.ids)))
+        for side, name in zip(sides, _shown_classes([side.name for side in sides], classes), strict=True)
+    )
+    return replace(view, first=first, second=second)
+
+
+def _shown_sample(sample: HardSample, classes: Sequence[str]) -> HardSample:
+    label, suggested = _shown_classes([sample.label, sample.suggested], classes)
     return replace(sample, label=label, suggested=suggested, id=None if sample.id is None else names.clean(sample.id))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from dnc.jsonable import array, number, numbers, plain, whole
 from dnc.types import Bool, Float, Int
 
+RANKS = ("hardest", "median", "easiest")
 _FEW_SAMPLES = 1.2  # a bias of the sample's size, as a factor, from which on a measure carries a warning
 
 
@@ -78,6 +79,33 @@ class HardSample:
 
 
 @dataclass(frozen=True)
+class PairSide:
+    """Samples of one of two classes, at most a few hundred of `count`, in the plane of `dnc.geometry.decision_plane`."""
+
+    name: str
+    count: int
+    points: Float[np.ndarray, "n 2"]
+    rows: Int[np.ndarray, " n"]
+    ids: tuple[str, ...] | None = None  # their last characters
+
+
+@dataclass(frozen=True)
+class PairView:
+    """Two classes on their decision axis: the `rank` ("hardest", "median" or "easiest") pair of a labeling.
+
+    directional_cdnv: the mean of the two orders. error: of the nearest of the two means, mean of the two classes, of up
+    to 5,000 samples of each.
+    """
+
+    rank: str
+    first: PairSide  # its mean at (-1, 0)
+    second: PairSide  # its mean at (1, 0)
+    cdnv: float
+    directional_cdnv: float
+    error: float
+
+
+@dataclass(frozen=True)
 class TaskRecord:
     """One labeling. Matrices [k, k] are over ordered pairs of classes, with nan on the diagonal."""
 
@@ -103,6 +131,7 @@ class TaskRecord:
     hardest: tuple[HardSample, ...] = ()  # the hardest first
     hardest_shots: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)  # classes that were left out as too small, and their samples
+    views: tuple[PairView, ...] = ()  # of three pairs or fewer, the hardest first
 
     @property
     def num_classes(self) -> int:
@@ -156,6 +185,7 @@ class TaskRecord:
             "hardest": plain([asdict(sample) for sample in self.hardest]),
             "hardest_shots": self.hardest_shots,
             "left_out": self.left_out,
+            "views": plain([asdict(view) for view in self.views]),
         }
 
     @classmethod
@@ -211,6 +241,7 @@ class TaskRecord:
             ),
             hardest_shots=task.get("hardest_shots"),
             left_out=dict(task.get("left_out") or {}),
+            views=tuple(_view(view) for view in task.get("views") or ()),
         )
 
 
@@ -236,3 +267,25 @@ def _guarantee(values: Mapping[str, Any] | None, m: int) -> GuaranteeRecord | No
         return None
     upper, lower, blocks = (array(values.get(name), (m,)) for name in ("upper", "lower", "blocks"))
     return GuaranteeRecord(number(values.get("confidence")), upper, lower, np.nan_to_num(blocks).astype(int))
+
+
+def _view(values: Mapping[str, Any]) -> PairView:
+    if values["rank"] not in RANKS:
+        raise ValueError(f"rank is {values['rank']!r}: give one of {RANKS}")
+    measured = (number(values.get(name)) for name in ("cdnv", "directional_cdnv", "error"))
+    return PairView(values["rank"], _side(values["first"]), _side(values["second"]), *measured)
+
+
+def _side(values: Mapping[str, Any]) -> PairSide:
+    points = array(values.get("points") or None, (None, 2))
+    known = np.isfinite(points).all(axis=1)
+    rows, ids = array(values.get("rows") or None, (len(points),)), values.get("ids")
+    if ids is not None and len(ids) != len(points):
+        raise ValueError(f"{len(points)} points have {len(ids)} ids")
+    return PairSide(
+        name=values["name"],
+        count=int(values.get("count") or len(points)),
+        points=points[known],
+        rows=np.nan_to_num(rows[known], nan=-1).astype(int),
+        ids=None if ids is None else tuple(name for name, is_known in zip(ids, known, strict=True) if is_known),
+    )

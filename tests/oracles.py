@@ -104,3 +104,21 @@ def interference(features, labels, others):
             explained.append(sum(parts) / (r**2).mean())
         shares.append(explained)
     return np.array(shares)
+
+
+def decision_plane(first, second):
+    """Every sample's coordinates on the decision axis and on the widest direction across it, in half distances."""
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    means = [sum(z) / len(z) for z in (first, second)]
+    u = means[1] - means[0]
+    half = np.sqrt(u @ u) / 2
+    u = u / (2 * half)
+    projector = np.eye(len(u)) - np.outer(u, u)
+    scatter = np.zeros((len(u), len(u)))
+    for z, mean in zip((first, second), means, strict=True):
+        for x in z:
+            scatter += np.outer(projector @ (x - mean), projector @ (x - mean))
+    w = np.linalg.eigh(scatter)[1][:, -1]
+    w = w if w[np.abs(w).argmax()] > 0 else -w
+    middle = (means[0] + means[1]) / 2
+    return [np.array([[u @ (x - middle) / half, w @ (x - middle) / half] for x in z]) for z in (first, second)]

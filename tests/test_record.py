@@ -130,3 +130,33 @@ def test_a_file_that_does_not_follow_the_schema_is_named(change, message, tmp_pa
     with pytest.raises(ValueError, match=r"other\.json") as caught:
         record.load(path)
     assert message in str(caught.value)
+
+
+def test_views_are_read_as_they_were_written_and_files_without_them_load():
+    plain_record = synthetic.analysis({"animal": ("cat", "dog", "fox\x1b")})
+    assert Record.from_json(plain_record).tasks["animal"].views == ()
+    read = Record.from_json(synthetic.with_views(plain_record, "animal", ids=True))
+    again = Record.from_json(json.loads(json.dumps(read.to_json())))
+    assert again.to_json() == read.to_json()
+    views = again.tasks["animal"].views
+    assert [view.rank for view in views] == ["hardest", "median", "easiest"]
+    assert views[0].first.points.shape == (30, 2)
+    shown = again.shown().tasks["animal"]
+    assert shown.views[1].second.name == shown.classes[2] == "fox\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank": "../../etc"}, "rank is '../../etc'"),
+        ({"first": {"name": "cat", "points": [[0, 1]], "rows": [1, 2]}}, "expected numbers of shape"),
+        ({"first": {"name": "cat", "points": [[0, 1, 2]], "rows": [1]}}, "expected numbers of shape"),
+        ({"first": {"name": "cat", "points": [[0, 1]], "rows": [1], "ids": []}}, "1 points have 0 ids"),
+        ({"second": {}}, "KeyError .name."),
+    ],
+)
+def test_views_that_do_not_follow_the_schema_are_refused(change, message):
+    broken = synthetic.with_views(synthetic.analysis({"animal": ("cat", "dog")}), "animal")
+    broken["tasks"]["animal"]["views"][0] |= change
+    with pytest.raises(ValueError, match=f"does not follow.*{message}"):
+        Record.from_json(broken)

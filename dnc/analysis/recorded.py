@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from dnc.analysis.pair_views import pair_views
 from dnc.analysis.progress import stage
 from dnc.certificates import Certificate, available, two_class
 from dnc.certificates.bounds import NEEDS_QUERIES
@@ -50,6 +51,8 @@ def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
             every = task.every_sample
             certificates[NEEDS_QUERIES] = certificate_record(every.conditional)
             predicted, hardest = _predicted(task, every.predicted), _hardest(task)
+    with stage(title, "pairs to look at") if task.queries else contextlib.nullcontext():
+        views = pair_views(task) if task.queries else ()
     with stage(title, "guarantee") if task.guarantees else contextlib.nullcontext():
         guarantee = _guarantee(task) if task.guarantees else None
     with stage(title, "intervals") if task.replicates else contextlib.nullcontext():
@@ -84,6 +87,7 @@ def task_record(task: "TaskAnalysis", title: str) -> TaskRecord:
         hardest=hardest,
         hardest_shots=task.hard_shots if hardest else None,
         left_out=task.left_out,
+        views=views,
     )
 
 

@@ -8,17 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from dnc.report import style
+from dnc.report import style, tips
 
 _VARIANCE = 1.0  # total within-class variance of every cloud, so that both pictures have the same CDNV
 _POINTS = 240
 _REACH = 2.35  # a loaf's half-widths, in standard deviations
-_WIDE, _HIGH = 3.0, 2.43  # half the picture, with equal scales on both axes
+_WIDE = 3.0  # half the picture
+HIGH = 0.81  # of its width, with equal scales on both axes
+BINS = 75
+
+
+COLORS = (style.ORANGE, style.BLUE)
 
 
 @dataclass(frozen=True)
 class Clouds:
-    """Two classes of points in the plane, and their numbers as computed from the points drawn."""
+    """Two classes of points in the plane, around (-1, 0) and (1, 0), and the numbers of what they stand for."""
 
     first: np.ndarray
     second: np.ndarray
@@ -54,34 +59,53 @@ def measure(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]
 def pictures() -> tuple[style.Picture, ...]:
     """Two baguettes beside two round clouds of the same CDNV."""
     scenes = [("baguettes", "two baguettes", clouds(0.015)), ("round", "two round loaves", clouds(0.5))]
-    return tuple(_draw(name, title, scene) for name, title, scene in scenes)
+    return tuple(_draw_loaves(name, title, scene) for name, title, scene in scenes)
 
 
-def _draw(name: str, title: str, scene: Clouds) -> style.Picture:
+def _draw_loaves(name: str, title: str, scene: Clouds) -> style.Picture:
     figure, axes = style.panel((4.3, 4.85), title)
-    axes.set_position((0.02, 0.265, 0.96, 0.69))
-    axes.set_xlim(-_WIDE, _WIDE)
-    axes.set_ylim(-_HIGH, _HIGH)
-    axes.set_axis_off()
-    axes.plot([0, 0], [-_HIGH, 2.3], color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
-    for points, color in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
+    draw(figure, axes, scene, _WIDE)
+    for points, color in zip((scene.first, scene.second), COLORS, strict=True):
         _crust(axes, points, color)
-        axes.plot(*points.T, ".", color=color, markersize=3, alpha=0.85, markeredgewidth=0)
-    axes.plot([-1, 1], [0, 0], color=style.INK, linewidth=1.3)
-    axes.plot([-1, 1], [0, 0], "o", color=style.INK, markersize=5, markeredgecolor="white", markeredgewidth=0.8)
     label = axes.text(0, 0.13, "decision axis u", ha="center", fontsize=8)
     label.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})
-    _shadow(figure, scene)
+    return finish(figure, scene, f"baguette_{name}", title)
+
+
+def draw(figure: Figure, axes: Axes, scene: Clouds, wide: float, names: tuple[str, str] = ("left", "right")) -> None:
+    """Points and means on the decision axis, from -wide to wide, and below it their histograms along the axis."""
+    high = HIGH * wide
+    width, height = figure.get_size_inches()
+    axes.set_position((0.02, 0.265, 0.96, 0.96 * HIGH * width / height))
+    axes.set_xlim(-wide, wide)
+    axes.set_ylim(-high, high)
+    axes.set_axis_off()
+    axes.plot([0, 0], [-high, 0.95 * high], color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
+    for points, color in zip((scene.first, scene.second), COLORS, strict=True):
+        axes.plot(*points.T, ".", color=color, markersize=3, alpha=0.85, markeredgewidth=0)
+    axes.plot([-1, 1], [0, 0], color=style.INK, linewidth=1.3, zorder=3)
+    axes.plot(
+        [-1, 1], [0, 0], "o", color=style.INK, markersize=5, markeredgecolor="white", markeredgewidth=0.8, zorder=3
+    )
+    _shadow(figure, scene, wide, names)
+
+
+def finish(figure: Figure, scene: Clouds, name: str, title: str) -> style.Picture:
+    """The scene's numbers at the bottom, and the picture."""
     numbers = {
-        "CDNV": f"{scene.cdnv:.2f}",
-        "directional CDNV": f"{scene.directional_cdnv:.4f}",
-        "error": f"{scene.error:.1%}",
+        "CDNV": _decimals(scene.cdnv, 2),
+        "directional CDNV": _decimals(scene.directional_cdnv, 4),
+        "error": f"{scene.error:.1%}" if np.isfinite(scene.error) else "n/a",
     }
     for x, (what, value) in zip((0.14, 0.5, 0.86), numbers.items(), strict=True):
         figure.text(x, 0.05, value, ha="center", fontsize=12, color=style.VERMILLION if what[0] == "d" else style.INK)
         figure.text(x, 0.012, what, ha="center", fontsize=8, color=style.MUTED)
     alt = f"{title}: " + ", ".join(f"{what} {value}" for what, value in numbers.items())
-    return style.render(figure, f"baguette_{name}", alt)
+    return style.render(figure, name, alt)
+
+
+def _decimals(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if value >= 10.0**-digits else tips.value(value)
 
 
 def _crust(axes: Axes, points: np.ndarray, color: str) -> None:
@@ -96,17 +120,25 @@ def _crust(axes: Axes, points: np.ndarray, color: str) -> None:
     for row in np.linspace(-0.9, 0.9, 7) * straight[1]:
         across, up = 0.6 * radius, 0.45 * radius
         ends = center[0] + np.array([-across, across]), center[1] + row + np.array([-up, up])
-        axes.plot(*ends, color="white", linewidth=3, solid_capstyle="round")
+        axes.plot(*ends, color="white", linewidth=3, solid_capstyle="round", zorder=1.5)
 
 
-def _shadow(figure: Figure, scene: Clouds) -> None:
+def _shadow(figure: Figure, scene: Clouds, wide: float, names: tuple[str, str]) -> None:
     """What the nearest-mean rule sees: the points' positions along the decision axis."""
     axes = figure.add_axes((0.02, 0.15, 0.96, 0.125))
-    edges = np.linspace(-_WIDE, _WIDE, 76)
-    for points, color in ((scene.first, style.ORANGE), (scene.second, style.BLUE)):
-        axes.stairs(np.histogram(points[:, 0], edges)[0], edges, fill=True, color=color, alpha=0.6)
+    edges = np.linspace(-wide, wide, BINS + 1)
+    counts = [np.histogram(points[:, 0], edges)[0] for points in (scene.first, scene.second)]
+    for of_class, color in zip(counts, COLORS, strict=True):
+        axes.stairs(of_class, edges, fill=True, color=color, alpha=0.6)
+    held = np.flatnonzero(counts[0] + counts[1])
+    corners = [[[edges[i], 0], [edges[i + 1], max(counts[0][i], counts[1][i])]] for i in held]
+    texts = [
+        f"{edges[i]:.2f} to {edges[i + 1]:.2f} along u: " + ", ".join(f"{c[i]} of {n}" for c, n in zip(counts, names))
+        for i in held
+    ]
+    tips.boxes(axes, np.array(corners, float).reshape(-1, 2, 2), texts)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
-    axes.set_xlim(-_WIDE, _WIDE)
+    axes.set_xlim(-wide, wide)
     axes.set_yticks([])
     axes.set_xticks([])
     axes.spines[["left"]].set_visible(False)

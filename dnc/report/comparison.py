@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnc.record import Record, TaskRecord
-from dnc.report import folder, html, style
+from dnc.report import folder, html, page, style, tips
 from dnc.report.shots import LABELS
 from dnc.report.summary import MEASURES
 
@@ -42,18 +42,19 @@ def write_comparison(
             for task in tasks
         }
     pictures = [picture for group in figures.values() for picture in group]
-    page = html.render(
+    text = page.render(
         "comparison.html",
         pictures,
         title=_headline(rows_of[tasks[0]]),
         encoders=folders,
+        slugs=names,
         colors={name: style.task_style(index)["color"] for index, name in enumerate(records)},
         tables={task: _table(task, rows_of[task], records) for task in tasks},
         figures=figures,
         correlations={task: _correlations([row for row in correlations if row["task"] == task]) for task in tasks},
         label=lambda name: _LABELS.get(name, name.replace("_", " ")),
     )
-    contents = {**html.figure_files(pictures), "index.html": page}
+    contents = {**html.figure_files(pictures), "index.html": text}
     folder.write(output, contents)
     folder.keep_only(output, {*first, *contents})
 
@@ -129,6 +130,7 @@ def _errors(task: str, name: str, measured: Mapping[str, TaskRecord]) -> style.P
         low, high = np.maximum(mean - std, floor), np.maximum(mean + std, floor)
         axes.fill_between(m, low, high, color=look["color"], alpha=0.12, linewidth=0)
         axes.plot(m, np.maximum(mean, floor), marker="o", markersize=3, **look)
+        tips.line(axes, m, np.maximum(mean, floor), encoder, "m =", mean, std)
         labels.append((style.shorten(encoder, 18), max(float(mean[-1]), floor), look["color"]))
     style.label_ends(axes, labels, 8.0)
     axes.set_ylabel("error")
@@ -152,6 +154,7 @@ def _scatter(task: str, name: str, measured: Mapping[str, TaskRecord]) -> style.
     axes.set_yscale("log", base=2)
     for encoder, across, up, color in points:
         axes.plot([across], [up], "o", color=color, markersize=6)
+        tips.points(axes, [across], [up], [f"{encoder}: error {up:.3g}, directional CDNV {across:.3g}"])
         axes.annotate(style.shorten(encoder, 18), (across, up), (6, 4), textcoords="offset points", color=color)
     for axis, values in ((axes.xaxis, [p[1] for p in points]), (axes.yaxis, [p[2] for p in points])):
         low, high = np.floor(np.log2(min(values)) - 0.3), np.ceil(np.log2(max(values)) + 0.3)

@@ -7,22 +7,18 @@ import base64
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from dnc import distribution
 from dnc.names import clean
-from dnc.report import baguette, folder, fonts, numbers, over_time, pairs, shots, style, summary, thumbnails
+from dnc.report import baguette, folder, numbers, over_time, page, pair_views, pairs, shots, style, summary, thumbnails
 from dnc.report.run import Run, load
 
-_HERE = Path(__file__).parent
 _SHEET_BYTES = 500_000
 
 
@@ -83,7 +79,8 @@ def _draw(run: Run) -> dict[str, Any]:
     over = run.has_time
     return {
         "collapse": over_time.collapse(run) if over else [],
-        "baguette": baguette.pictures(),
+        "views": (views := pair_views.pictures(run)),
+        "baguette": () if views else baguette.pictures(),
         "shots": shots.shots(run),
         "cosines": over_time.cosines(run) if over else [],
         "interference": pairs.interference(run),
@@ -104,7 +101,7 @@ def _flat(group: Any) -> list[style.Picture]:
 def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[style.Picture]) -> str:
     tasks = run.last.tasks
     hard = {name: task.hardest[: thumbnails.MOST] for name, task in tasks.items() if task.hardest}
-    return render(
+    return page.render(
         "template.html",
         everything,
         run=run,
@@ -128,60 +125,18 @@ def _page(run: Run, headline: str, figures: dict[str, Any], everything: list[sty
             for name, certificate in next(iter(tasks.values())).certificates.items()
             if certificate.is_certificate and name != "exact_joint"  # for two classes it is exact_cantelli
         ],
+        slugs=style.file_names(list(tasks)),
         colors={task: style.task_style(index)["color"] for index, task in enumerate(tasks)},
         sparks={task: sparkline(run.series(task, "mean_directional_cdnv"), run.times()[1]) for task in tasks},
         hardest={name: summary.hardest_pairs(task) for name, task in tasks.items()},
         largest={name: float(np.nanmax([0.0, *task.directional_cdnv.ravel()])) for name, task in tasks.items()},
+        drawn_of_views=pair_views.most_drawn(run),
         figures=figures,
         contact_sheet=contact_sheet(run.contact_sheet),
         details={"Configuration": run.config, "Environment": run.environment},
         named=lambda sample: f"row {sample.row}" if sample.id is None else sample.id,
         pretty=lambda record: "\n".join(map(clean, json.dumps(record, indent=2, ensure_ascii=False).split("\n"))),
     )
-
-
-def render(template: str, pictures: Sequence[style.Picture], **values: Any) -> str:
-    """A page of this folder's template, with the style, the font its pictures need, and all text escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(
-        number=number,
-        power=power,
-        brief=lambda name: style.shorten(name, 60),
-        ending=lambda name: name if len(name) <= 40 else "…" + name[-39:].lstrip(),
-        percent=percent,
-        svg=lambda picture: Markup(picture.inline),
-    )
-    environment.tests.update(finite=math.isfinite)
-    css = (_HERE / "style.css").read_text(encoding="utf-8")
-    text = "".join(re.sub(r"<[^>]*>", "", picture.svg) for picture in pictures)
-    return environment.get_template(template).render(
-        mark=Markup(folder.MARK), css=Markup(fonts.font_face(text) + css), **values
-    )
-
-
-def number(value: float | int | None, digits: int = 3) -> str:
-    """A number for a person, or n/a."""
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1e5:
-        text = f"{value:#.{digits}g}".rstrip(".") if abs(value) < 10**digits else f"{value:,.0f}"
-        return text.replace("-", "−")
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}·10{str(int(exponent)).translate(style.SUPERSCRIPTS)}".replace("-", "−")
-
-
-def percent(value: float) -> str:
-    return f"{value:.1%}" if math.isfinite(value) else "n/a"
-
-
-def power(value: float) -> str:
-    """A positive number as a power of two to one decimal, as the paper prints it, or n/a."""
-    return f"{math.log2(value):.1f}".replace("-", "−") if math.isfinite(value) and value > 0 else "n/a"
 
 
 def sparkline(values: np.ndarray, times: np.ndarray) -> str:

@@ -94,6 +94,8 @@ def _task_rows(name: str, task: TaskRecord) -> Iterator[_Row]:
     if task.guarantee is not None:
         for m, upper in zip(task.shots, task.guarantee.upper, strict=True):
             yield name, "guarantee", f"{task.guarantee.confidence:g}", int(m), upper
+    for view in task.views:
+        yield name, "pair_error", f"{view.first.name} | {view.second.name}", None, view.error
     for part, values in task.decomposition.items():
         if part != "pairs" and values.size:
             yield name, "variance", part, None, values.mean()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnc.report import style
+from dnc.report import style, tips
 from dnc.report.run import Run
 
 _PARTS = {
@@ -14,6 +14,8 @@ _PARTS = {
     "top100": ("top 100", "#2f78a6"),
     "trace": ("all", "#12486b"),
 }
+
+_LOSS_TIPS = 60  # points of the loss that tell their value: more could not be told apart
 
 
 def collapse(run: Run) -> list[style.Picture]:
@@ -42,9 +44,11 @@ def collapse(run: Run) -> list[style.Picture]:
             for index, task in enumerate(run.last.tasks):
                 values, look = style.positive(run.series(task, field)), style.task_style(index)
                 axes.plot(times, values, **look, marker="o", markersize=2.6, clip_on=False)
+                tips.line(axes, times, values, task, unit)
                 if run.trained_on:
                     dashed = style.positive(run.trained_on_series(task, field))
                     axes.plot(times, dashed, color=look["color"], linewidth=1.1, linestyle=(0, (4, 2)), clip_on=False)
+                    tips.line(axes, times, dashed, f"{task}, trained on", unit)
                 labels.append((style.shorten(task, 11), _last(values), look["color"]))
             style.label_ends(axes, labels)
         falls = "; ".join(f"{task} {_from_to(run.series(task, field))}" for task in run.last.tasks)
@@ -83,6 +87,10 @@ def cosines(run: Run) -> list[style.Picture]:
                 low, middle, high = (style.positive(curve[kind, q]) for q in ("q25", "median", "q75"))
                 axes.fill_between(times, low, high, color=color, alpha=0.16, linewidth=0)
                 axes.plot(times, middle, color=color, linestyle=line, linewidth=1.7 if kind == "cosine" else 1.1)
+                told, value = zip(times, low, middle, high, strict=True), tips.value
+                name = {"cosine": "|cos|", "bound": "bound"}[kind]
+                texts = [f"{name}, {unit} {t:.4g}: median {value(m)}, quartiles {value(a)} to {value(b)}" for t, a, m, b in told]
+                tips.points(axes, times, middle, texts)
             style.label_ends(
                 axes,
                 [
@@ -114,9 +122,13 @@ def variance(run: Run) -> list[style.Picture]:
         else:
             style.log2_axis(axes, (limits[0] - 1, limits[1]))
             floor = 2.0 ** (limits[0] - 1)
-            for part, (_, color) in enumerate(_PARTS.values()):
-                heights = style.positive(values[task][:, part]) - floor
-                axes.bar(np.arange(len(chosen)) + (part - 2) * 0.165, heights, 0.15, bottom=floor, color=color)
+            for part, (name, color) in enumerate(_PARTS.values()):
+                heights, at = style.positive(values[task][:, part]), np.arange(len(chosen)) + (part - 2) * 0.165
+                axes.bar(at, heights - floor, 0.15, bottom=floor, color=color)
+                corners = [[at - 0.08, np.full(len(at), floor)], [at + 0.08, heights]]
+                when = [f", {unit} {times[i]:.3g}" if run.has_time else "" for i in chosen]
+                texts = [f"{name}{at_time}: {value:.3g}" for at_time, value in zip(when, heights, strict=True)]
+                tips.boxes(axes, np.transpose(corners, (2, 0, 1)), texts)
             axes.set_xticks(range(len(chosen)), [f"{times[i]:.3g}" if run.has_time else "" for i in chosen])
             axes.tick_params(axis="x", length=0)
             axes.set_xlabel(unit if run.has_time else "")
@@ -145,6 +157,8 @@ def loss(run: Run) -> list[style.Picture]:
     figure, axes = style.panel(style.HALF, "training loss", right=0.96)
     axes.plot(times[thin], values[thin], color=style.SKY, linewidth=0.6, alpha=0.8)
     axes.plot(times[thin], smooth[thin], color=style.BLUE)
+    few = thin[np.unique(np.linspace(0, len(thin) - 1, _LOSS_TIPS).round().astype(int))]
+    tips.line(axes, times[few], smooth[few], "running median of the loss", unit)
     axes.set_xlabel(unit)
     axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
     axes.margins(x=0.01)

@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
-from dnc.report import style
+from dnc.record import TaskRecord
+from dnc.report import style, tips
 from dnc.report.run import Run
 
 # Light is collapsed, dark is hard; luminance falls all the way, so it survives gray print and color blindness.
@@ -15,6 +16,7 @@ _DARKER_IS_HARDER = LinearSegmentedColormap.from_list(
 
 MOST_CLASSES = 100  # whose pairs a heatmap shows
 _SHOWN_CLASSES = 24  # of more, those of the hardest pairs
+_TOLD_CELLS = 24**2  # that tell their values, the hardest first: those of 100 classes would weigh more than a megabyte
 
 
 def heatmaps(run: Run) -> dict[str, style.Picture]:
@@ -26,6 +28,7 @@ def heatmaps(run: Run) -> dict[str, style.Picture]:
     pictures = {}
     for task, measured in run.last.tasks.items():
         values, classes = style.positive(measured.directional_cdnv), measured.classes
+        chosen = np.arange(len(classes))
         title = f"{style.shorten(task, 24)}: directional CDNV"
         if len(classes) > MOST_CLASSES:
             chosen = _of_hardest_pairs(values)
@@ -41,6 +44,7 @@ def heatmaps(run: Run) -> dict[str, style.Picture]:
         norm = LogNorm(min(finite.min() / 1.01, finite.max() / 4), finite.max() * 1.01)  # small differences stay pale
         image = axes.imshow(values, cmap=_DARKER_IS_HARDER, norm=norm, aspect="auto", interpolation="nearest")
         _name_classes(axes, classes)
+        _tell_cells(axes, measured, chosen)
         if len(classes) <= 8:
             _write_values(axes, values, norm)
         _color_bar(figure, image, finite)
@@ -70,6 +74,9 @@ def distributions(run: Run) -> dict[str, style.Picture]:
         for (name, values), color in zip(found.items(), (style.BLUE, style.VERMILLION), strict=True):
             at = np.unique(np.linspace(0, len(values) - 1, 400).astype(int))
             axes.plot(values[at], 1 - at / len(values), color=color, label=name)
+            few = at[:: max(1, len(at) // 40)]
+            texts = [f"{1 - i / len(values):.1%} of pairs: {name} of {values[i]:.3g} or more" for i in few]
+            tips.points(axes, values[few], 1 - few / len(values), texts)
         style.log2_axis(axes, limits, along="x")
         axes.set_ylim(0, 1)
         axes.set_xlabel("value")
@@ -104,6 +111,9 @@ def interference(run: Run) -> list[style.Picture]:
     _name_classes(axes, tasks)
     axes.set_ylabel("")
     axes.set_xlabel("explained by")
+    known = np.argwhere(np.isfinite(values))
+    texts = [f"{tasks[a]}'s axes, explained by {tasks[b]}: {values[a, b]:.1%}" for a, b in known]
+    tips.cells(axes, *known.T, texts)
     if len(tasks) <= 10:
         _write_values(axes, values, norm, percent=True)
     alt = "Interference budget: " + "; ".join(
@@ -126,6 +136,26 @@ def _name_classes(axes: Axes, names: tuple[str, ...] | list[str]) -> None:
     axes.set_ylabel("" if k <= 24 else "class i, by index")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _tell_cells(axes: Axes, task: TaskRecord, chosen: np.ndarray) -> None:
+    """The hardest pairs of the classes that were chosen to be shown, with the key that the table's rows have."""
+    values = style.positive(task.directional_cdnv)[np.ix_(chosen, chosen)]
+    hardest = np.argsort(-np.nan_to_num(values, nan=0).ravel(), kind="stable")[:_TOLD_CELLS]
+    places = np.stack(np.unravel_index(hardest, values.shape), axis=1)
+    places = places[np.isfinite(values[*places.T])]
+    pairs = [(int(i), int(j)) for i, j in chosen[places]]
+    texts = [
+        f"{task.classes[i]} → {task.classes[j]}: directional CDNV {tips.value(task.directional_cdnv[i, j])}, "
+        f"CDNV {tips.value(task.cdnv[i, j])}"
+        for i, j in pairs
+    ]
+    tips.cells(axes, *places.T, texts, [pair_key(*pair) for pair in pairs])
+
+
+def pair_key(i: int, j: int) -> str:
+    """By which the page's script finds a pair's cell and its row."""
+    return f"{i} {j}"
 
 
 def _write_values(axes: Axes, values: np.ndarray, norm: Normalize, percent: bool = False) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from dnc.few_shot.plan import Plan, shown
 from dnc.jsonable import plain
 from dnc.names import clean, distinct
-from dnc.report import folder, html, style
+from dnc.report import folder, html, page, style, tips
 
 SCHEMA = "dnc.plan/1"
 
@@ -36,7 +36,7 @@ def write_plan(plan: Plan, output: Path, name: str, allocation: Mapping[str, int
         }
         for c in order
     ]
-    page = html.render(
+    text = page.render(
         "plan.html",
         [picture],
         title=_headline(plan),
@@ -50,7 +50,7 @@ def write_plan(plan: Plan, output: Path, name: str, allocation: Mapping[str, int
         allocation=allocation,
         curve=list(zip(plan.shots, plan.error, plan.low, plan.high, plan.measured, plan.predicted, strict=True)),
     )
-    contents = {**html.figure_files([picture]), "index.html": page}
+    contents = {**html.figure_files([picture]), "index.html": text}
     folder.write(output, contents)
     folder.keep_only(output, {*numbers, *contents})
     return output / "index.html"
@@ -76,8 +76,12 @@ def draw(plan: Plan) -> style.Picture:
     low, high = np.maximum(plan.low, floor), np.maximum(plan.high, floor)
     axes.fill_between(m, low, high, color=style.BLUE, alpha=0.15, linewidth=0)
     axes.plot(m, np.maximum(plan.error, floor), color=style.BLUE, linewidth=1.8)
+    told = zip(m, plan.error, plan.low, plan.high, strict=True)
+    texts = [f"expected error, m = {at:g}: {error:.3g} ({below:.3g} to {above:.3g})" for at, error, below, above in told]
+    tips.points(axes, m, np.maximum(plan.error, floor), texts)
     known = np.isfinite(plan.measured)
     axes.plot(m[known], np.maximum(plan.measured[known], floor), "o", color=style.INK, markersize=4, zorder=4)
+    tips.line(axes, m[known], np.maximum(plan.measured[known], floor), "measured error", "m =", plan.measured[known])
     axes.axhline(plan.target_error, color=style.VERMILLION, linewidth=1.2, linestyle=(0, (4, 2)))
     axes.axhline(max(plan.limit, floor), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
     axes.axvline(float(plan.counts.min()), color=style.MUTED, linewidth=0.8)

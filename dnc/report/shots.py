@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
 from dnc.record import CertificateRecord, IntervalRecord, TaskRecord
-from dnc.report import style
+from dnc.report import style, tips
 from dnc.report.run import Run
 
 LABELS = {
@@ -130,17 +130,20 @@ def draw(
     if before is not None and np.array_equal(before.shots, m):
         old = _error(before, kind)
         axes.plot(m, style.positive(old), color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1.5)))
+        tips.line(axes, m, style.positive(old), "error at the start", "m =")
         labels.append(("error at the start", _last(old), style.MUTED))
     if guaranteed is not None:
         name, upper = guaranteed
         known = np.isfinite(upper)
         axes.plot(m[known], upper[known], color=_GUARANTEED, linewidth=1.2, marker="v", markersize=4, zorder=3)
+        tips.line(axes, m, upper, name, "m =")
         labels.append((name, _last(upper), _GUARANTEED))
-    _draw_error(axes, m, error, measured.error.std if kind == "classes" else None, floor)
-    labels.append(("measured error", _last(error), style.INK))
     if predicted is not None:
         axes.plot(predicted[0], np.maximum(predicted[1], floor), color=_PREDICTED, linewidth=1.1, zorder=6)
+        tips.line(axes, predicted[0], np.maximum(predicted[1], floor), "predicted error", "m =", predicted[1])
         labels.append(("predicted error", _last(predicted[1]), _PREDICTED))
+    _draw_error(axes, m, error, measured.error.std if kind == "classes" else None, floor)
+    labels.append(("measured error", _last(error), style.INK))
     # What lies below the axis is labeled at its end.
     style.label_ends(axes, [(text, max(last, floor), color) for text, last, color in labels], 8.0)
     axes.set_ylabel("error")
@@ -196,6 +199,7 @@ def _draw_error(axes: Axes, m: np.ndarray, error: np.ndarray, std: np.ndarray | 
     axes.plot(
         m[zero], np.full(zero.sum(), floor), "o", color=style.INK, markerfacecolor="white", zorder=5, clip_on=False
     )
+    tips.line(axes, m, np.maximum(error, floor), "measured error", "m =", error, std)
 
 
 def _draw_interval(axes: Axes, m: np.ndarray, interval: IntervalRecord, color: str, floor: float) -> None:
@@ -212,12 +216,14 @@ def _draw_bound(
     shown = style.positive(np.minimum(values, 1.0))
     if key == "luthra2026_limit":  # of infinitely many shots: a mark at the end, not a curve that few shots could cross
         axes.plot([m.max() / 1.4, m.max()], [_last(shown)] * 2, color=color, linewidth=1.2, linestyle=(0, (4, 2)))
+        tips.points(axes, [m.max() / 1.2], [_last(shown)], [f"{_REMARKS[key]}: {_last(values):.3g}"])
         return _REMARKS[key], _last(shown), color
     dashed = not certificate.is_certificate
     if not dashed:
         axes.plot(m, shown, color=color, linewidth=0.9, linestyle=(0, (1, 1.2)))
     solid = np.where(certificate.valid | dashed, shown, np.nan)
     axes.plot(m, solid, color=color, linewidth=1.2 if dashed else 1.6, linestyle=(0, (4, 2)) if dashed else "-")
+    tips.line(axes, m, shown, label(key), "m =", values)
     clipped = values >= 1
     axes.plot(m[clipped], shown[clipped], "^", color=color, markerfacecolor="white", markersize=4, clip_on=False)
     return _REMARKS.get(key, label(key)), _last(shown), color

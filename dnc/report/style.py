@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from dnc.report import tips
+
 INK, MUTED, FAINT, WASH = "#1f2328", "#656d76", "#d6dade", "#f3f4f6"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, WINE = "#E69F00", "#56B4E9", "#882255"
@@ -99,18 +101,20 @@ def framed(figure: FigureBase, size: tuple[float, float], title: str, right: flo
 
 
 def render(figure: Figure, name: str, alt: str) -> Picture:
-    """Draw to SVG and PNG without dates, versions or random ids."""
+    """Draw to SVG, with its tips, and PNG, without dates, versions or random ids."""
     vector, raster = io.StringIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(raster, format="png", metadata={"Software": None})
-    svg = vector.getvalue().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-    inline = svg[svg.index("<svg") :]
+    drawn = vector.getvalue().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+    inline = drawn[drawn.index("<svg") :]
     inline = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", inline)  # ids are unique in a page of many figures
     width = figure.get_size_inches()[0] * 96
     opening = f'<svg role="img" aria-label="{escape(alt)}" class="figure"'
     inline = re.sub(r'^<svg (.*?)width="[^"]*"', r"<svg \1", inline, count=1, flags=re.DOTALL)
     inline = re.sub(r'^<svg (.*?)height="[^"]*"', r"<svg \1", inline, count=1, flags=re.DOTALL)
-    return Picture(name, alt, opening + inline.removeprefix("<svg"), svg, raster.getvalue(), width)
+    inline = opening + inline.removeprefix("<svg")
+    inline, svg = (f"{tips.svg(figure)}</svg>".join(text.rsplit("</svg>", 1)) for text in (inline, drawn))
+    return Picture(name, alt, inline, svg, raster.getvalue(), width)
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:

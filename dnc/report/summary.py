@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnc.record import TaskRecord
+from dnc.report.pairs import pair_key
 from dnc.report.run import Run
 
 _MOST_NAMED = 3  # tasks that the headline names
@@ -64,6 +65,7 @@ class HardPair:
     directional_cdnv: float
     reverse: float
     cdnv: float
+    key: str  # see `dnc.report.pairs.pair_key`
 
 
 def task_rows(run: Run) -> list[TaskRow]:
@@ -131,13 +133,13 @@ def checks(run: Run) -> Checks:
     return Checks(compared, exceeded, sum(pair.violations for a in run.records for pair in a.axes.values()))
 
 
-def hardest_pairs(task: TaskRecord, most: int = 10) -> list[HardPair]:
-    """The ordered pairs of largest directional CDNV."""
+def hardest_pairs(task: TaskRecord, most: int = 240) -> list[HardPair]:
+    """The ordered pairs of largest directional CDNV: all those of 16 classes."""
     w, v = task.directional_cdnv, task.cdnv
     order = np.argsort(np.where(np.isfinite(w), -w, np.inf), axis=None, kind="stable")[:most]
     pairs = [divmod(int(flat), task.num_classes) for flat in order]
     return [
-        HardPair(task.classes[i], task.classes[j], float(w[i, j]), float(w[j, i]), float(v[i, j]))
+        HardPair(task.classes[i], task.classes[j], float(w[i, j]), float(w[j, i]), float(v[i, j]), pair_key(i, j))
         for i, j in pairs
         if np.isfinite(w[i, j])
     ]

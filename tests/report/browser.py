@@ -68,6 +68,14 @@ class Page:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         return answer["result"].get("value")
 
+    def press(self, key: str, text: str = "") -> None:
+        """Press and release a key, such as "Tab", "Enter" (text "\\r") or a letter (its own text)."""
+        codes = {"Tab": 9, "Enter": 13}
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=codes.get(key, 0)
+            )
+
     def screenshot(self, path: Path) -> None:
         answer = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(answer["data"]))

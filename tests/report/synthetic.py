@@ -191,3 +191,34 @@ def _axes(generator: np.random.Generator, done: float) -> dict:
 
 def nulls(matrix: np.ndarray) -> list:
     return [[float(value) if np.isfinite(value) else None for value in row] for row in matrix]
+
+
+def with_views(record: dict[str, Any], task: str, ids: bool = False, count: int = 30) -> dict[str, Any]:
+    """The same analysis with samples of a task's first pairs on their decision axis."""
+    generator, classes = np.random.default_rng(1), record["tasks"][task]["classes"]
+    pairs = list(combinations(range(len(classes)), 2))[:3]
+    ranks = {1: ("hardest",), 2: ("hardest", "easiest"), 3: ("hardest", "median", "easiest")}[len(pairs)]
+    record["tasks"][task]["views"] = [
+        {
+            "rank": rank,
+            "first": _side(generator, classes[i], -1, ids, count),
+            "second": _side(generator, classes[j], 1, ids, count),
+            "cdnv": 1.5,
+            "directional_cdnv": 0.02,
+            "error": 0.125,
+        }
+        for rank, (i, j) in zip(ranks, pairs, strict=True)
+    ]
+    return record
+
+
+def _side(generator: np.random.Generator, name: str, mean: float, ids: bool, count: int) -> dict[str, Any]:
+    points = generator.normal(size=(count, 2)) * [0.3, 1.2] + [mean, 0]
+    rows = generator.choice(2304, count, replace=False).tolist()
+    return {
+        "name": name,
+        "count": 10 * count,
+        "points": points.round(3).tolist(),
+        "rows": rows,
+        "ids": [f"photos/{name}_{row}.jpg" for row in rows] if ids else None,
+    }

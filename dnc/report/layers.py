@@ -8,7 +8,7 @@ import numpy as np
 
 from dnc import distribution, names
 from dnc.names import clean
-from dnc.report import folder, html, style
+from dnc.report import folder, html, page, style, tips
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -26,7 +26,7 @@ def write_layers(
         files = style.file_names(tasks)
         figures = {task: _figures(shown[task], files[task], of[task], record["sets"]) for task in tasks}
     pictures = [picture for group in figures.values() for picture in group]
-    page = html.render(
+    text = page.render(
         "layers.html",
         pictures,
         title=f"{shown[tasks[0]]}: {_headline(of[tasks[0]])}" if len(tasks) > 1 else _headline(of[tasks[0]]),
@@ -35,10 +35,11 @@ def write_layers(
         tables={shown[task]: _table(of[task], record["sets"]) for task in tasks},
         shots={shown[task]: _shots(of[task]) for task in tasks},
         figures={shown[task]: figures[task] for task in tasks},
+        slugs={shown[task]: files[task] for task in tasks},
         provenance={"dnc": distribution.VERSION, **(provenance or {})},
         clean=clean,
     )
-    contents = {**html.figure_files(pictures), "index.html": page}
+    contents = {**html.figure_files(pictures), "index.html": text}
     folder.write(output, contents)
     folder.keep_only(output, {*first, *contents})
     return output / "index.html"
@@ -116,6 +117,8 @@ def _by_depth(
             shown = style.positive(values) if logarithmic else values
             axes.plot(at, shown, color=color, linestyle=dashes, marker="o", markersize=2.5)
             everything.append(shown)
+            texts = [f"{clean(one)}: {what} {tips.value(x)}" for one, x in zip(members, values, strict=True)]
+            tips.points(axes, at, shown, texts)
             if dashes == "-":
                 labels.append((style.shorten(token, 14), float(shown[-1]), color))
             told.append(f"{what} of {token} {_ends(values)}")

@@ -89,7 +89,10 @@ def cosines(run: Run) -> list[style.Picture]:
                 axes.plot(times, middle, color=color, linestyle=line, linewidth=1.7 if kind == "cosine" else 1.1)
                 told, value = zip(times, low, middle, high, strict=True), tips.value
                 name = {"cosine": "|cos|", "bound": "bound"}[kind]
-                texts = [f"{name}, {unit} {t:.4g}: median {value(m)}, quartiles {value(a)} to {value(b)}" for t, a, m, b in told]
+                texts = [
+                    f"{name}, {unit} {t:.4g}: median {value(m)}, quartiles {value(a)} to {value(b)}"
+                    for t, a, m, b in told
+                ]
                 tips.points(axes, times, middle, texts)
             style.label_ends(
                 axes,

@@ -14,9 +14,7 @@ def pictures(run: Run) -> dict[str, list[style.Picture]]:
     """For each task of the last step that has them, its pairs, the hardest first."""
     names = style.file_names(list(run.last.tasks))
     return {
-        task: [
-            _draw(view, f"views_{names[task]}_{view.rank}", task, _title(view, measured)) for view in measured.views
-        ]
+        task: [_draw(view, f"views_{names[task]}_{view.rank}", task, _title(view, measured)) for view in measured.views]
         for task, measured in run.last.tasks.items()
         if measured.views
     }

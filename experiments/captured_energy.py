@@ -3,7 +3,7 @@
 python -m experiments.captured_energy --output=out SimCLR=runs/seven/simclr MAE=runs/seven/mae
 
 Workdirs of runs on the multitask images. `--images` of them are drawn anew and rendered, two views each as in training,
-and embedded by the last checkpoint. See `dnc.geometry.captured` and `dnc.geometry.view_spectrum`. Of each class one
+and embedded by the last checkpoint. See `dnc.geometry.captured` and `dnc.geometry.energy_spectrum`. Of each class one
 half of the first views gives B and the whitening of every pair of classes; the other half is whitened with it, and
 directional CDNV and the two-class error of nearest centers from m shots are measured: the law says (1 - B) / (4 B) of
 the first, the bound limits the second. The box is that of the four factors, each split into two halves of its classes.
@@ -25,8 +25,8 @@ import dnc
 from dnc import distributed
 from dnc.data.multitask.render import FACTORS
 from dnc.geometry.captured import box, captured_energy
+from dnc.geometry.energy_spectrum import view_spectrum
 from dnc.geometry.moments import ClassMoments
-from dnc.geometry.view_spectrum import view_spectrum
 from dnc.report import style
 from dnc.training.checkpoint import Checkpoints
 from dnc.training.run_encoder import load_run

@@ -1,11 +1,11 @@
-"""How early in the views' spectrum a task lives: signals of known correlation, against whitening by hand."""
+"""How early in a spectrum a task lives: signals of known correlation, against whitening by hand."""
 
 import numpy as np
 import pytest
 
 from dnc.geometry.captured import box, captured_energy
+from dnc.geometry.energy_spectrum import feature_spectrum, view_spectrum
 from dnc.geometry.moments import ClassMoments
-from dnc.geometry.view_spectrum import view_spectrum
 
 N, D = 20_000, 5
 SHARES = np.array([0.9, 0.7, 0.5, 0.3, 0.1])  # of each direction's variance that both views have in common
@@ -24,12 +24,12 @@ def views(seed=0, mixed=True):
 def test_correlations_are_the_shares_and_components_are_white():
     first, second, _ = views()
     spectrum = view_spectrum(first, second)
-    np.testing.assert_allclose(spectrum.correlation, SHARES, atol=0.02)
+    np.testing.assert_allclose(spectrum.size, SHARES, atol=0.02)
     both = np.concatenate([first, second]) - spectrum.center
     psi = both @ spectrum.components
     np.testing.assert_allclose(psi.T @ psi / len(psi), np.eye(D), atol=1e-8)
     cross = (first - spectrum.center) @ spectrum.components, (second - spectrum.center) @ spectrum.components
-    np.testing.assert_allclose(np.mean(cross[0] * cross[1], axis=0), spectrum.correlation, atol=1e-8)
+    np.testing.assert_allclose(np.mean(cross[0] * cross[1], axis=0), spectrum.size, atol=1e-8)
 
 
 def test_a_task_of_the_third_direction_is_expressed_by_the_third():
@@ -54,7 +54,7 @@ def test_views_may_be_mixed_by_any_linear_map():
     np.testing.assert_allclose(ours, theirs, atol=0.02)
     turned = [x @ np.random.default_rng(3).normal(size=(D, D)) for x in mixed[:2]]
     again = view_spectrum(*turned)
-    np.testing.assert_allclose(again.correlation, view_spectrum(*mixed[:2]).correlation, rtol=1e-8)
+    np.testing.assert_allclose(again.size, view_spectrum(*mixed[:2]).size, rtol=1e-8)
     np.testing.assert_allclose(again.energy(turned[0], mixed[2], 2), theirs, atol=1e-8)
 
 
@@ -100,7 +100,7 @@ def test_what_is_refused(change, message):
 def test_features_and_labels_must_fit():
     first, second, labels = views()
     spectrum = view_spectrum(first, second)
-    with pytest.raises(ValueError, match="dimension 3, the views 5"):
+    with pytest.raises(ValueError, match="dimension 3, the spectrum 5"):
         spectrum.energy(first[:, :3], labels, 2)
     with pytest.raises(ValueError, match="class 2 has 0 samples"):
         spectrum.energy(first, labels, 3)
@@ -134,3 +134,46 @@ def test_the_box_needs_every_combination():
         box(np.random.default_rng(0).normal(size=(30, 3)), np.array([[-1, -1], [1, -1], [1, 1]])[np.arange(30) % 3])
     with pytest.raises(ValueError, match="labels -1 and 1"):
         box(np.zeros((4, 2)), np.array([[0], [1], [0], [1]]))
+
+
+def test_principal_components_come_by_variance_and_are_white():
+    rng = np.random.default_rng(0)
+    deviations = np.array([4.0, 1.0, 9.0, 0.5])
+    turn, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    x = rng.normal(size=(N, 4)) * deviations @ turn + 100
+    spectrum = feature_spectrum(x)
+    np.testing.assert_allclose(spectrum.size, np.sort(deviations**2)[::-1], rtol=0.05)
+    psi = (x - spectrum.center) @ spectrum.components
+    np.testing.assert_allclose(psi.T @ psi / N, np.eye(4), atol=1e-8)
+
+
+@pytest.mark.parametrize("n", [30, 400])
+def test_components_are_those_of_the_singular_value_decomposition_also_of_few_samples(n):
+    x = np.random.default_rng(0).normal(size=(n, 50)) * np.arange(1, 51)
+    spectrum = feature_spectrum(x)
+    centered = x - x.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
+    rank = min(n - 1, 50)
+    np.testing.assert_allclose(spectrum.size, (singular**2 / n)[:rank], rtol=1e-8)
+    psi = centered @ spectrum.components
+    np.testing.assert_allclose(np.abs(np.sum(psi * left[:, :rank], axis=0)), np.sqrt(n), rtol=1e-6)
+
+
+def test_a_task_of_the_widest_direction_is_expressed_by_the_first():
+    """Y is the sign of a direction of deviation 9: E[Y psi]^2 = 2/pi there, nothing elsewhere."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(N, 3))
+    energy = feature_spectrum(z * [1, 9, 3]).energy(z * [1, 9, 3], (z[:, 1] > 0).astype(np.int32), 2)
+    np.testing.assert_allclose(energy, 2 / np.pi, atol=0.01)
+
+
+def test_the_order_of_directions_does_not_change_the_energy_of_all():
+    first, second, labels = views()
+    both = np.concatenate([first, second])
+    by_variance = feature_spectrum(both).energy(first, labels, 2)[-1]
+    assert by_variance == pytest.approx(view_spectrum(first, second).energy(first, labels, 2)[-1], rel=1e-6)
+
+
+def test_equal_features_have_no_direction():
+    with pytest.raises(ValueError, match="all features are equal"):
+        feature_spectrum(np.ones((5, 3)))

@@ -63,8 +63,9 @@ class Record:
     """Everything measured at one step.
 
     axes: for each two tasks. `interference[task][other]`: the share of the within-class variance on the task's decision
-    axes that the other task explains, mean over axes. spectrum: label-free measures. left_out: images that could not be
-    decoded and are not among the samples.
+    axes that the other task explains, mean over axes. spectrum: label-free measures. `energy[task][r]`: captured energy of
+    the task in the first r principal components. left_out: images that could not be decoded and are not among
+    the samples.
     """
 
     tasks: dict[str, TaskRecord]
@@ -77,6 +78,7 @@ class Record:
     seed: int | None = None
     left_out: int | None = None
     spectrum: dict[str, float] = field(default_factory=dict)
+    energy: dict[str, dict[int, float]] = field(default_factory=dict)
     axes: dict[tuple[str, str], AxesRecord] = field(default_factory=dict)
     interference: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -86,6 +88,7 @@ class Record:
             "schema": SCHEMA,
             **{key: getattr(self, key) for key in _SCALARS},
             "spectrum": plain(self.spectrum),
+            "energy": plain(self.energy),
             "tasks": {name: task.to_json() for name, task in self.tasks.items()},
             "axes": {pair_key(*pair): plain(asdict(axes)) for pair, axes in self.axes.items()},
             "interference": plain(self.interference),
@@ -113,10 +116,11 @@ class Record:
             }
             interference = {task: numbers(row) for task, row in (record.get("interference") or {}).items()}
             spectrum = numbers(record.get("spectrum"))
+            energy = {task: _by_rank(row) for task, row in (record.get("energy") or {}).items() if task in tasks}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"it does not follow {SCHEMA!r}: {type(error).__name__} {error}") from error
         scalars = {key: record.get(key) for key in _SCALARS}
-        return cls(tasks, **scalars, spectrum=spectrum, axes=axes, interference=interference)
+        return cls(tasks, **scalars, spectrum=spectrum, energy=energy, axes=axes, interference=interference)
 
     def files(self, stem: str) -> dict[str, str | bytes]:
         """Names and contents of the files that hold the record: STEM.json, as `to_json`.
@@ -170,6 +174,7 @@ class Record:
             self,
             name=None if self.name is None else names.clean(self.name),
             tasks=tasks,
+            energy={task_names[task]: row for task, row in self.energy.items()},
             axes={(task_names[first], task_names[second]): axes for (first, second), axes in self.axes.items()},
             interference={
                 task_names[task]: {task_names.get(other, names.clean(other)): share for other, share in row.items()}
@@ -257,6 +262,11 @@ def _text(record: Any) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def _by_rank(energy: Mapping[str, Any]) -> dict[int, float]:
+    """Captured energy by the number of components, in their order. Raises ValueError for what is not a number."""
+    return dict(sorted((int(r), value) for r, value in numbers(energy).items()))
 
 
 def pair_key(first: str, second: str) -> str:

@@ -13,8 +13,6 @@ import dataclasses
 import datetime
 import functools
 import html
-import itertools
-import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 from threadpoolctl import threadpool_limits
 
+from dnc.analysis import related
 from dnc.analysis.labelings import encode, fitting_shots
 from dnc.analysis.progress import stage
 from dnc.analysis.task import Shots, TaskAnalysis
@@ -34,7 +33,8 @@ from dnc.few_shot.guarantee import Guarantee
 from dnc.few_shot.hard import HardSamples
 from dnc.few_shot.measured import FewShotError
 from dnc.few_shot.predict import PredictedError
-from dnc.geometry import axes, inputs, spectrum, validation
+from dnc.geometry import inputs, spectrum, validation
+from dnc.geometry.energy_spectrum import early_energy
 from dnc.names import clean
 from dnc.record import AxesRecord, HardSample, Record
 from dnc.types import Float
@@ -126,32 +126,12 @@ class Analysis:
         The bound needs labelings that are independent and balanced in the sample: elsewhere it is nan. `violations`
         counts cosines above it; there can be none.
         """
-        if len(self.tasks) < 2:
-            return {}  # k^2 / 2 axes of many classes are large
-        axes_of = {
-            name: axes.decision_axes(task.features, jnp.asarray(task.labels), num_classes=task.num_classes)
-            for name, task in self.tasks.items()
-        }
-        return {
-            (a, b): _axes_record(axes_of[a], axes_of[b], _independent(self.tasks[a], self.tasks[b]))
-            for a, b in itertools.combinations(axes_of, 2)
-        }
+        return related.axes_records(self.tasks)
 
     @functools.cached_property
     def interference(self) -> dict[str, dict[str, float]]:
         """Share of within-class variance along a task's decision axes that another task explains (mean of axes)."""
-        result: dict[str, dict[str, float]] = {}
-        for name, task in self.tasks.items() if len(self.tasks) > 1 else ():
-            others = {other: labeling for other, labeling in self.tasks.items() if other != name}
-            shares = axes.interference_budget(
-                task.features,
-                jnp.asarray(task.labels),
-                num_classes=task.num_classes,
-                other_labels=[jnp.asarray(labeling.labels) for labeling in others.values()],
-                other_num_classes=tuple(labeling.num_classes for labeling in others.values()),
-            )
-            result[name] = dict(zip(others, np.asarray(shares).mean(axis=0).tolist(), strict=True))
-        return result
+        return related.interference(self.tasks)
 
     @functools.cached_property
     def spectrum(self) -> dict[str, float]:
@@ -167,13 +147,18 @@ class Analysis:
             return {name: float(value) for name, value in measures.items()}
 
     @functools.cached_property
+    def energy(self) -> dict[str, dict[int, float]]:
+        """Captured energy of each labeling in the first r principal components, see `early_energy`."""
+        return early_energy(self.features, {n: (t.labels, t.num_classes) for n, t in self.tasks.items()})
+
+    @functools.cached_property
     def record(self) -> Record:
         """Every number, as a result file holds it."""
         tasks = {name: task.record(clean(name)) for name, task in self.tasks.items()}
         with stage("axes of several labelings") if len(tasks) > 1 else contextlib.nullcontext():
             angles, shares = self.axes, self.interference
         with stage("spectrum"):
-            measures = self.spectrum
+            measures, energy = self.spectrum, self.energy
         return Record(
             tasks=tasks,
             name=self.name,
@@ -184,6 +169,7 @@ class Analysis:
             normalized=self.normalized,
             seed=self.seed,
             spectrum=measures,
+            energy=energy,
             axes=angles,
             interference=shares,
         )
@@ -321,27 +307,3 @@ def analyze(
     }
     n, d = array.shape
     return Analysis(tasks, n, d, normalize, seed, name, step, epoch, rows, views)
-
-
-def _independent(first: TaskAnalysis, second: TaskAnalysis) -> bool:
-    """Whether every pair of their classes has the same number of samples."""
-    cells = np.bincount(first.labels * second.num_classes + second.labels)
-    return bool(len(cells) == first.num_classes * second.num_classes and cells.min() == cells.max())
-
-
-def _axes_record(first: axes.DecisionAxes, second: axes.DecisionAxes, bounded: bool) -> AxesRecord:
-    cosine = np.asarray(axes.cosines(first, second))
-    bound = np.asarray(axes.orthogonality_bound(first, second))
-    bound = bound if bounded else np.full_like(bound, np.nan)
-    quantiles = {"q25": 0.25, "median": 0.5, "q75": 0.75}
-
-    def summarize(values: np.ndarray) -> dict[str, float]:
-        finite = values[np.isfinite(values)]  # axes between coincident means do not exist
-        return {key: float(np.quantile(finite, q)) if finite.size else math.nan for key, q in quantiles.items()}
-
-    rounding = 1e-5 * np.abs(bound) + np.add.outer(np.asarray(first.rounding), np.asarray(second.rounding))
-    return AxesRecord(
-        cosine=summarize(cosine) | {"max": float(np.nanmax(cosine, initial=0))},
-        bound=summarize(bound),
-        violations=int((cosine > bound + rounding).sum()),
-    )

@@ -13,6 +13,7 @@ arXiv:2609.38393, as described by third parties).
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import linalg
@@ -22,6 +23,7 @@ from dnc.geometry.validation import class_counts
 from dnc.types import ArrayLike, Float, Int
 
 _ROWS = 4096  # at once
+_MOST_COMPONENTS = 2048
 _LEAST_VARIANCE = 1e-10  # of a principal component, relative to the largest: below, float32 features hold rounding
 
 
@@ -58,9 +60,8 @@ class Spectrum:
             raise ValueError(f"features have {len(x)} rows but labels {len(codes)} entries: give one label per row")
         if counts.min() < 2:
             raise ValueError(f"class {int(counts.argmin())} has {counts.min()} samples: two of every class are needed")
-        means = np.zeros((k, x.shape[1]))
-        np.add.at(means, codes, x - self.center)
-        means /= counts[:, None]
+        order = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
+        means = np.stack([x[rows].mean(axis=0) for rows in order]) - self.center
         weight = (1 - 1 / k) / (k * counts * (counts - 1.0))
         noise = np.zeros(self.components.shape[1])
         for start in range(0, len(x), _ROWS):
@@ -117,6 +118,24 @@ def view_spectrum(first: Float[ArrayLike, "n d"], second: Float[ArrayLike, "m e"
     cross = z.T @ other / n
     values, vectors = linalg.eigh((cross + cross.T) / 2, total)
     return Spectrum(values[::-1], vectors[:, ::-1] / scale[:, None], center)
+
+
+def early_energy(
+    features: Float[ArrayLike, "n d"], labelings: Mapping[str, tuple[Int[ArrayLike, " n"], int]]
+) -> dict[str, dict[int, float]]:
+    """B_r of labelings (labels and their number of classes, by name) for r = 1, 2, 4, ... and all principal components.
+
+    Empty where nothing varies, and where both samples and dimensions are more than 2,048: it would take minutes.
+    """
+    x = _finite(features, "features")
+    if min(x.shape) > _MOST_COMPONENTS or not np.ptp(x, axis=0).any():
+        return {}
+    x = x / np.abs(x).max()  # no energy depends on scale; squares must not overflow
+    order = feature_spectrum(x)
+    most = len(order.size)
+    ranks = sorted({*(2**e for e in range(most.bit_length()) if 2**e < most), most})
+    found = {name: order.energy(x, labels, k) for name, (labels, k) in labelings.items()}
+    return {name: {r: float(energy[r - 1]) for r in ranks} for name, energy in found.items()}
 
 
 def _finite(features: Float[ArrayLike, "n d"], name: str) -> Float[np.ndarray, "n d"]:

@@ -16,7 +16,20 @@ from PIL import Image
 
 from dnc import distribution
 from dnc.names import clean
-from dnc.report import baguette, folder, numbers, over_time, page, pair_views, pairs, shots, style, summary, thumbnails
+from dnc.report import (
+    baguette,
+    energy,
+    folder,
+    numbers,
+    over_time,
+    page,
+    pair_views,
+    pairs,
+    shots,
+    style,
+    summary,
+    thumbnails,
+)
 from dnc.report.run import Run, load
 
 _SHEET_BYTES = 500_000
@@ -87,6 +100,7 @@ def _draw(run: Run) -> dict[str, Any]:
         "variance": over_time.variance(run),
         "pairs": pairs.heatmaps(run),
         "distributions": pairs.distributions(run),
+        "energy": energy.early(run),
         "loss": over_time.loss(run),
     }
 

@@ -79,7 +79,7 @@ def embedded_views(workdir: epath.Path, images: int) -> tuple[np.ndarray, np.nda
     checkpoints.close()
 
     @jax.jit
-    def embed(state: Any, index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    def embed(state: Any, index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, Mapping[str, jax.Array]]:
         batch = training.data.make_views({"index": index}, key)
         encoder = nnx.merge(graphdef, state.params, state.rest, copy=True).encoder
         first, second = (encoder(view, train=False) for view in batch["views"][:2])
@@ -135,7 +135,7 @@ def of_pair(
     white = [
         ((x[:least] - np.mean(means, axis=0)) @ vectors / np.sqrt(values)).astype(np.float32) for x in parts[False]
     ]
-    x, y = np.concatenate(white), np.repeat(np.int32([0, 1]), least)
+    x, y = np.concatenate(white), np.repeat(np.arange(2, dtype=np.int32), least)
     w = np.asarray(dnc.pair_geometry(x, y, 2).directional_cdnv)
     error = dnc.few_shot_error(jax.random.key(0), x, y, SHOTS, REPEATS, num_classes=2)
     return float((w[0, 1] + w[1, 0]) / 2), np.asarray(error.mean)

@@ -57,10 +57,10 @@ class LayerComparison(Comparison):
 
     def summary(self) -> str:
         """The ranking at the number of shots in the middle, as a plain-text table."""
-        ranking = self.ranking()
-        middles = {task: shots[len(shots) // 2] for task, shots in ranking.groupby("task")["shots"].unique().items()}
-        middle = ranking[ranking["shots"] == ranking["task"].map(middles)]
-        return presentable(middle).to_string(index=False, float_format="%.4f")
+        tasks, ranking = next(iter(self.analyses.values())).tasks, self.ranking()
+        middle = {task: one.shots[len(one.shots) // 2] for task, one in tasks.items()}
+        rows = [shots == middle[task] for task, shots in zip(ranking["task"], ranking["shots"], strict=True)]
+        return presentable(ranking.loc[rows]).to_string(index=False, float_format="%.4f")
 
     def to_dict(self) -> dict[str, Any]:
         """Ranking joined with measures, as plain values: one row per task, number of shots and set."""

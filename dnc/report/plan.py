@@ -77,7 +77,9 @@ def draw(plan: Plan) -> style.Picture:
     axes.fill_between(m, low, high, color=style.BLUE, alpha=0.15, linewidth=0)
     axes.plot(m, np.maximum(plan.error, floor), color=style.BLUE, linewidth=1.8)
     told = zip(m, plan.error, plan.low, plan.high, strict=True)
-    texts = [f"expected error, m = {at:g}: {error:.3g} ({below:.3g} to {above:.3g})" for at, error, below, above in told]
+    texts = [
+        f"expected error, m = {at:g}: {error:.3g} ({below:.3g} to {above:.3g})" for at, error, below, above in told
+    ]
     tips.points(axes, m, np.maximum(plan.error, floor), texts)
     known = np.isfinite(plan.measured)
     axes.plot(m[known], np.maximum(plan.measured[known], floor), "o", color=style.INK, markersize=4, zorder=4)

@@ -36,7 +36,9 @@ def test_rotation_translation_and_scale_change_nothing():
     features, labels = clusters(seed=6, n=100, k=2, d=5)
     classes = [features[labels == c].astype(np.float64) for c in (0, 1)]
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))
-    for plain, moved in zip(decision_plane(*classes), decision_plane(*(3 * z @ turn + 7 for z in classes)), strict=True):
+    for plain, moved in zip(
+        decision_plane(*classes), decision_plane(*(3 * z @ turn + 7 for z in classes)), strict=True
+    ):
         np.testing.assert_allclose(moved[:, 0], plain[:, 0], atol=1e-9)
         np.testing.assert_allclose(np.abs(moved[:, 1]), np.abs(plain[:, 1]), atol=1e-9)
 
@@ -62,7 +64,9 @@ def matrix(values, k):
 
 def test_the_hardest_median_and_easiest_pair_are_chosen_by_the_mean_of_both_orders():
     rng = np.random.default_rng(0)
-    values = {(i, j): float(v) for (i, j), v in zip(np.argwhere(np.triu(np.ones((6, 6)), 1)), rng.random(15), strict=True)}
+    values = {
+        (i, j): float(v) for (i, j), v in zip(np.argwhere(np.triu(np.ones((6, 6)), 1)), rng.random(15), strict=True)
+    }
     ordered = sorted(values, key=values.__getitem__, reverse=True)
     expected = {"hardest": ordered[0], "median": ordered[7], "easiest": ordered[-1]}
     assert representative_pairs(matrix(values, 6)) == expected

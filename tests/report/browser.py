@@ -72,9 +72,7 @@ class Page:
         """Press and release a key, such as "Tab", "Enter" (text "\\r") or a letter (its own text)."""
         codes = {"Tab": 9, "Enter": 13}
         for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=codes.get(key, 0)
-            )
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=codes.get(key, 0))
 
     def screenshot(self, path: Path) -> None:
         answer = self.call("Page.captureScreenshot", captureBeyondViewport=True)

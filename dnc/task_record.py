@@ -80,7 +80,7 @@ class HardSample:
 
 @dataclass(frozen=True)
 class PairSide:
-    """Samples of one of two classes, at most a few hundred of `count`, in the plane of `dnc.geometry.decision_plane`."""
+    """A few hundred, or fewer, of a class's `count` samples, in the plane of `dnc.geometry.decision_plane`."""
 
     name: str
     count: int
@@ -278,7 +278,7 @@ def _view(values: Mapping[str, Any]) -> PairView:
 
 def _side(values: Mapping[str, Any]) -> PairSide:
     points = array(values.get("points") or None, (None, 2))
-    known = np.isfinite(points).all(axis=1)
+    known = np.isfinite(points[:, 0] + points[:, 1])
     rows, ids = array(values.get("rows") or None, (len(points),)), values.get("ids")
     if ids is not None and len(ids) != len(points):
         raise ValueError(f"{len(points)} points have {len(ids)} ids")

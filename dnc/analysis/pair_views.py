@@ -27,8 +27,16 @@ def pair_views(task: "TaskAnalysis") -> tuple[PairView, ...]:
             continue
         error = ((first[:, 0] > 0).mean() + (second[:, 0] < 0).mean()) / 2
         directional = (task.directional_cdnv[pair] + task.directional_cdnv[pair[::-1]]) / 2
-        sides = [_side(task, *side) for side in zip(pair, rows, (first, second), strict=True)]
-        views.append(PairView(rank, *sides, float(task.cdnv[pair]), float(directional), float(error)))
+        views.append(
+            PairView(
+                rank,
+                _side(task, pair[0], rows[0], first),
+                _side(task, pair[1], rows[1], second),
+                float(task.cdnv[pair]),
+                float(directional),
+                float(error),
+            )
+        )
     return tuple(views)
 
 

@@ -133,7 +133,7 @@ def _shadow(figure: Figure, scene: Clouds, wide: float, names: tuple[str, str]) 
     held = np.flatnonzero(counts[0] + counts[1])
     corners = [[[edges[i], 0], [edges[i + 1], max(counts[0][i], counts[1][i])]] for i in held]
     texts = [
-        f"{edges[i]:.2f} to {edges[i + 1]:.2f} along u: " + ", ".join(f"{c[i]} of {n}" for c, n in zip(counts, names))
+        f"{edges[i]:.2f} to {edges[i + 1]:.2f} along u: {counts[0][i]} of {names[0]}, {counts[1][i]} of {names[1]}"
         for i in held
     ]
     tips.boxes(axes, np.array(corners, float).reshape(-1, 2, 2), texts)

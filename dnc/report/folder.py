@@ -19,7 +19,8 @@ _LIST = ".dnc-report.json"
 _NAME = re.compile(r"(figures/)?\w[\w.-]*")  # what a list may hold: no path out of the folder
 _KNOWN = re.compile(  # files of a report without a list
     r"index\.html|(numbers|analysis|comparison|plan)\.json|numbers\.csv|"
-    r"figures/(baguette|collapse|cosines|errors|interference|loss|pairs|plan|scatter|shots|variance|views)(_\w+)?\.(svg|png)"
+    r"figures/(baguette|collapse|cosines|errors|interference|loss|pairs|plan|scatter|shots|variance|views)"
+    r"(_\w+)?\.(svg|png)"
 )
 
 

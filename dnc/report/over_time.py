@@ -87,11 +87,11 @@ def cosines(run: Run) -> list[style.Picture]:
                 low, middle, high = (style.positive(curve[kind, q]) for q in ("q25", "median", "q75"))
                 axes.fill_between(times, low, high, color=color, alpha=0.16, linewidth=0)
                 axes.plot(times, middle, color=color, linestyle=line, linewidth=1.7 if kind == "cosine" else 1.1)
-                told, value = zip(times, low, middle, high, strict=True), tips.value
-                name = {"cosine": "|cos|", "bound": "bound"}[kind]
+                shown = [[tips.value(number) for number in numbers] for numbers in (middle, low, high)]
+                what = "|cos|" if kind == "cosine" else "bound"
                 texts = [
-                    f"{name}, {unit} {t:.4g}: median {value(m)}, quartiles {value(a)} to {value(b)}"
-                    for t, a, m, b in told
+                    f"{what}, {unit} {time:.4g}: median {median}, quartiles {below} to {above}"
+                    for time, median, below, above in zip(times, *shown, strict=True)
                 ]
                 tips.points(axes, times, middle, texts)
             style.label_ends(

@@ -43,7 +43,7 @@ def _draw(view: PairView, name: str, task: str, title: str) -> style.Picture:
         axes.text(
             inward, 0.96, style.shorten(side.name, 18), ha=align, va="center", fontsize=8, transform=axes.transAxes
         )
-        tips.points(axes, *side.points.T, _texts(side), radius=2.5)
+        tips.points(axes, side.points[:, 0], side.points[:, 1], _texts(side), radius=2.5)
     tips.points(axes, [-1.0, 1.0], [0.0, 0.0], [f"mean of {side.name}" for side in sides])
     drawn = " and ".join(f"{len(side.points)} of {side.count:,} samples of {side.name}" for side in sides)
     return baguette.finish(figure, scene, name, f"{task}, {title}, {drawn}")

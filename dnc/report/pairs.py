@@ -111,9 +111,11 @@ def interference(run: Run) -> list[style.Picture]:
     _name_classes(axes, tasks)
     axes.set_ylabel("")
     axes.set_xlabel("explained by")
-    known = np.argwhere(np.isfinite(values))
-    texts = [f"{tasks[a]}'s axes, explained by {tasks[b]}: {values[a, b]:.1%}" for a, b in known]
-    tips.cells(axes, *known.T, texts)
+    rows, columns = np.nonzero(np.isfinite(values))
+    told = zip(rows, columns, strict=True)
+    tips.cells(
+        axes, rows, columns, [f"{tasks[a]}'s axes, explained by {tasks[b]}: {values[a, b]:.1%}" for a, b in told]
+    )
     if len(tasks) <= 10:
         _write_values(axes, values, norm, percent=True)
     alt = "Interference budget: " + "; ".join(
@@ -142,15 +144,16 @@ def _tell_cells(axes: Axes, task: TaskRecord, chosen: np.ndarray) -> None:
     """The hardest pairs of the classes that were chosen to be shown, with the key that the table's rows have."""
     values = style.positive(task.directional_cdnv)[np.ix_(chosen, chosen)]
     hardest = np.argsort(-np.nan_to_num(values, nan=0).ravel(), kind="stable")[:_TOLD_CELLS]
-    places = np.stack(np.unravel_index(hardest, values.shape), axis=1)
-    places = places[np.isfinite(values[*places.T])]
-    pairs = [(int(i), int(j)) for i, j in chosen[places]]
+    rows, columns = np.unravel_index(hardest, values.shape)
+    known = np.isfinite(values[rows, columns])
+    rows, columns = rows[known], columns[known]
+    pairs = list(zip(chosen[rows].tolist(), chosen[columns].tolist(), strict=True))
     texts = [
-        f"{task.classes[i]} → {task.classes[j]}: directional CDNV {tips.value(task.directional_cdnv[i, j])}, "
-        f"CDNV {tips.value(task.cdnv[i, j])}"
+        f"{task.classes[i]} → {task.classes[j]}: directional CDNV {tips.value(float(task.directional_cdnv[i, j]))}, "
+        f"CDNV {tips.value(float(task.cdnv[i, j]))}"
         for i, j in pairs
     ]
-    tips.cells(axes, *places.T, texts, [pair_key(*pair) for pair in pairs])
+    tips.cells(axes, rows, columns, texts, [pair_key(i, j) for i, j in pairs])
 
 
 def pair_key(i: int, j: int) -> str:

@@ -20,7 +20,8 @@ _RADIUS = 5.0  # points
 class Tips(Artist):
     """Draws nothing: holds places of its axes, in data coordinates, and what each tells; see `points` and `cells`.
 
-    places are centers [n, 1, 2], or two opposite corners [n, 2, 2]. keys: `data-pair` of each mark, for the page's script.
+    places are centers [n, 1, 2] of circles, or two opposite corners [n, 2, 2] of rectangles. keys: `data-pair` of each
+    mark, for the page's script.
     """
 
     def __init__(
@@ -52,9 +53,12 @@ class Tips(Artist):
 
 
 def points(
-    axes: Axes, x: np.ndarray | Sequence[float], y: np.ndarray | Sequence[float], texts: Sequence[str],
+    axes: Axes,
+    x: np.ndarray | Sequence[float],
+    y: np.ndarray | Sequence[float],
+    texts: Sequence[str],
     radius: float = _RADIUS,
-) -> None:  # fmt: skip
+) -> None:
     """A mark around each point; those that are not finite have none."""
     places = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=1)[:, None, :]
     axes.add_artist(Tips(places, texts, radius, None))
@@ -73,7 +77,8 @@ def line(
 
     values: what to tell where that is not `y`, which a figure may have clipped.
     """
-    texts = [f"{name}, {unit} {at:.4g}: {value(found)}" for at, found in zip(x, y if values is None else values)]
+    told = zip(x, y if values is None else values, strict=True)
+    texts = [f"{name}, {unit} {at:.4g}: {value(number)}" for at, number in told]
     if deviation is not None:
         texts = [f"{text} ± {value(width)}" for text, width in zip(texts, deviation, strict=True)]
     points(axes, x, y, texts)
@@ -98,6 +103,7 @@ def cells(
 def boxes(
     axes: Axes, corners: Float[np.ndarray, "n 2 2"], texts: Sequence[str], keys: Sequence[str] | None = None
 ) -> None:
+    """Rectangles between these corners, such as bars."""
     axes.add_artist(Tips(corners, texts, 0.0, keys))
 
 

@@ -23,7 +23,7 @@ def run(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
-PARTS = ("geometry", "measured error", "certificates", "predicted error", "guarantee")
+PARTS = ("geometry", "measured error", "certificates", "predicted error", "pairs to look at", "guarantee")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a reader can do with the page: point at values, look at pairs, sort, follow links; and what it lets nobody do."""
+"""What a reader can do with the page, and what its policy lets nobody do; `test_browser` has what needs a browser."""
 
 import re
 from html.parser import HTMLParser

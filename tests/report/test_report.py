@@ -205,18 +205,8 @@ def test_a_run_that_has_only_begun_is_a_single_analysis_with_a_log(tmp_path):
 def test_nulls_are_tolerated_and_shown_as_not_available(tmp_path):
     def hollow(value):
         if isinstance(value, dict):
-            kept = (
-                "classes",
-                "shots",
-                "curve_shots",
-                "schema",
-                "row",
-                "label",
-                "suggested",
-                "doubtful",
-                "rank",
-                "name",
-            )
+            kept = ("classes", "shots", "curve_shots", "schema", "row", "label", "suggested", "doubtful")
+            kept = (*kept, "rank", "name")
             return {key: item if key in kept else hollow(item) for key, item in value.items()}
         return [hollow(item) for item in value] if isinstance(value, list) else None
 

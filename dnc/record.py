@@ -63,9 +63,9 @@ class Record:
     """Everything measured at one step.
 
     axes: for each two tasks. `interference[task][other]`: the share of the within-class variance on the task's decision
-    axes that the other task explains, mean over axes. spectrum: label-free measures. `energy[task][r]`: captured energy of
-    the task in the first r principal components. left_out: images that could not be decoded and are not among
-    the samples.
+    axes that the other task explains, mean over axes. spectrum: label-free measures. `energy[task][r]`: captured energy
+    of the task in the first r principal components. left_out: images that could not be decoded and are not among the
+    samples.
     """
 
     tasks: dict[str, TaskRecord]
@@ -174,7 +174,7 @@ class Record:
             self,
             name=None if self.name is None else names.clean(self.name),
             tasks=tasks,
-            energy={task_names[task]: row for task, row in self.energy.items()},
+            energy={task_names[task]: row for task, row in self.energy.items() if task in task_names},
             axes={(task_names[first], task_names[second]): axes for (first, second), axes in self.axes.items()},
             interference={
                 task_names[task]: {task_names.get(other, names.clean(other)): share for other, share in row.items()}

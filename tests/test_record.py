@@ -28,6 +28,8 @@ def test_a_file_read_again_is_the_same_file(measured, tmp_path):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     pairs = [(f"factor{i}", f"factor{j}") for i, j in ((0, 1), (0, 2), (1, 2))]
     assert list(again.axes) == list(measured.axes) == pairs
+    assert again.energy == measured.energy
+    assert list(again.energy["factor0"]) == [1, 2, 4, 8, 12]
     for name, task in measured.tasks.items():
         np.testing.assert_array_equal(again.tasks[name].directional_cdnv, task.directional_cdnv)
         np.testing.assert_array_equal(again.tasks[name].counts, task.counts)
@@ -108,12 +110,13 @@ def test_every_name_is_fit_to_be_shown(measured):
              for name, task in measured.tasks.items()}  # fmt: skip
     axes = {(f"{a}\x1b[31m", f"{b}\x1b[31m"): value for (a, b), value in measured.axes.items()}
     interference = {f"{a}\x1b[31m": {f"{b}\x1b[31m": 0.5 for b in row} for a, row in measured.interference.items()}
-    nasty = dataclasses.replace(measured, tasks=tasks, axes=axes, interference=interference, name="x\ny")
+    energy = {f"{task}\x1b[31m": row for task, row in measured.energy.items()}
+    nasty = dataclasses.replace(measured, tasks=tasks, axes=axes, interference=interference, energy=energy, name="x\ny")
     shown = nasty.shown()
     assert shown.name == "x y"
     assert list(shown.tasks) == [f"factor{i}\ufffd[31m" for i in range(3)]
     assert list(shown.axes) == [(f"factor{i}\ufffd[31m", f"factor{j}\ufffd[31m") for i, j in ((0, 1), (0, 2), (1, 2))]
-    assert set(shown.interference) == set(shown.tasks)
+    assert set(shown.interference) == set(shown.energy) == set(shown.tasks)
     assert "\x1b" not in nasty.summary()
 
 

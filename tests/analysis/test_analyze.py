@@ -12,6 +12,8 @@ from safetensors.numpy import save_file
 import dnc
 from dnc.distributed import make_mesh
 from dnc.features.files import read_features
+from dnc.geometry.captured import captured_energy
+from dnc.geometry.moments import ClassMoments
 from dnc.geometry.pairs import mean_over_pairs
 from dnc.geometry.shots import check_shots
 from dnc.geometry.spectrum import lidar
@@ -145,6 +147,23 @@ def test_multitask_axes_and_interference(multitask):
     features, labels = FACTORIAL
     shares = oracles.interference(features, labels["factor0"], [labels["factor1"]])
     assert found["interference"]["factor0"]["factor1"] == pytest.approx(shares.mean(), rel=1e-4)
+
+
+def test_energy_is_that_of_principal_components_and_in_the_end_captured_energy(multitask):
+    features, labels = FACTORIAL
+    moments = ClassMoments.from_batch(np.asarray(features, np.float32), np.asarray(labels["factor0"], np.int32), 3)
+    energy = multitask.energy["factor0"]
+    assert list(energy)[:3] == [1, 2, 4]
+    assert list(energy.values()) == sorted(energy.values())
+    assert energy[max(energy)] == pytest.approx(captured_energy(moments).whole, abs=0.05)
+
+
+def test_energy_survives_any_scale_and_equal_features():
+    features, labels = SAMPLE
+    expected = analyze(features, labels).energy["labels"]
+    for scale in (1e-30, 1e30):
+        scaled = dnc.analyze(np.float32(scale) * features, labels, shots=[1], repeats=2).energy["labels"]
+        assert scaled == pytest.approx(expected, rel=1e-4)
 
 
 def test_several_labelings_need_a_choice(multitask):

@@ -72,6 +72,10 @@ def analysis(
             "participation_ratio": 3.2,
             "alpha_req": 1.4 - 0.3 * done,
         },
+        "energy": {
+            t: {str(r): (0.2 + 0.7 * done) * (1 - 2.0 ** (-0.5 * r / (1 + i))) for r in (1, 2, 4, 8, 16, 32, 64, 128)}
+            for i, t in enumerate(names)
+        },
         "tasks": {t: _task(generator, tasks[t], done, rates[t], np.asarray(shots, float)) for t in names},
         "axes": {f"{a}|{b}": _axes(generator, done) for a, b in combinations(names, 2)},
         "interference": {

@@ -54,7 +54,7 @@ def test_a_run_has_every_section_figure_and_number(report):
     assert sections == [*DECIDE, "collapse", "cosines", "variance", "pairs", "spectrum", "data", "details", "baguette"]
     stems = {path.stem for path in (report.parent / "figures").glob("*.svg")}
     assert stems == {path.stem for path in (report.parent / "figures").glob("*.png")}
-    assert len(stems) == 2 + 2 + 8 + 6 + 4 + 4 + 1 + 1
+    assert len(stems) == 2 + 2 + 8 + 6 + 4 + 4 + 1 + 1 + 1
     assert page.count('role="img" aria-label="') == len(stems)
     assert 'role="img" aria-label=""' not in page
     assert "0 of " in page

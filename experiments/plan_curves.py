@@ -33,7 +33,7 @@ import dnc
 from dnc.few_shot.predict import predict
 from dnc.geometry import validation
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.queries import QueryGeometry
+from dnc.geometry.query_geometry import QueryGeometry
 from dnc.report import style
 from experiments import common
 

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 from dnc.certificates.margin import Shots, by_class, centroid_spread_from_moments, margin_terms, separated
 from dnc.certificates.union import Bounds, own_class, safe_sqrt
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.queries import Pass, QueryGeometry, look
+from dnc.geometry.queries import Pass, look
+from dnc.geometry.query_geometry import QueryGeometry
 from dnc.geometry.references import ROUNDING
 from dnc.geometry.sizes import sizes
 from dnc.types import Array, Bool, Float

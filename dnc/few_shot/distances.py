@@ -11,7 +11,8 @@ from dnc.certificates.margin import margin_terms
 from dnc.few_shot.skewed import normal_score, quantile
 from dnc.geometry.pairs import PairGeometry, trace_of_square
 from dnc.geometry.pytree import array_dataclass
-from dnc.geometry.queries import Pass, Queries, QueryGeometry, look
+from dnc.geometry.queries import Pass, Queries, look
+from dnc.geometry.query_geometry import NEAREST, QueryGeometry
 from dnc.geometry.references import FEWEST, ROUNDING
 from dnc.geometry.sizes import sizes
 from dnc.types import Array, Bool, Float, Int
@@ -19,7 +20,6 @@ from dnc.types import Array, Bool, Float, Int
 _NODES = 31
 _FEW = 30  # samples of a class; from fewer, third cumulants are mostly noise, and taken to be smaller
 _SURE = 0.1  # share of a sample's variance along a query's direction that is never taken for noise
-NEAREST = 31  # rivals of a query that are looked at closely, where there are more
 _FAR_NODES = (-1.7, 0.0, 1.7)
 _NEGLIGIBLE = 1e-3  # probability that any of the rivals beyond the nearest is nearer, about
 _ALMOST_NEVER = 1e-12
@@ -60,16 +60,29 @@ class Columns:
         return rows if self.classes is None else jnp.take_along_axis(rows, self.classes, axis=1)
 
 
+@array_dataclass
+class Compared:
+    """What a block of queries is compared with: every class and, of many, those near each query."""
+
+    every: Columns
+    near: Columns | None
+
+
+def compared(block: QueryGeometry) -> Compared:
+    """Of many classes, the nearest rivals are looked at closely."""
+    every = Columns(block, own_class(block), None)
+    return Compared(every, None if every.own.shape[1] <= NEAREST + 1 else _nearest(block, every.own))
+
+
 def of_queries(
-    block: QueryGeometry, classes: Classes, m: Float[Array, " k"], few: bool
+    block: Compared, classes: Classes, m: Float[Array, " k"], few: bool
 ) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
     """P(error | x), and P(T_j <= T_i | x) with 0 for the query's own class i.
 
-    Of many classes, the nearest are looked at closely; the others at three distances to the own centroid, and not at
-    all where the least of the nearest hardly matters.
+    Rivals that are not near are looked at at three distances to the own centroid, and not at all where the least of the
+    nearest hardly matters.
     """
-    every = Columns(block, own_class(block), None)
-    near = None if every.own.shape[1] <= NEAREST + 1 else _nearest(block, every.own)
+    every, near = block.every, block.near
     columns = every if near is None else near
     cumulants = distance_cumulants(columns, classes, m)
     error, wrong = _nearest_wrong(*cumulants, columns.own), _farther_wrong(*cumulants, columns.own)
@@ -77,10 +90,11 @@ def of_queries(
         error, wrong = jax.lax.cond(
             jnp.max(wrong[:, -1]) * wrong.shape[1] > _NEGLIGIBLE,
             lambda: _with_far(every, near, cumulants, wrong, classes, m),
-            lambda: (error, jnp.zeros_like(block.along).at[near.place].set(wrong)),
+            lambda: (error, jnp.zeros_like(every.block.along).at[near.place].set(wrong)),
         )
+    references = every.block.references
     for size in range(1, FEWEST + 1) if few else ():
-        right, farther = (values[..., size - 1] for values in (block.references.right, block.references.farther))
+        right, farther = (values[..., size - 1] for values in (references.right, references.farther))
         known = jnp.all(m == size) & ~jnp.isnan(right)
         error, wrong = jnp.where(known, 1 - right, error), jnp.where(known[:, None], 1 - farther, wrong)
     return error, jnp.where(every.own, 0, wrong)
@@ -95,22 +109,33 @@ def _with_far(
     m: Float[Array, " k"],
 ) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
     """P(error | x) and P(T_j <= T_i | x) of all rivals; `cumulants` and `wrong` are of the near."""
-    margin, variance, third = distance_cumulants(every, classes, m)
-    deviation = jnp.sqrt(variance)
-    skewness, apart = third / deviation**3, margin.at[near.place].set(jnp.inf)
-
-    def missed(z: float) -> Float[Array, " b"]:
-        """-log P(all T_j > T_i | x) of the far, where T_i lies at its quantile z."""
-        own = quantile(jnp.full((1, 1), z), of_own(skewness, every.own)) * of_own(deviation, every.own)
-        y = normal_score((own - apart) / deviation, skewness)
-        return -jnp.sum(jax.scipy.special.log_ndtr(-y), axis=1)
-
-    values = jnp.log(jnp.stack([missed(z) for z in _FAR_NODES]) + _ALMOST_NEVER)
+    of_every = distance_cumulants(every, classes, m)
+    far = jnp.ones_like(every.own).at[near.place].set(False)
+    values = jnp.log(_missed(of_every, every.own, far) + _ALMOST_NEVER)
+    margin, variance, _ = of_every
     nodes = jnp.asarray(np.polynomial.polynomial.polyvander(roots_hermitenorm(_NODES)[0], 2), margin.dtype)
     to_powers = jnp.asarray(np.linalg.inv(np.polynomial.polynomial.polyvander(_FAR_NODES, 2)), margin.dtype)
     missed_at = jnp.exp(jnp.dot(nodes, jnp.dot(to_powers, values, precision="highest"), precision="highest"))
     share = jax.scipy.special.ndtr(-margin / jnp.sqrt(variance + of_own(variance, every.own)))
     return _nearest_wrong(*cumulants, near.own, -missed_at.T), share.at[near.place].set(wrong)
+
+
+def _missed(
+    cumulants: tuple[Float[Array, "b k"], Float[Array, "b k"], Float[Array, "b k"]],
+    own: Bool[Array, "b k"],
+    far: Bool[Array, "b k"],
+) -> Float[Array, "f b"]:
+    """-log P(all T_j of the far > T_i | x), where T_i lies at its quantiles of `_FAR_NODES`."""
+    margin, variance, third = cumulants
+    deviation = jnp.sqrt(variance)
+    skewness, apart = third / deviation**3, jnp.where(far, margin, jnp.inf)
+
+    def at(z: float) -> Float[Array, " b"]:
+        nearer = quantile(jnp.full((1, 1), z), of_own(skewness, own)) * of_own(deviation, own)
+        y = normal_score((nearer - apart) / deviation, skewness)
+        return -jnp.sum(jax.scipy.special.log_ndtr(-y), axis=1)
+
+    return jnp.stack([at(z) for z in _FAR_NODES])
 
 
 def _nearest(block: QueryGeometry, own: Bool[Array, "b k"]) -> Columns:

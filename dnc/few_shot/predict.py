@@ -29,10 +29,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc.compiling import jit_quickly
-from dnc.few_shot.distances import Classes, block_rows, of_own, of_queries, own_class, queries_of, shared
+from dnc.few_shot.distances import Classes, block_rows, compared, of_own, of_queries, own_class, queries_of, shared
 from dnc.geometry.pairs import PairGeometry
 from dnc.geometry.pytree import array_dataclass
-from dnc.geometry.queries import Pass, QueryGeometry, look
+from dnc.geometry.queries import Pass, look
+from dnc.geometry.query_geometry import QueryGeometry
 from dnc.geometry.shots import check_allocations, check_shots, shots_by_class
 from dnc.types import Array, Float, Int
 
@@ -96,14 +97,16 @@ def prediction_pass(classes: Classes, shots: Float[Array, "m k"], few: bool = Tr
 
     @jax.checkpoint
     def step(total: tuple[Array, Array], block: QueryGeometry) -> tuple[tuple[Array, Array], None]:
+        columns = compared(block)
+
         def at(total: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
             per_class, per_pair = total
-            error, wrong = of_queries(block, classes, shots[index], few)
+            error, wrong = of_queries(columns, classes, shots[index], few)
             per_pair = per_pair.at[index, block.labels].add(block.weight[:, None] * wrong)
             return (per_class.at[index, block.labels].add(block.weight * error), per_pair), None
 
         def without_pairs(per_class: Array, index: Array) -> tuple[Array, None]:
-            error, _ = of_queries(block, classes, shots[index], few)
+            error, _ = of_queries(columns, classes, shots[index], few)
             return per_class.at[index, block.labels].add(block.weight * error), None
 
         (per_class, per_pair), _ = jax.lax.scan(at, total, jnp.arange(of_pairs))
@@ -147,7 +150,7 @@ def query_pass(classes: Classes, shots: Float[Array, " k"]) -> Pass:
     """The same as a pass over the queries."""
 
     def step(total: None, block: QueryGeometry) -> tuple[None, QueryErrors]:
-        error, wrong = of_queries(block, classes, shots, few=True)
+        error, wrong = of_queries(compared(block), classes, shots, few=True)
         own, distance, spread = own_class(block), block.squared_distance, 4 * block.along / shots[None]
         deviation = jnp.sqrt(jnp.maximum(of_own(spread, own) + spread, jnp.finfo(jnp.float32).tiny))
         nearness = jnp.where(own, -jnp.inf, (of_own(distance, own) - distance) / deviation)

@@ -26,6 +26,28 @@ class Leading:
     most: Float[Array, "*k"]
 
 
+def leading_of_gram(gram: Float[Array, "s s"], samples: Float[Array, "s d"], rank: int) -> Leading:
+    """Of the covariance A^T A with A A^T = gram, A = `samples`; exact eigenvectors."""
+    d = samples.shape[1]
+    values, vectors = jnp.linalg.eigh(gram)  # ascending
+    inner = max(0, len(gram) - rank)
+    factor = jnp.dot(vectors[:, inner:].T, samples, precision="highest")
+    rest = jnp.maximum(jnp.sum(values[:inner]), 0) / d
+    most = jnp.maximum(values[inner - 1], 0) if inner else jnp.zeros(())
+    return Leading(factor, rest, most + _SMALLEST * jnp.maximum(values[-1], 0))
+
+
+def coarser(found: Leading, rank: int) -> Leading:
+    """The same with fewer of its rows, the largest."""
+    inner = max(0, len(found.factor) - rank)
+    left, kept = found.factor[:inner], found.factor[inner:]
+    if not inner:
+        return found
+    most = jnp.max(jnp.linalg.eigvalsh(jnp.dot(left, left.T, precision="highest")))
+    rest = found.rest + jnp.sum(left**2) / left.shape[1]
+    return Leading(kept, rest, found.most + (1 + _SMALLEST) * most)
+
+
 def leading(total: symmetric.Stripes, num_classes: int, rank: int) -> Leading:
     """Of one of `num_classes` covariances.
 

@@ -5,6 +5,8 @@ from normal, take the samples themselves. Up to `REFERENCES` of each class, draw
 query is never its own reference. Centroids of m shots are those of m references that follow each other.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,18 @@ class ReferenceTerms:
         return ReferenceTerms(right, farther)
 
 
+@array_dataclass
+class FewShotRivals:
+    """Rivals of which few references are held against a block of queries, but for those that are looked at closely.
+
+    apart: ||x - z||^2. near: the classes that are looked at closely.
+    """
+
+    references: References
+    apart: Float[Array, "k b s"]
+    near: Int[Array, " u"]
+
+
 def choose_references(
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
@@ -78,9 +92,13 @@ def choose_references(
 
 
 def few_shot_shares(
-    references: References, apart: Float[Array, "k b s"], weight: Float[Array, "k b s"], labels: Int[Array, " b"]
+    references: References,
+    apart: Float[Array, "k b s"],
+    weight: Float[Array, "k b s"],
+    labels: Int[Array, " b"],
+    others: FewShotRivals | None = None,
 ) -> ReferenceTerms:
-    """From ||x - z||^2 and weights of the references z of every class.
+    """From ||x - z||^2 and weights of the references z of every class; of many classes, of those near, beside others.
 
     P(right) is the mean over distances t to the own centroid of the product over rivals of P(farther than t). Of few
     classes, t takes 32 quantiles; of many, the nodes of a Gauss-Legendre rule, between the references' distances. A tie
@@ -95,10 +113,8 @@ def few_shot_shares(
         for to_centroid, share in _centroids(apart[place], weight[place], count, shrink)
     ]
 
-    def rival(
-        so_far: tuple[Float[Array, "b q t"], Bool[Array, "b q"]], of_class: tuple[Array, ...]
-    ) -> tuple[tuple[Array, Array], Float[Array, "b q"]]:
-        product, enough = so_far
+    def rival(of_class: tuple[Array, ...]) -> tuple[Float[Array, "b q t"], Float[Array, "b q"], Bool[Array, "b q"]]:
+        """P(farther than t), 1 for the own class; its mean, 0 for the own; whether there are enough references."""
         c, apart, weight, count, shrink = of_class
         held = jnp.sum(weight > 0, axis=1)[:, None] >= 1 + jnp.arange(FEWEST)[None, :]
         farther = []
@@ -107,16 +123,39 @@ def few_shot_shares(
             beyond = certain[:, :, None] > threshold[:, None, :]
             farther.append(jnp.sum(jnp.where(beyond, share[:, :, None], 0), axis=1))
         farther, own = jnp.stack(farther, axis=1), (labels == c.astype(labels.dtype))[:, None]
-        product = product * jnp.where(own[:, :, None], 1, farther)
         mean = jnp.dot(farther, share_of_node, precision="highest")
-        return (product, enough & held), jnp.where(own, 0, mean)
+        return jnp.where(own[:, :, None], 1, farther), jnp.where(own, 0, mean), held
 
-    start = jnp.ones((b, FEWEST, len(quantiles))), jnp.ones((b, FEWEST), bool)
+    def next_rival(so_far: tuple[Array, Array], of_class: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        farther, mean, held = rival(of_class)
+        return (so_far[0] * farther, so_far[1] & held), mean
+
     classes = jnp.arange(k, dtype=jnp.int32), apart, weight, references.count, references.shrink
-    (product, enough), farther = jax.lax.scan(rival, start, classes)
+    start = jnp.ones((b, FEWEST, len(quantiles))), jnp.ones((b, FEWEST), bool)
+    if others is None:
+        (product, enough), farther = jax.lax.scan(next_rival, start, classes)
+    else:
+        (product, enough), farther = _at_once(rival, classes, start, None)
+        weight = jnp.broadcast_to(others.references.weight[:, None], others.apart.shape)
+        of_all = jnp.full(len(weight), -1), others.apart, weight, others.references.count, others.references.shrink
+        (product, enough), of_far = _at_once(rival, of_all, (product, enough), others.near)
+        farther = of_far.at[others.near].set(farther)
     right = jnp.dot(product, share_of_node, precision="highest")
     farther = jnp.where(enough[:, None], farther.swapaxes(0, 1), jnp.nan)
     return ReferenceTerms(jnp.where(enough, right, jnp.nan), farther)
+
+
+def _at_once(
+    rival: Callable[[tuple[Array, ...]], tuple[Array, Array, Array]],
+    classes: tuple[Array, ...],
+    so_far: tuple[Float[Array, "b q t"], Bool[Array, "b q"]],
+    left_out: Int[Array, " u"] | None,
+) -> tuple[tuple[Float[Array, "b q t"], Bool[Array, "b q"]], Float[Array, "k b q"]]:
+    """Rivals in few operations; those left out do not count."""
+    farther, mean, held = jax.vmap(rival)(classes)
+    if left_out is not None:
+        farther, held = farther.at[left_out].set(1), held.at[left_out].set(True)
+    return (so_far[0] * jnp.prod(farther, axis=0), so_far[1] & jnp.all(held, axis=0)), mean
 
 
 def _nodes(num_classes: int) -> tuple[Float[Array, " t"], Float[Array, " t"]]:

@@ -18,7 +18,9 @@ class Sizes:
 
     rows: of samples in class blocks, whose sums are formed together. product_rows: the same for outer products of
     one class. columns: of a product of long vectors. queries: whose geometry is made together. distances: between
-    queries and references, or queries and centroids. elements: of what predictions and bounds are made of.
+    queries and references, or queries and centroids. elements: of what predictions and bounds are made of. near: of
+    more than twice as many classes, those whose samples a block of queries is held against, and near_queries of which
+    there are in it; fewer than classes, so that those of their own are among them.
     """
 
     rows: int
@@ -27,10 +29,30 @@ class Sizes:
     queries: int
     distances: int
     elements: int
+    near: int
+    near_queries: int
 
 
-CPU = Sizes(rows=2**10, product_rows=2**8, columns=2**12, queries=2**9, distances=2**24, elements=2**21)
-ACCELERATOR = Sizes(rows=2**13, product_rows=2**11, columns=2**16, queries=2**11, distances=2**27, elements=2**24)
+CPU = Sizes(
+    rows=2**10,
+    product_rows=2**8,
+    columns=2**12,
+    queries=2**9,
+    distances=2**24,
+    elements=2**21,
+    near=2**7,
+    near_queries=2**6,
+)
+ACCELERATOR = Sizes(
+    rows=2**13,
+    product_rows=2**11,
+    columns=2**16,
+    queries=2**11,
+    distances=2**27,
+    elements=2**24,
+    near=2**9,
+    near_queries=2**8,
+)
 
 _platform: ContextVar[str | None] = ContextVar("platform", default=None)
 

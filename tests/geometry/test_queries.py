@@ -11,10 +11,11 @@ from dnc.certificates import certificate
 from dnc.few_shot import distances
 from dnc.few_shot.hard import hard_samples
 from dnc.few_shot.predict import predicted_error
-from dnc.geometry import measure, queries, references, sizes, symmetric
+from dnc.geometry import measure, queries, query_geometry, references, sizes, symmetric
 from dnc.geometry.leading import leading
 from dnc.geometry.measure import pair_geometry
-from dnc.geometry.queries import QueryGeometry, QuerySource, covariance_form
+from dnc.geometry.queries import QuerySource, covariance_form
+from dnc.geometry.query_geometry import QueryGeometry, has_far
 from tests.samples import stacked
 
 K, N, D = 12, 20, 24
@@ -34,7 +35,7 @@ def changed(monkeypatch):
 
     def change(**values: float) -> None:
         for name, value in values.items():
-            for module in (queries, measure, references, distances):
+            for module in (queries, query_geometry, measure, references, distances):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, value)
         jax.clear_caches()
@@ -152,3 +153,51 @@ def test_overlaps_of_covariances_made_group_by_group_are_those_of_all_at_once(ch
     found = pair_geometry(x, y, K).margin_terms
     assert found.overlap == "exact"
     np.testing.assert_allclose(found.covariance_overlap, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["samples", "flat", "leading"])
+@pytest.mark.parametrize("held", [True, False])
+def test_of_many_classes_only_the_near_are_looked_at_closely(changed, monkeypatch, form, held):
+    """Four of twelve: the others' b^T Sigma b is exact, or bounded; one to three shots count all of them."""
+    x, y = sample()
+    wide = {"samples": 40}.get(form, 0)  # classes of fewer samples than dimensions
+    options = {"largest": 40} if form == "samples" else {}
+    x = np.pad(x, ((0, 0), (0, wide)))
+
+    def measure() -> dict[str, np.ndarray]:
+        return numbers(pair_geometry(x, y, K, queries=True, **options))
+
+    changed(**({"_FLAT_OPERATIONS": 0} if form == "leading" else {}))
+    exact = measure()
+    monkeypatch.setattr(sizes, "CPU", dataclasses.replace(sizes.CPU, near=4, near_queries=3))
+    changed(
+        HELD=2**23 if held else 0,
+        NEAREST=3,
+        FAR_REFERENCES=40,
+        FAR_RANK=8,
+        **({"_FLAT_OPERATIONS": 0} if form == "leading" else {}),
+    )
+    assert has_far(K)
+    found = measure()
+    assert np.all(found["bound"] >= exact["bound"] * (1 - 1e-4))
+    assert np.all(found["bound_pairs"] >= exact["bound_pairs"] * (1 - 1e-4))
+    if form == "samples":
+        np.testing.assert_allclose(found["bound"], exact["bound"], rtol=1e-4)
+        np.testing.assert_allclose(found["bound_pairs"], exact["bound_pairs"], rtol=1e-4, atol=1e-6)
+    few = [SHOTS.index(1), SHOTS.index(3)]
+    np.testing.assert_allclose(found["predicted"][few], exact["predicted"][few], rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(found["predicted_pairs"][few], exact["predicted_pairs"][few], atol=2e-3)
+    np.testing.assert_allclose(found["predicted"], exact["predicted"], atol=0.02)
+    np.testing.assert_allclose(found["hard"], exact["hard"], atol=0.05)
+
+
+def test_few_references_of_the_far_are_right_on_average(changed, monkeypatch):
+    """Every rival's share is unbiased, and they are independent: so is their product."""
+    exact = numbers(measured())
+    monkeypatch.setattr(sizes, "CPU", dataclasses.replace(sizes.CPU, near=4, near_queries=3))
+    changed(NEAREST=3, FAR_REFERENCES=8)
+    found = numbers(measured())
+    one, three = SHOTS.index(1), SHOTS.index(3)
+    for at in (one, three):
+        assert np.mean(found["predicted"][at]) == pytest.approx(np.mean(exact["predicted"][at]), rel=0.03)
+    assert np.any(found["predicted"][one] != exact["predicted"][one])

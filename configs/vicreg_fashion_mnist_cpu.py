@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
         crop_scale=placeholder(tuple),
         crop_ratio=placeholder(tuple),
         crop_method=placeholder(str),
-        size=placeholder(int),
+        size=24,
         flip=placeholder(float),
         jitter=(0.4, 0.4, 0.0, 0.0),
         jitter_probability=placeholder(float),
@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
 
     # The encoder
     config.model = dict(
-        name="resnet", depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False
+        name="resnet", depth=10, stem="cifar_s2", width=32, zero_init_residual=False, dtype="float32", remat=False
     )
 
     # What trains it
@@ -65,20 +65,23 @@ def get_config() -> ConfigDict:
         last_bias=False,
     )
     config.optimizer = dict(
-        name="adamw",
-        weight_decay=0.01,
+        name="muon",
+        weight_decay=2.0,
         weight_decay_end=placeholder(float),
         clip_norm=placeholder(float),
+        beta=0.95,
+        iterations=5,
+        adam_rate=0.2,
         b1=0.9,
         b2=0.999,
         eps=1e-8,
     )
     config.schedule = dict(
-        peak=3e-3, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
+        peak=0.02, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
     )
     config.train = dict(
         batch_size=256,
-        duration=dict(steps=placeholder(int), epochs=6, examples=placeholder(int)),
+        duration=dict(steps=placeholder(int), epochs=9, examples=placeholder(int)),
         accumulate=1,
         log_every=50,
         checkpoint_every=500,

@@ -5,8 +5,8 @@ dnc train --config=configs/simclr_fashion_mnist_cpu.py --workdir=runs/simclr_fas
 
 One core of two of an AMD EPYC, other programs on both, 2026-11-27: 98 minutes with JAX_NUM_CPU_DEVICES=1, 55 at the
 pace that it had alone. From step 0 to 7,488, held-out images: directional CDNV 0.297 -> 0.098 (3.0 times less), CDNV
-3.24 -> 2.20 (1.5 times); nearest-center accuracy at 100 shots 0.75, online linear probe 0.81; 20-NN 0.83. After 6 epochs
-of batches of 256, the only other setting that was tried, directional CDNV was 0.102.
+3.24 -> 2.20 (1.5 times); nearest-center accuracy at 100 shots 0.75, online linear probe 0.81; 20-NN 0.83. After 6
+epochs of batches of 256, the only other setting that was tried, directional CDNV was 0.102.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,9 @@
 
 dnc train --config=configs/quickstart.py --workdir=runs/quickstart
 
-2 cores of an AMD EPYC, 2026-11-26: 3 min 42 s. From step 0 to 400, directional CDNV: color 0.173 -> 0.0099, shape
-3.79 -> 0.0171, size 0.73 -> 0.0103, style 3.26 -> 0.0250; CDNV: 6.4 -> 3.0, 212 -> 3.4, 29 -> 3.2, 69 -> 3.7.
+2 cores of an AMD EPYC, 2026-11-26: 3 min 42 s (2 min 33 s on 2026-11-27). From step 0 to 400, directional CDNV: color
+0.173 -> 0.0099, shape 3.79 -> 0.0171, size 0.73 -> 0.0103, style 3.26 -> 0.0250; CDNV: 6.4 -> 3.0, 212 -> 3.4, 29 ->
+3.2, 69 -> 3.7.
 Nearest-center accuracy at 10 / 100 shots: color 0.88 / 1.00, shape 0.82 / 0.98, size 0.89 / 1.00, style 0.84 / 0.96.
 Median |cos| of axes of different factors: at most 0.04. Chosen in 16 trials with seed 1; this is seed 0.
 """

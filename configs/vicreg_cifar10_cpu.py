@@ -1,11 +1,13 @@
-"""VICReg on CIFAR-10, sized for two CPU cores: ResNet-18 of width 16 with a stride-2 stem.
+"""VICReg on CIFAR-10, sized for two CPU cores: ResNet-10 of width 32 with a stride-2 stem, views of 24 pixels, Muon.
 
 make data
 dnc train --config=configs/vicreg_cifar10_cpu.py --workdir=runs/vicreg_cifar10_cpu
 
-One core of two of an AMD EPYC, other programs beside it, 2026-11-22: 27 minutes of training. From step 0 to 1,560,
-held-out images: directional CDNV 8.04 -> 1.11 (7.2 times less), CDNV 65.6 -> 11.1 (5.9 times); nearest-center accuracy
-at 100 shots 0.34, online linear probe 0.41 on the ten classes, 0.87 on animals against vehicles.
+One core of two of an AMD EPYC, other programs on both, 2026-11-27: 69 minutes, with JAX_NUM_CPU_DEVICES=1. From step 0
+to 2,340, held-out images: directional CDNV 4.96 -> 0.328 (15 times less), CDNV 40.4 -> 4.9 (8.3 times); nearest-center
+accuracy at 100 shots 0.47, online linear probe 0.55 on the ten classes, 0.91 on animals against vehicles. In its first
+250 steps, Muon at this peak beat AdamW (weight decay 0.01) at 0.003: directional CDNV 0.79 against 1.31 at step 200. No
+other setting was tried.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +40,7 @@ def get_config() -> ConfigDict:
         crop_scale=placeholder(tuple),
         crop_ratio=placeholder(tuple),
         crop_method=placeholder(str),
-        size=placeholder(int),
+        size=24,
         flip=placeholder(float),
         jitter=placeholder(tuple),
         jitter_probability=placeholder(float),
@@ -51,7 +53,7 @@ def get_config() -> ConfigDict:
 
     # The encoder
     config.model = dict(
-        name="resnet", depth=18, stem="cifar_s2", width=16, zero_init_residual=False, dtype="float32", remat=False
+        name="resnet", depth=10, stem="cifar_s2", width=32, zero_init_residual=False, dtype="float32", remat=False
     )
 
     # What trains it
@@ -65,20 +67,23 @@ def get_config() -> ConfigDict:
         last_bias=False,
     )
     config.optimizer = dict(
-        name="adamw",
-        weight_decay=0.01,
+        name="muon",
+        weight_decay=2.0,
         weight_decay_end=placeholder(float),
         clip_norm=placeholder(float),
+        beta=0.95,
+        iterations=5,
+        adam_rate=0.2,
         b1=0.9,
         b2=0.999,
         eps=1e-8,
     )
     config.schedule = dict(
-        peak=3e-3, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
+        peak=0.02, warmup=dict(steps=placeholder(int), epochs=1, examples=placeholder(int)), end_fraction=0.0
     )
     config.train = dict(
         batch_size=256,
-        duration=dict(steps=placeholder(int), epochs=8, examples=placeholder(int)),
+        duration=dict(steps=placeholder(int), epochs=12, examples=placeholder(int)),
         accumulate=1,
         log_every=50,
         checkpoint_every=500,

@@ -72,7 +72,19 @@ def _table(rows: Rows, order: Sequence[str]) -> list[dict[str, Any]]:
     """One entry per set, in order of depth, at the middle number of shots, with errors at `_shots`."""
     middle = {row["encoder"]: row for row in rows if row["shots"] == _middle(rows)}
     errors = {(row["encoder"], row["shots"]): row for row in rows}
-    return [{**middle[name], "errors": [errors[name, m] for m in _shots(rows)]} for name in order]
+    return [
+        {
+            **middle[name],
+            "behind": _no_rounding(middle[name]["behind"]),
+            "errors": [errors[name, m] for m in _shots(rows)],
+        }
+        for name in order
+    ]
+
+
+def _no_rounding(difference: float) -> float:
+    """0 for what only the order of a sum makes of equal errors."""
+    return difference if abs(difference) > 1e-7 else 0.0
 
 
 def _figures(task: str, name: str, rows: Rows, order: Sequence[str]) -> list[style.Picture]:
@@ -111,7 +123,7 @@ def _by_depth(
     for index, token in enumerate(tokens):
         color = style.task_style(index)["color"]
         members = [one for one in order if names.token(one) == token]
-        at = [layers.index(names.layer(one)) for one in members]
+        at = np.array([layers.index(names.layer(one)) for one in members], float)
         for (what, column), dashes in zip(columns.items(), ("-", (0, (3, 2))), strict=False):
             values = np.array([_number(found[one][column]) for one in members])
             shown = style.positive(values) if logarithmic else values

@@ -14,7 +14,7 @@ from tests.report import synthetic
 
 NASTY = "<script>alert('x')</script>"
 NO_FIGURES = {
-    **{key: [] for key in ("collapse", "baguette", "cosines", "interference", "variance", "loss")},
+    **{key: [] for key in ("collapse", "baguette", "cosines", "interference", "variance", "loss", "energy")},
     **{key: {} for key in ("shots", "pairs", "distributions", "views")},
 }
 NEW_PARTS = ("predicted", "guarantee", "hardest", "hardest_shots")

@@ -60,7 +60,8 @@ def pair_geometry(
       queries: also measure what `exact_conditional` and predictions need, or, where that is more than 2^23 pairs of a
         sample and a class, keep the samples that it is made from wherever it is used (see `QuerySource`). About
         n k d (d + s) operations for the s references of a class; where classes have few samples, n^2 d; where both are
-        many, covariances count by their leading eigenvectors. Not with overlap="trace" or "none".
+        many, covariances count by their leading eigenvectors. Of more than 256 classes (on accelerators 1,024), only
+        those near a block of samples are held against it like this. Not with overlap="trace" or "none".
       parts: number of equal parts that rows are cut into, each sorted and summed separately. On a mesh whose `data`
         axis has p shards, parts=p keeps every row on its device; only class sums cross.
       largest: at least as many samples as any class has, where that is known: queries of small classes then cost less.

@@ -102,9 +102,10 @@ def covariance_form(n: int, num_classes: int, dimension: int, largest: int | Non
 def query_operations(n: int, num_classes: int, dimension: int, largest: int | None = None) -> float:
     """Multiplications that the geometry of all queries takes."""
     form, references = covariance_form(n, num_classes, dimension, largest)
-    if has_far(num_classes):
-        return float(n) * dimension * (sizes().near * (references + min(RANK, dimension)) + num_classes * FAR_RANK)
     each = {"samples": 0, "flat": dimension, "leading": min(RANK, dimension)}[form]
+    if has_far(num_classes):
+        far = FAR_REFERENCES + (references if form == "samples" else FAR_RANK)
+        return float(n) * dimension * (sizes().near * (references + each) + num_classes * far)
     return float(n) * num_classes * dimension * (references + each)
 
 

@@ -1,7 +1,7 @@
 """The geometry of a block of queries: each one's distance to every class, and the noise that few shots add to it.
 
-Of many classes, only those near the block are looked at closely. Of the others, third cumulants are left out, and few
-references stand for all.
+Of many classes, only those near the block are looked at closely. Of the others, third cumulants are left out, and with
+one to three shots few references stand for all.
 """
 
 import dataclasses
@@ -115,7 +115,7 @@ def of_rows(
         M4'    = [N (M4 + 4 h.t + 4 h^T Sigma h + 2 v ||h||^2 + ||h||^4) - w ||b||^4] / (N - w).
 
     Of many classes only the nearest of the block are looked at like this: of the others, third cumulants are left out,
-    and b^T Sigma b is known by a few eigenvectors, with an upper bound.
+    and b^T Sigma b is made of all samples or, of large classes, of a few eigenvectors with an upper bound.
     """
     if classes.far is not None and has_far(len(classes.count)):
         return _with_far(x, rows, labels, weights, classes, classes.far)
@@ -139,7 +139,8 @@ def _with_far(
         return products - jnp.sum(vectors * classes.center[:, None], axis=2)[None]
 
     length = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(classes.center**2, axis=1)[None]
-    distance = jnp.maximum(length - 2 * jnp.dot(x, classes.center.T, precision="highest"), 0)
+    rounded_down = (1 - ROUNDING) * length - 2 * jnp.dot(x, classes.center.T, precision="highest")
+    distance = jnp.maximum(rounded_down, 0)  # not above the true one: certificates stay valid
     chosen = _near_classes(distance, labels, weights)
     apart = distance[:, :, None] - 2 * along(far.references.centered) + far.references.square[None]
     few = FewShotRivals(far.references, jnp.maximum(apart, 0).swapaxes(0, 1), chosen)
@@ -189,7 +190,7 @@ def _of_classes(
     """Of these classes, by their numbers; the queries' own are among them. Other rivals count for few shots alone."""
     own = labels[:, None] == numbers.astype(labels.dtype)[None, :]
     place = jnp.argmax(own, axis=1)  # of its own among them
-    batch = len(numbers) if len(numbers) == sizes().near else None
+    batch = None if others is None else len(numbers)  # of the near, all at once
     n, w = classes.count[place], weights
     rest = jnp.where(n > w, n - w, 1)
     s, g = w / rest, n / rest  # h = s a, b = g a; sums over all weigh g, the query s

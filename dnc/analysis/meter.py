@@ -16,6 +16,7 @@ from dnc.geometry.moments import ClassMoments
 from dnc.geometry.pairs import PairGeometry, mean_over_pairs
 from dnc.types import Float
 
+_ROUNDING = 2.0**-22  # of means that are kept in float32
 FIELDS = ("origin", "count", "mean", "variance", "fourth_moment", "third_moment", "covariance")
 
 
@@ -108,8 +109,8 @@ class CollapseMeter:
 
         The geometry is about the first batch's mean, in units of a power of two near its spread.
 
-        Raises ValueError where classes have fewer than two samples, naming them, and where float32 cannot tell two
-        classes apart or hold fourth moments.
+        Raises ValueError where classes have fewer than two samples, and where float32 cannot tell two classes apart,
+        naming them; and where it cannot hold fourth moments.
         """
         self._add(1)
         counts = np.zeros(self.num_classes) if self._moments is None else np.asarray(self._moments.count)
@@ -118,16 +119,13 @@ class CollapseMeter:
             raise ValueError(f"every class needs at least two samples: class {listed}")
         assert self._moments is not None
         geometry = pair_geometry_from_moments(self._moments)
-        fourth = np.asarray(geometry.fourth_moment)
-        if not np.isfinite(fourth).all() or (fourth < np.finfo(np.float32).tiny).any():
+        fourth, variance = np.asarray(geometry.fourth_moment), np.asarray(geometry.variance)
+        if not np.isfinite(fourth).all() or ((fourth < np.finfo(np.float32).tiny) & (variance > 0)).any():
             raise ValueError(
-                "fourth moments leave the range of float32 in units of the first batch's spread: it is far from "
-                "typical, or a class is one point"
+                "fourth moments leave the range of float32 in units of the first batch's spread: it is far from typical"
             )
-        distance = np.asarray(geometry.squared_distance)[~np.eye(self.num_classes, dtype=bool)]
-        size = float(np.max(np.sum(np.asarray(self._moments.mean, np.float64) ** 2, axis=1)) + geometry.variance.max())
-        if distance.min() * validation.RESOLVED**2 < size:
-            raise ValueError("two classes lie too close for float32, beside how far the others are: measure them alone")
+        means, names = np.asarray(self._moments.mean, np.float64), [str(c) for c in range(self.num_classes)]
+        validation.check_means(means - np.average(means, axis=0, weights=counts), names, rounding=_ROUNDING)
         return geometry
 
     def scalars(self, shots: Sequence[int] = ()) -> dict[str, float]:

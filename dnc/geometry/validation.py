@@ -146,27 +146,33 @@ def standardize(features: np.ndarray) -> tuple[Float[np.ndarray, "n d"], float]:
 
 
 def check_resolution(features: np.ndarray, codes: Int[np.ndarray, " n"], names: Sequence[str], task: str) -> None:
-    """Refuse two classes that lie too close together, for float32, where the rest of the features puts them.
-
-    Features are measured relative to their mean. From RESOLVED times the distance of two class means on, rounding what
-    lies between a class and that mean would show in the directional variance of the two.
-    """
+    """`check_means` of the classes, for features that are measured relative to their mean."""
     order = np.argsort(codes, kind="stable")
     counts = np.bincount(codes)
     x = features if features.dtype.itemsize >= 4 else features.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         sums = np.add.reduceat(x[order], np.cumsum(counts) - counts, axis=0, dtype=np.float64)
-        means = sums / counts[:, None]
-        means -= sums.sum(axis=0) / len(codes)
-        size = np.linalg.norm(means, axis=1)
-        square = size[:, None] ** 2 + size[None, :] ** 2 - 2 * means @ means.T
-        largest = np.maximum(size[:, None], size[None, :])
-        pairs = np.argwhere(np.triu(square < 2 * (largest / RESOLVED) ** 2, 1))
+        check_means(sums / counts[:, None] - sums.sum(axis=0) / len(codes), names, f" of {task}")
+
+
+def check_means(
+    means: Float[np.ndarray, "k d"], names: Sequence[str], where: str = "", rounding: float = 1e-14
+) -> None:
+    """Refuse two classes that lie too close together, for float32, where the rest of the features puts them.
+
+    From RESOLVED times the distance of two class means on, rounding what lies between a class and the origin would show
+    in the directional variance of the two. Means that are equal but for `rounding`, relative to their length, coincide,
+    which is no matter of float32.
+    """
+    size = np.linalg.norm(means, axis=1)
+    square = size[:, None] ** 2 + size[None, :] ** 2 - 2 * means @ means.T
+    largest = np.maximum(size[:, None], size[None, :])
+    pairs = np.argwhere(np.triu(square < 2 * (largest / RESOLVED) ** 2, 1))
     for i, j in pairs.tolist():
         distance = np.linalg.norm(means[i] - means[j])
-        if 1e-14 * largest[i, j] < distance < largest[i, j] / RESOLVED:  # else they coincide
+        if rounding * largest[i, j] < distance < largest[i, j] / RESOLVED:
             raise ValueError(
-                f"classes {names[i]!r} and {names[j]!r} of {task} lie {distance:.2g} apart and {largest[i, j]:.2g} "
+                f"classes {names[i]!r} and {names[j]!r}{where} lie {distance:.2g} apart and {largest[i, j]:.2g} "
                 "from the mean of all features, too far for float32: leave out the far samples, or measure these "
                 "classes on their own"
             )

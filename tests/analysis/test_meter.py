@@ -223,8 +223,26 @@ def test_classes_that_float32_cannot_tell_apart_beside_a_far_one_are_refused():
     features = rng.normal(size=(300, 8)) + np.array([0, 2, 1e7])[labels][:, None]
     meter = dnc.CollapseMeter(3)
     meter.update(features, labels)
-    with pytest.raises(ValueError, match="too close for float32"):
+    with pytest.raises(ValueError, match="classes '0' and '1' lie .* too far for float32"):
         meter.compute()
+
+
+def test_a_class_that_is_one_point_and_two_that_coincide_are_measured():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    features = rng.normal(size=(120, 6)).astype(np.float32)
+    features[labels == 1] = 3.0
+    meter = dnc.CollapseMeter(3)
+    for part in np.split(rng.permutation(120), 4):
+        meter.update(features[part], labels[part])
+    expected = dnc.pair_geometry(features, labels, 3)
+    np.testing.assert_allclose(meter.compute().directional_cdnv, expected.directional_cdnv, rtol=1e-5, atol=1e-12)
+    features[labels == 2] = features[labels == 0]
+    meter = dnc.CollapseMeter(3)
+    meter.update(features, labels)
+    expected = dnc.pair_geometry(features, labels, 3)
+    np.testing.assert_array_equal(np.isfinite(meter.compute().cdnv), np.isfinite(expected.cdnv))
+    np.testing.assert_allclose(meter.compute().cdnv[0, 1], expected.cdnv[0, 1], rtol=1e-5)
 
 
 def test_a_state_of_another_kind_is_refused_and_nothing_lost(sample):

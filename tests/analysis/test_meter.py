@@ -223,7 +223,7 @@ def test_classes_that_float32_cannot_tell_apart_beside_a_far_one_are_refused():
     features = rng.normal(size=(300, 8)) + np.array([0, 2, 1e7])[labels][:, None]
     meter = dnc.CollapseMeter(3)
     meter.update(features, labels)
-    with pytest.raises(ValueError, match="classes '0' and '1' lie .* too far for float32"):
+    with pytest.raises(ValueError, match=r"classes '0' and '1' lie .* too far for float32"):
         meter.compute()
 
 

@@ -4,9 +4,9 @@ python -m experiments.candidates --output=candidates simclr=runs/simclr quicksta
 
 Workdirs of runs. Their encoders, AugNet's ResNet-50 and the pixels themselves embed the same images: CIFAR-10 and
 Fashion-MNIST (`make data`), scikit-learn's digits, and multitask images that no run has seen, with four labelings. Of
-each run, `--layers` of its layers at the last checkpoint, evenly spaced from the first block to the projector, and the
-backbone at the checkpoint nearest to a tenth of its steps; of AugNet as many blocks. Text has no candidates: no package
-registry ships both encoders and a labeled set.
+each run `--layers` layers of its encoder at the last checkpoint, evenly spaced, the last among them; its projector's
+output; and the backbone at the checkpoint nearest to a tenth of its steps. Of AugNet as many blocks. Text has no
+candidates: no package registry ships both encoders and a labeled set.
 
 Writes the images and the features (about 1 GB), and candidates.json. Interrupted, the same command goes on.
 """
@@ -91,10 +91,14 @@ def encoders(runs: Mapping[str, str], layers: int) -> Iterator[tuple[str, str, A
 
 
 def _chosen(found: Mapping[str, int], layers: int) -> dict[str, str]:
-    """Evenly spaced sets, the last among them and the stem not; of several tokens of a layer the last."""
+    """Evenly spaced layers of the encoder, its last among them and the first block not, and what the projector gives;
+    of several tokens of a layer the last.
+    """
     last_of_layer = list({layer(name): name for name in found if layer(name) != "stem"}.values())
-    places = np.linspace(len(last_of_layer) - 1, 0, layers + 1)[:-1].round().astype(int)  # without the first block
-    return {f"{sets.PREFIX}{last_of_layer[place]}": last_of_layer[place] for place in sorted({*places.tolist()})}
+    own = [name for name in last_of_layer if not name.startswith("projector")]
+    places = np.linspace(len(own) - 1, 0, layers + 1)[:-1].round().astype(int)
+    names = [own[place] for place in sorted({*places.tolist()})] + last_of_layer[len(own) :][-1:]
+    return {f"{sets.PREFIX}{name}": name for name in names}
 
 
 def main(argv: list[str]) -> None:

@@ -26,7 +26,8 @@ def quantile(z: Float[Array, "*#shape"], skewness: Float[Array, "*#shape"]) -> F
 def normal_score(y: Float[Array, "*#shape"], skewness: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
     """The inverse of `quantile`; beyond the end of the distribution, the end."""
     s = _divisor(skewness)
-    value = (6 / s) * (jnp.cbrt(jnp.maximum(1 + s * y / 2, _END)) - 1 + s**2 / 36)
+    root = jnp.exp(jnp.log(jnp.maximum(1 + s * y / 2, _END)) / 3)  # jnp.cbrt takes ten times as long on a CPU
+    value = (6 / s) * (root - 1 + s**2 / 36)
     return jnp.where(jnp.abs(skewness) < _LEAST, y, value)
 
 

@@ -39,9 +39,9 @@ class QuerySource:
 
     @property
     def block_rows(self) -> int:
-        """Queries whose geometry is made at once."""
+        """Queries whose geometry is made before it is used."""
         if has_far(len(self.classes.count)):
-            return min(len(self.labels), sizes().near_queries)
+            return min(len(self.labels), sizes().queries // sizes().near_queries * sizes().near_queries)
         most = max(1, sizes().distances // self.classes.references.weight.size)
         return min(len(self.labels), sizes().queries, most)
 
@@ -57,6 +57,9 @@ class QuerySource:
 
     def rows(self, rows: Int[Array, " b"]) -> QueryGeometry:
         """The geometry of samples by their numbers; of numbers beyond the last, with weight 0."""
+        if has_far(len(self.classes.count)) and len(rows) % (size := sizes().near_queries) == 0 and len(rows) > size:
+            made = jax.lax.map(self.rows, rows.reshape(-1, size))
+            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
         n = len(self.labels)
         inside, rows = rows < n, jnp.minimum(rows, n - 1)
         weights = jnp.where(inside, self.weights[rows], 0)

@@ -119,9 +119,7 @@ def few_shot_shares(
         held = jnp.sum(weight > 0, axis=1)[:, None] >= 1 + jnp.arange(FEWEST)[None, :]
         farther = []
         for (to_centroid, share), threshold in zip(_centroids(apart, weight, count, shrink[None]), nodes, strict=True):
-            certain = to_centroid - ROUNDING * (apart + to_centroid)
-            beyond = certain[:, :, None] > threshold[:, None, :]
-            farther.append(jnp.sum(jnp.where(beyond, share[:, :, None], 0), axis=1))
+            farther.append(_share_beyond(to_centroid - ROUNDING * (apart + to_centroid), share, threshold))
         farther, own = jnp.stack(farther, axis=1), (labels == c.astype(labels.dtype))[:, None]
         mean = jnp.dot(farther, share_of_node, precision="highest")
         return jnp.where(own[:, :, None], 1, farther), jnp.where(own, 0, mean), held
@@ -179,6 +177,20 @@ def _centroids(
         found.append((total / m - shrink[..., m - 1], chance * inverse(jnp.sum(chance, axis=1, keepdims=True))))
         following, distance = _next(following, count), _next(distance, count)
     return found
+
+
+def _share_beyond(
+    values: Float[Array, "b s"], share: Float[Array, "b s"], thresholds: Float[Array, "b t"]
+) -> Float[Array, "b t"]:
+    """Of the values, the share above each threshold: 1 exactly where all are.
+
+    One value of all queries after the other, which a CPU compares many of at once.
+    """
+
+    def add(total: Array, value: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + jnp.where(value[0] > thresholds.T, 0, value[1]), None
+
+    return 1 - jax.lax.scan(add, jnp.zeros_like(thresholds.T), (values.T, share.T), unroll=8)[0].T
 
 
 def _next(values: Float[Array, "b s"], count: Int[Array, "*#b"]) -> Float[Array, "b s"]:

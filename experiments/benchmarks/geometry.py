@@ -28,7 +28,7 @@ from dnc.certificates import certificate
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.stream import ArrayBatches, stream_pair_geometry
 from experiments import common
-from experiments.benchmarks.clusters import IMAGENET, features_of, on_device
+from experiments.benchmarks.clusters import IMAGENET, SIZES, features_of, on_device
 from experiments.benchmarks.timing import alternating
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
@@ -48,6 +48,7 @@ def main() -> None:
         return
     record: dict[str, Any] = common.machine(jax=jax.__version__)
     record |= {"device": common.accelerator() or "CPU", "ratios": _ratios()}
+    record["class_sizes"] = _class_sizes()
     if common.accelerator():
         record["in_memory"] = _in_memory()
     record["scaling"] = _scaling()
@@ -97,6 +98,17 @@ def _ratios() -> dict[str, float]:
         "pair_loop": loop / bare,
         "loop_over_pair_geometry": loop / geometry,
     }
+
+
+def _class_sizes() -> dict[str, float]:
+    """Collapse of classes of several distributions of sizes, each against the bare product beside it."""
+    ratios = {}
+    for sizes in SIZES:
+        x, y = features_of(N, K, D, sizes=sizes)
+        collapse = functools.partial(pair_geometry, x, y, K, overlap="none")
+        bare, geometry = alternating([functools.partial(product, x, x[:K]), collapse], rounds=11)
+        ratios[sizes] = geometry / bare
+    return ratios
 
 
 def _in_memory() -> dict[str, float]:
@@ -201,6 +213,8 @@ def _tables(record: dict[str, Any]) -> list[str]:
     lines = [f"{record['machine']}, {record['date']}; n = {N:,}, k = {K}, d = {D}, float32.", ""]
     head = ["device", "program", "time, in bare products X Mᵀ"]
     lines += common.table(head, rows)
+    by_size = ", ".join(f"{name} {ratio:.2f}" for name, ratio in record["class_sizes"].items())
+    lines += ["", f"`pair_geometry` by the sizes of classes: {by_size}."]
     if "in_memory" in record:
         n, k, d = IMAGENET
         large = record["in_memory"]

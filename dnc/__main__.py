@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import sys
+from types import ModuleType
 
 COMMANDS = {
     "train": "pretrain an encoder, measuring collapse on the way",
@@ -42,13 +43,26 @@ def main() -> None:
     keep_compiled_programs()
     try:
         with distribution.extra(NEEDS[command]) if command in NEEDS else contextlib.nullcontext():
-            importlib.import_module(f"dnc.commands.{command}").main()
+            module = importlib.import_module(f"dnc.commands.{command}")
+            _explain(command, module)
+            module.main()
     except distribution.MissingExtraError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends the process, whatever it still has to close
         print("\ninterrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _explain(command: str, module: ModuleType) -> None:
+    """With --help, prints what the command does and its own flags, and ends; --helpfull lists those of others too."""
+    from absl import flags
+
+    usage = f"usage: dnc {command} [--flag=value ...]"
+    sys.modules["__main__"].__doc__ = f"{usage}\n\ndnc {command} --help lists its flags."  # of usage errors
+    if {"--help", "-help", "-h", "--helpshort"} & {*sys.argv[1:]}:
+        print(f"{usage}\n\n{(module.__doc__ or '').strip()}\n\n{flags.FLAGS.module_help(module)}")
+        sys.exit(0)
 
 
 def keep_compiled_programs() -> None:

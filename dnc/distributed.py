@@ -88,7 +88,7 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
     """For each array of a state (or its abstract shape): the longest axis divisible by `fsdp` is split over it.
 
     Arrays of fewer than `MIN_SHARDED_SIZE` elements, and those without an axis divisible by `fsdp`, are replicated.
-    Optimizer moments have their parameter's shape, and so its sharding.
+    Optimizer moments of their parameter's shape have its sharding; Muon's, stacks of matrices, have their own.
     """
     parts = mesh.shape["fsdp"]
 

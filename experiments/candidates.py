@@ -2,11 +2,11 @@
 
 python -m experiments.candidates --output=candidates simclr=runs/simclr quickstart=runs/quickstart
 
-Workdirs of runs. Their encoders, AugNet's ResNet-50 and the pixels themselves embed the same images: CIFAR-10 and
-Fashion-MNIST (`make data`), scikit-learn's digits, and multitask images that no run has seen, with four labelings. Of
-each run `--layers` layers of its encoder at the last checkpoint, evenly spaced, the last among them; its projector's
-output; and the backbone at the checkpoint nearest to a tenth of its steps. Of AugNet as many blocks. Text has no
-candidates: no package registry ships both encoders and a labeled set.
+Workdirs of runs. Their encoders, AugNet's ResNet-50 and principal components of the pixels embed the same images:
+CIFAR-10 and Fashion-MNIST (`make data`), scikit-learn's digits, and multitask images that no run has seen, with four
+labelings. Of each run `--layers` layers of its encoder at the last checkpoint, evenly spaced, the last among them; its
+projector's output; and the backbone at the checkpoint nearest to a tenth of its steps. Of AugNet as many blocks. Text
+has no candidates: no package registry ships both encoders and a labeled set.
 
 Writes the images and the features (about 1 GB), and candidates.json. Interrupted, the same command goes on.
 """
@@ -20,6 +20,7 @@ import numpy as np
 from absl import app, flags
 from etils import epath
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 from dnc import distributed, files
@@ -42,6 +43,7 @@ _LAYERS = flags.DEFINE_integer("layers", 4, "Layers of each network.", lower_bou
 _TRAIN = flags.DEFINE_integer("train", 5_000, "Training images of CIFAR-10 and Fashion-MNIST.", lower_bound=1_000)
 _TEST = flags.DEFINE_integer("test", 2_000, "Their test images.", lower_bound=100)
 
+PIXELS = 64  # principal components of the training images' pixels
 SEED = 17  # of the multitask images, other than the configs'
 SPLITS = ("train", "test")
 
@@ -75,8 +77,6 @@ def _balanced(images: np.ndarray, labels: np.ndarray, count: int) -> Source:
 def encoders(runs: Mapping[str, str], layers: int) -> Iterator[tuple[str, str, Any, dict[str, str]]]:
     """Network, part, what embeds images, and the feature sets that become candidates: their keys and names."""
     mesh = distributed.make_mesh()
-    published = published_encoder(load_pretrained(augnet.weights()), mesh, Choice())
-    yield "AugNet", "layers", published, _chosen(published.sets, layers)
     for name, workdir in runs.items():
         folder = epath.Path(workdir)
         training = load_run(folder, images=False)
@@ -88,6 +88,8 @@ def encoders(runs: Mapping[str, str], layers: int) -> Iterator[tuple[str, str, A
         early = min(steps, key=lambda step: abs(step - steps[-1] / 10))
         names = {f"{sets.PREFIX}step{early:05}.backbone": f"step {early}, backbone"}
         yield name, "early", trajectory_encoder(training, folder, mesh, [early]), names
+    published = published_encoder(load_pretrained(augnet.weights()), mesh, Choice())
+    yield "AugNet", "layers", published, _chosen(published.sets, layers)
 
 
 def _chosen(found: Mapping[str, int], layers: int) -> dict[str, str]:
@@ -117,11 +119,13 @@ def main(argv: list[str]) -> None:
             entries.extend(entry | target | named | {"key": key, "name": name} for key, name in keys.items())
 
     for data, splits in sources.items():
-        for split, (images, labels) in splits.items():
-            flat = images.reshape(len(images), -1).astype(np.float32) / 255
-            arrays = {"features": flat} | {f"labels_{task}": y for task, y in labels.items()}
+        pixels = {split: images.reshape(len(images), -1) / 255 for split, (images, _) in splits.items()}
+        reduction = PCA(PIXELS, random_state=0, svd_solver="covariance_eigh").fit(pixels["train"])
+        for split, (_, labels) in splits.items():
+            features = reduction.transform(pixels[split]).astype(np.float32)
+            arrays = {"features": features} | {f"labels_{task}": y for task, y in labels.items()}
             files.write_npz(epath.Path(output / f"{data}_pixels_{split}.npz"), arrays)
-        add("pixels", data, f"{data}_pixels", {"features": "pixels"})
+        add("pixels", data, f"{data}_pixels", {"features": f"{PIXELS} components"})
     for network, part, encoder, keys in encoders(runs, _LAYERS.value):
         for data, splits in sources.items():
             stem = f"{data}_{network}_{part}"

@@ -108,10 +108,11 @@ def _measured(folder: pathlib.Path) -> dict[str, Any]:
 def _lines(run: Run) -> dict[str, tuple[bool, float]]:
     """Of each of `LINES`, whether it holds and the number that decides: of the worst factor or pair, or how many."""
     rows, last, checks = summary.task_rows(run), run.last, summary.checks(run)
-    fall = min(row.directional_factor for row in rows)
-    further = min(row.directional_factor / row.cdnv_factor for row in rows)
-    accuracy = {shots: min(1 - _error(task, shots) for task in last.tasks.values()) for shots in (10, 100)}
-    cosine = max(axes.cosine["median"] for axes in last.axes.values())
+    # NumPy's least and largest are nan where a value is, and nan holds no line.
+    fall = float(np.min([row.directional_factor for row in rows]))
+    further = float(np.min([row.directional_factor / row.cdnv_factor for row in rows]))
+    accuracy = {shots: float(np.min([1 - _error(task, shots) for task in last.tasks.values()])) for shots in (10, 100)}
+    cosine = float(np.max([axes.cosine["median"] for axes in last.axes.values()]))
     above = len(checks.exceeded) + checks.cosines
     return {
         "fall": (fall >= 8, fall),

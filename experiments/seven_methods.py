@@ -209,14 +209,15 @@ def _errors(task: TaskRecord) -> dict[str, dict[str, Any]]:
 
 
 def _fall(factor: Mapping[str, Any], measure: str) -> float:
-    start, end = factor[measure]
-    return start / end
+    """How many times the start is the end: inf for an end of 0, nan where either has no value."""
+    start, end = (math.nan if value is None else value for value in factor[measure])
+    return start / end if end != 0 else math.inf
 
 
 def collapses(factor: Mapping[str, Any]) -> bool:
     """Directional CDNV falls by `LEAST_FALL` or more, by more than CDNV, and ends below `CEILING`."""
     fall = _fall(factor, "directional_cdnv")
-    return fall >= LEAST_FALL and fall > _fall(factor, "cdnv") and factor["directional_cdnv"][1] < CEILING
+    return fall >= LEAST_FALL and fall > _fall(factor, "cdnv") and (factor["directional_cdnv"][1] or 0) < CEILING
 
 
 def tables(record: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,9 @@ _NORMALIZE = flags.DEFINE_bool("normalize", False, "Divide each row by its Eucli
 _SHOTS = flags.DEFINE_list("shots", None, "Shots per class, such as 1,5,10. Default: those of 1..100 that fit.")
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Draws of support samples for the measured error.", lower_bound=1)
 _SUPERCLASSES = flags.DEFINE_string("superclasses", None, "JSON file: class name to superclass, measured as well.")
+_LEAST_SAMPLES = flags.DEFINE_integer(
+    "least_samples", 2, "Classes with fewer are left out, with all their samples, and named.", lower_bound=2
+)
 _REPLICATES = flags.DEFINE_integer(
     "replicates", 0, "Groups of the jackknife for 95% intervals; 0: none.", lower_bound=0
 )
@@ -154,6 +157,7 @@ def _analyze(path: pathlib.Path, name: str, key: str | None = None) -> Analysis:
         shots=_shots(),
         repeats=_REPEATS.value,
         superclasses=_superclasses(),
+        least_samples=_LEAST_SAMPLES.value,
         replicates=_REPLICATES.value,
         seed=_SEED.value,
         mesh=distributed.make_mesh(),

@@ -88,7 +88,7 @@ class Plan:
                 f"the target {self.target_error:g} lies below the error that no number of shots removes "
                 f"({self.limit:.3g}, at least {self.limit_low:.3g}): a better encoder or classifier must come first"
             )
-        elif self.target_error < self.limit:
+        elif self.target_error < self.limit_high:
             found.append(
                 f"the target {self.target_error:g} may lie below the error that no number of shots removes: "
                 f"{self.limit:.3g}, between {self.limit_low:.3g} and {self.limit_high:.3g}"
@@ -145,9 +145,10 @@ class Plan:
         lines.append(
             f"shots of each class for an error of {self.target_error:g}: {found[0]} ({found[1]} to {found[2]})"
         )
-        order = np.argsort(-self.gain)[:5]
-        gains = ", ".join(f"class {self.classes[c]}: {self.gain[c]:.5f}" for c in order)
-        lines.append(f"one more label lowers the error by: {gains}{', ...' if len(self.gain) > 5 else ''}")
+        helping = [c for c in np.argsort(-self.gain) if self.gain[c] >= 5e-6]
+        gains = ", ".join(f"class {self.classes[c]}: {self.gain[c]:.5f}" for c in helping[:5])
+        more = ", ..." if len(helping) > 5 else ""
+        lines.append(f"one more label lowers the error by: {gains}{more}" if gains else "no single label helps")
         return "\n".join(lines)
 
 

@@ -108,5 +108,12 @@ def _headline(plan: Plan) -> str:
     if not np.isfinite(plan.shots_needed):
         return f"No number of labels is predicted to reach {target}: {plan.limit:.3g} remains."
     if plan.shots_needed <= plan.counts.min():
-        return f"The pilot's {int(plan.counts.min())} labels of each class already reach {target}."
+        open_end = plan.shots_needed_high > plan.counts.min()
+        reach = "are predicted to reach" if open_end else "already reach"
+        doubt = (
+            f", but it may take {shown(plan.shots_needed_high)}"
+            if np.isfinite(plan.shots_needed_high)
+            else (", but it may be that no number does")
+        )
+        return f"The pilot's {int(plan.counts.min())} labels of each class {reach} {target}{doubt if open_end else ''}."
     return f"{plan.shots_needed:,.0f} labels of each class are predicted to reach {target}."

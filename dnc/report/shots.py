@@ -110,7 +110,7 @@ def draw(
     m, error, curves = measured.shots, _error(measured, kind), _curves(measured, kind, certificates)
     informative = {key: values for key, values in curves.items() if np.nanmin([np.inf, *values]) < 1}
     absent = ", ".join(label(key) for key in curves if key not in informative)
-    subtitle = f"at 1 or above for every m: {absent}" if absent else ""
+    subtitle = f"at 1 or above up to m = {m.max()}: {absent}" if absent else ""
     predicted, guaranteed = _predicted(measured, kind), _guaranteed(measured, kind)
     axes = style.framed(figure, PANEL, heading, right=0.69, subtitle=subtitle, left=0.8)
     ahead = np.empty(0) if predicted is None else predicted[1]

@@ -242,20 +242,24 @@ def headline(run: Run) -> str:
     if len(shots) == 1:
         m = shots.pop()
         word = "shot" if m == 1 else "shots"
-        parts.append(f"{m} {word} per class classify {_range([100 * a for _, a in accuracies], '%')} of the rest")
+        parts.append(f"{m} {word} per class classify {_percents([a for _, a in accuracies])} of the rest")
     return "; ".join(parts) + "."
 
 
 def _fall(rows: Sequence[TaskRow]) -> str:
-    """How far directional CDNV and CDNV fell, in a newcomer's words, and in how many tasks the former fell further."""
-    known = [row for row in rows if math.isfinite(row.directional_factor) and math.isfinite(row.cdnv_factor)]
+    """How far directional CDNV and CDNV fell, in a newcomer's words, and in how many tasks the former fell further.
+
+    Tasks in which either has no value at one of the ends are named.
+    """
+    known = [row for row in rows if not math.isnan(row.directional_factor) and not math.isnan(row.cdnv_factor)]
     along, total = [row.directional_factor for row in known], [row.cdnv_factor for row in known]
     if not known:
         return "neither directional CDNV nor CDNV has a value to compare"
     subject = "within-class variance, relative to the distance between classes,"
+    unknown = f" ({_some([row.task for row in rows if row not in known])} cannot be compared)" if rows != known else ""
     if len(known) == 1:
-        return f"{subject} {_moved(along)} along the decision axis, and {_moved(total)} in total"
-    others = [row.task for row in known if row.directional_factor <= row.cdnv_factor]
+        return f"{subject} {_moved(along)} along the decision axis, and {_moved(total)} in total{unknown}"
+    others = [row.task for row in known if row.directional_factor <= max(1, row.cdnv_factor)]
     count = len(known) - len(others)
     if not others:
         tasks = f"all {len(known)} tasks"
@@ -263,12 +267,23 @@ def _fall(rows: Sequence[TaskRow]) -> str:
         tasks = f"{count} of {len(known)} tasks (not in {', '.join(others)})"
     else:
         tasks = f"{count or 'none'} of {len(known)} tasks"
-    against = _moved(total) if min(along) < 1 else _moved(total).removeprefix("fell ")
-    return f"{subject} fell further along the decision axis than in total in {tasks}: {_moved(along)} against {against}"
+    moved = [_moved(along), _moved(total)]
+    if all(words.startswith("fell ") for words in moved):
+        moved = [words.removeprefix("fell ") for words in moved]
+    return (
+        f"{subject} fell further along the decision axis than in total in {tasks}: {moved[0]} against {moved[1]}"
+        f"{unknown}"
+    )
+
+
+def _some(tasks: Sequence[str]) -> str:
+    return ", ".join(tasks) if len(tasks) <= _MOST_NAMED else f"{len(tasks)} more tasks"
 
 
 def _moved(factors: Sequence[float]) -> str:
     low, high = min(factors), max(factors)
+    if _plain(low) == _plain(high) == "1":
+        return "stayed"
     if low >= 1:
         return f"fell {_range(list(factors), '×')}"
     if high < 1:
@@ -287,8 +302,25 @@ def _range(values: list[float], unit: str) -> str:
 
 
 def _plain(value: float) -> str:
-    """Two significant digits, or three from 100 on, never in exponent form where a person would not use it."""
-    return f"{value:.0f}" if 10 <= abs(value) < 1e5 else f"{value:.2g}"
+    """Two significant digits, or all before the point, with commas: never an exponent that a person would not use."""
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.0f}" if 10 <= abs(value) < 1e15 else f"{value:.2g}"
+
+
+def _percents(shares: Sequence[float]) -> str:
+    low, high = _percent(min(shares)), _percent(max(shares))
+    return low if low == high else f"{low} to {high}"
+
+
+def _percent(share: float) -> str:
+    """A whole number, but neither 0 nor 100 for a share that is not: then rounded toward the middle, to one digit."""
+    rounded = f"{100 * share:.0f}"
+    if rounded == "100" and share < 1:
+        return f"{math.floor(1000 * share) / 10:.1f}%"
+    if rounded == "0" and share > 0:
+        return f"{math.ceil(1000 * share) / 10:.1f}%"
+    return f"{rounded}%"
 
 
 def _informative(task: TaskRecord, problem: str, chance: float) -> dict[str, int | None]:
@@ -303,7 +335,10 @@ def _informative(task: TaskRecord, problem: str, chance: float) -> dict[str, int
 
 
 def _ratio(first: float, last: float) -> float:
-    return first / last if first > 0 and last > 0 else math.nan
+    """How many times the first is the last: inf for a last of 0, nan without one of both or a first above 0."""
+    if not (math.isfinite(first) and math.isfinite(last) and first > 0):
+        return math.nan
+    return first / last if last > 0 else math.inf
 
 
 def _accuracy(task: TaskRecord, wanted: int) -> tuple[int | None, float]:

@@ -1,7 +1,8 @@
 """Optimizers. Weight decay and layer-wise adaptation leave biases and normalization (ndim <= 1) alone."""
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,16 @@ _FANS = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)  # o
 def weights_only(params: Any) -> Any:
     """True for matrices and kernels, False for biases and normalization scales: parameters with ndim <= 1."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same under NumPy's rules of promotion: optax corrects biases with float ** int32, and decays bfloat16."""
+
+    def update(updates: Any, state: Any, params: Any | None = None) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            return transformation.update(updates, state, params)
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 class TrustRatioState(NamedTuple):
@@ -63,13 +74,7 @@ def adamw(
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p <- p - lr (adam(g) + weight_decay p)."""
-    adam = optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=weights_only)
-
-    def update(updates: Any, state: Any, params: Any | None = None) -> tuple[Any, Any]:
-        with jax.numpy_dtype_promotion("standard"):  # optax corrects the bias with float ** int32
-            return adam.update(updates, state, params)
-
-    return optax.GradientTransformation(adam.init, update)
+    return _promoting(optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=weights_only))
 
 
 def sgd(
@@ -127,13 +132,14 @@ def muon(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
+    not_hidden: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """Momentum orthogonalized by Newton and Schulz's iteration (Jordan et al. 2024) for hidden kernels, else AdamW.
 
     m <- beta m + (1 - beta) g;    u = beta m + (1 - beta) g, m and g with their bias corrected (Nesterov)
     W <- W - lr (sqrt(max(1, fan out / fan in)) U V^T + weight_decay W),    u = U S V^T as a fan in x fan out matrix
 
-    `hidden_kernels` decides which these are. All other parameters take steps of `adamw` with `b1`, `b2`, `eps` at
+    `hidden_kernels` decides which these are; `not_hidden` names further modules that AdamW trains. All other parameters take steps of `adamw` with `b1`, `b2`, `eps` at
     `adam_rate` times the learning rate. `iterations` of optax's quintic take the singular values to about 0.7 to 1.2;
     each costs three products with u, so that kernels of one shape are stacked and share them. u is at least float32.
     """
@@ -146,30 +152,34 @@ def muon(
         beta=beta,
         weight_dimension_numbers=lambda stacks: jax.tree.map(lambda _: _FANS, stacks),
     )
-    orthogonalized = optax.chain(
-        _in_stacks(momentum), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(learning_rate)
-    )
+    decay = optax.add_decayed_weights(weight_decay)
+    orthogonalized = optax.chain(_in_stacks(momentum), decay, optax.scale_by_learning_rate(learning_rate))
     others = adamw(adam_schedule, weight_decay=weight_decay, b1=b1, b2=b2, eps=eps)
 
     def labels(params: Any) -> Any:
-        return jax.tree.map(lambda hidden: "muon" if hidden else "adamw", hidden_kernels(params))
+        return jax.tree.map(lambda hidden: "muon" if hidden else "adamw", hidden_kernels(params, not_hidden))
 
-    return optax.partition({"muon": orthogonalized, "adamw": others}, labels)
+    return optax.partition({"muon": _promoting(orthogonalized), "adamw": others}, labels)
 
 
-def hidden_kernels(params: Any) -> Any:
+def hidden_kernels(params: Any, not_hidden: Sequence[str] = ()) -> Any:
     """True for the parameters that `muon` orthogonalizes: what multiplies a hidden vector and makes a hidden vector.
 
     That is every parameter named `kernel`, the axes before its last taken as one, but for those of modules named in
-    NOT_HIDDEN: as Muon's author advises, AdamW trains the layers that read the input (a stem, patch embeddings) and
-    that give the output (a classifier, the prediction of pixels). Tables, tokens, positions and prototypes are not
-    called kernels. The last layer of a projector, whose output is compared and not read, counts as hidden: in the
-    quickstart AdamW there learns shape more slowly.
+    NOT_HIDDEN or `not_hidden`: as Muon's author advises, AdamW trains the layers that read the input (a stem, patch
+    embeddings) and that give the output (a classifier, the prediction of pixels). By their names these are also the
+    layers between the encoder and the narrower predictor of I-JEPA, and that into the decoder of MAE. Tables, tokens,
+    positions and prototypes are not called kernels. The last layer of a projector, whose output is compared and not
+    read, counts as hidden: in the quickstart AdamW there learns shape more slowly.
+
+    Kernels of several layers in one array, or with an axis of heads before the last, would be taken as one matrix: name
+    the modules of an encoder of your own that has such.
     """
+    left = NOT_HIDDEN | {*not_hidden}
 
     def hidden(path: tuple[Any, ...], p: Any) -> bool:
         names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-        return p.ndim > 1 and "kernel" in names and NOT_HIDDEN.isdisjoint(names)
+        return p.ndim > 1 and "kernel" in names and left.isdisjoint(names)
 
     return jax.tree.map_with_path(hidden, params)
 
@@ -200,8 +210,7 @@ def _in_stacks(transformation: optax.GradientTransformation) -> optax.GradientTr
 
     def update(updates: Any, state: Any, params: Any | None = None) -> tuple[Any, Any]:
         del params
-        with jax.numpy_dtype_promotion("standard"):  # optax corrects the bias with float ** int32
-            transformed, state = transformation.update(stacks(updates), state)
+        transformed, state = transformation.update(stacks(updates), state)
         return unstacked(transformed, updates), state
 
     return optax.GradientTransformation(init, update)
@@ -213,6 +222,23 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "muon": muon,
     "sgd": sgd,
 }
+
+
+SHARES = ("momentum", "beta", "b1", "b2")
+POSITIVE = ("eps", "trust_coefficient")
+NOT_NEGATIVE = ("weight_decay", "weight_decay_end", "adam_rate")
+
+
+def _check(name: str, value: Any) -> None:
+    """Raises ValueError for a number that no optimizer could use."""
+    if name in SHARES and not 0 <= value < 1:
+        raise ValueError(f"optimizer.{name}={value} is the share of a mean that is kept: give a value in [0, 1)")
+    if name in POSITIVE and not 0 < value < math.inf:
+        raise ValueError(f"optimizer.{name}={value} must be positive")
+    if name in NOT_NEGATIVE and not 0 <= value < math.inf:
+        raise ValueError(f"optimizer.{name}={value} must be at least 0")
+    if name == "iterations" and not (value == int(value) and value >= 1):
+        raise ValueError(f"optimizer.iterations={value} must be a whole number, at least 1")
 
 
 def make_optimizer(
@@ -235,8 +261,12 @@ def make_optimizer(
     for unknown in sorted(set(hyperparameters) - set(known)):
         hint = errors.hint(unknown, [*known, "clip_norm", "weight_decay_end"])
         raise ValueError(f"{name} has no hyperparameter {unknown!r}: {hint}")
-    if clip_norm is not None and clip_norm <= 0:
+    if clip_norm is not None and not (0 < clip_norm < math.inf):
         raise ValueError(f"clip_norm={clip_norm} must be positive; leave it out for no clipping")
+    if weight_decay_end is not None:
+        _check("weight_decay_end", weight_decay_end)
+    for hyperparameter, value in hyperparameters.items():
+        _check(hyperparameter, value)
     if weight_decay_end is not None:
         if total_steps is None:
             raise ValueError(

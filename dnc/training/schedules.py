@@ -23,6 +23,8 @@ def warmup_cosine(peak: float, warmup_steps: int, total_steps: int, end_fraction
             f"warmup_steps={warmup_steps} must be at least 0 and less than total_steps={total_steps}: shorten "
             "schedule.warmup or lengthen train.duration"
         )
+    if not 0 < peak < math.inf:
+        raise ValueError(f"peak={peak} must be positive: change schedule.peak")
     if not 0 <= end_fraction <= 1:
         raise ValueError(f"end_fraction={end_fraction} is a fraction of the peak: give a value in [0, 1]")
 

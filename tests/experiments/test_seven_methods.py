@@ -51,8 +51,10 @@ def test_what_was_spent(record):
         ((0.8, 0.11), (4.0, 3.0), False),
         ((0.8, 0.05), (4.0, 0.2), False),
         ((75.0, 0.26), (90.0, 9.0), False),
+        ((0.8, 0.0), (4.0, 2.0), True),
+        ((0.8, None), (4.0, 2.0), False),
     ],
-    ids=["eight times", "less than eight", "CDNV falls more", "still large"],
+    ids=["eight times", "less than eight", "CDNV falls more", "still large", "to nothing", "no value"],
 )
 def test_directional_collapse_is_a_fall_by_eight_and_by_more_than_cdnvs_to_a_small_value(directional, cdnv, expected):
     assert seven_methods.collapses({"directional_cdnv": directional, "cdnv": cdnv}) is expected

@@ -145,13 +145,13 @@ def test_a_cell_of_the_picture_lies_where_it_seems_and_chooses_its_pair(pages, p
 
 
 def test_numbers_of_every_form_sort_as_numbers_and_missing_ones_last(page, tmp_path):
-    cells = ["n/a", "never", "12,345", "", "÷17", "0.5 <small>0.1–9</small>", "×4", "3.1·10⁻⁷", "−2.5", "12.5%"]
+    cells = ["n/a", "> 100", "12,345", "", "÷17", "0.5 <small>0.1–9</small>", "×4", "3.1·10⁻⁷", "−2.5", "12.5%"]
     rows = "".join(f"<tr><td>{cell}</td></tr>" for cell in cells)
     script = (Path(report_page.__file__).parent / "page.js").read_text()
     table = f"<table><thead><tr><th>x</th></tr></thead><tbody>{rows}</tbody></table>"
     (tmp_path / "table.html").write_text(f"<meta charset=utf-8>{table}<script>{script}</script>")
     page.open((tmp_path / "table.html").as_uri(), 390)
-    rising = ["−2.5", "3.1·10⁻⁷", "×4", "0.5 0.1–9", "12.5%", "÷17", "12,345", "never"]
+    rising = ["−2.5", "3.1·10⁻⁷", "×4", "0.5 0.1–9", "12.5%", "÷17", "12,345", "> 100"]
     for expected in (rising, rising[::-1]):
         page.evaluate("document.querySelector('th button').click()")
         found = page.evaluate("[...document.querySelectorAll('td')].map(cell => cell.textContent)")

@@ -72,7 +72,7 @@ def test_the_headline_states_the_measured_facts(report):
     falls = [means[task, 0] / means[task, 1500] for task in synthetic.TASKS]
     assert title is not None
     assert "Over 47 epochs within-class variance, relative to the distance between classes, fell" in title.group(1)
-    assert f"in all 4 tasks: fell {min(falls):.0f}× to {max(falls):.0f}× against " in title.group(1)
+    assert f"in all 4 tasks: {min(falls):.0f}× to {max(falls):.0f}× against " in title.group(1)
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,16 @@ def test_the_headline_states_the_measured_facts(report):
     [
         ([(30, 2)], "fell 30× along the decision axis, and fell 2× in total"),
         ([(30, 0.5)], "fell 30× along the decision axis, and rose 2× in total"),
-        ([(25, 3), (70, 40)], "in all 2 tasks: fell 25× to 70× against 3× to 40×"),
-        ([(25, 3), (5, 10)], "in 1 of 2 tasks (not in task 1): fell 5× to 25× against 3× to 10×"),
-        ([(2, 3), (5, 5)], "in none of 2 tasks: fell 2× to 5× against 3× to 5×"),
+        ([(25, 3), (70, 40)], "in all 2 tasks: 25× to 70× against 3× to 40×"),
+        ([(25, 3), (5, 10)], "in 1 of 2 tasks (not in task 1): 5× to 25× against 3× to 10×"),
+        ([(2, 3), (5, 5)], "in none of 2 tasks: 2× to 5× against 3× to 5×"),
         ([(25, 0.5), (70, 4)], "in all 2 tasks: fell 25× to 70× against a 2× rise to a 4× fall"),
-        ([(0.5, 0.25), (9, 0.5)], "in all 2 tasks: a 2× rise to a 9× fall against rose 2× to 4×"),
-        ([(math.nan, 2), (8, 2)], "fell 8× along the decision axis, and fell 2× in total"),
+        ([(0.5, 0.25), (9, 0.5)], "in 1 of 2 tasks (not in task 0): a 2× rise to a 9× fall against rose 2× to 4×"),
+        ([(0.5, 0.25), (1 / 3, 1 / 9)], "in none of 2 tasks: rose 2× to 3× against rose 4× to 9×"),
+        ([(math.inf, 2)], "fell ∞× along the decision axis, and fell 2× in total"),
+        ([(1.0001, 0.9999)], "stayed along the decision axis, and stayed in total"),
+        ([(1e7, 2)], "fell 10,000,000× along the decision axis, and fell 2× in total"),
+        ([(math.nan, 2), (8, 2)], "fell 8× along the decision axis, and fell 2× in total (task 0 cannot be compared)"),
         ([(math.nan, 2)], "neither directional CDNV nor CDNV has a value to compare"),
     ],
 )
@@ -97,6 +101,19 @@ def test_the_headline_says_in_how_many_tasks_the_claim_holds(factors, sentence):
         for i, (along, total) in enumerate(factors)
     ]
     assert summary._fall(rows).endswith(sentence)
+
+
+@pytest.mark.parametrize(("first", "last", "factor"), [(2, 1, 2), (1, 0, math.inf), (0, 1, math.nan)])
+def test_what_falls_to_nothing_has_fallen(first, last, factor):
+    np.testing.assert_equal(summary._ratio(first, last), factor)
+    np.testing.assert_equal(summary._ratio(math.inf, 1.0), math.nan)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.997, "99.7%"), (0.99999, "99.9%"), (1, "100%"), (0.994, "99%"), (0.0004, "0.1%"), (0, "0%")]
+)
+def test_only_all_is_a_hundred_percent(share, text):
+    assert summary._percent(share) == text
 
 
 def test_every_kind_of_report_speaks_of_what_it_shows(report, tmp_path):

@@ -118,11 +118,12 @@ def orthogonalized(u, iterations):
     return x
 
 
-@pytest.mark.parametrize("iterations", [3, 5])
-def test_muon_matches_the_float64_loop(iterations):
+@pytest.mark.parametrize(("iterations", "beta"), [(3, 0.95), (5, 0.95), (5, 0.6)])
+def test_muon_matches_the_float64_loop(iterations, beta):
     params, gradients = kernels()
-    optimizer = make_optimizer("muon", SCHEDULE, weight_decay=0.1, iterations=iterations, adam_rate=0.3)
-    beside = make_optimizer("adamw", lambda step: 0.3 * SCHEDULE(step), weight_decay=0.1)
+    adam = dict(weight_decay=0.1) if beta == 0.95 else dict(weight_decay=0.1, b1=0.5, b2=0.8, eps=0.01)
+    optimizer = make_optimizer("muon", SCHEDULE, beta=beta, iterations=iterations, adam_rate=0.3, **adam)
+    beside = make_optimizer("adamw", lambda step: 0.3 * SCHEDULE(step), **adam)
 
     def run(optimizer):
         actual, steps = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (params, gradients))
@@ -137,9 +138,9 @@ def test_muon_matches_the_float64_loop(iterations):
         w, m = params[name]["kernel"].reshape(-1, shape[-1]), 0.0
         for t in range(STEPS):
             g = gradients[t][name]["kernel"].reshape(w.shape)
-            m = 0.95 * m + 0.05 * g
+            m = beta * m + (1 - beta) * g
             # Nesterov's momentum looks a step ahead, and so does its correction
-            u = 0.95 * m / (1 - 0.95 ** (t + 2)) + 0.05 * g / (1 - 0.95 ** (t + 1))
+            u = beta * m / (1 - beta ** (t + 2)) + (1 - beta) * g / (1 - beta ** (t + 1))
             direction = max(1.0, w.shape[1] / w.shape[0]) ** 0.5 * orthogonalized(u, iterations)
             w = w - float(SCHEDULE(t)) * (direction + 0.1 * w)
         np.testing.assert_allclose(actual[name]["kernel"], w.reshape(shape), rtol=1e-4, atol=1e-5, err_msg=name)
@@ -166,6 +167,9 @@ def test_muon_takes_bfloat16_parameters_and_keeps_their_momentum_in_float32():
     optimizer = make_optimizer("muon", 0.1, weight_decay=0.1)
     updates, state = optimizer.update(gradients[0], optimizer.init(params), params)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(updates)} == {"bfloat16"}
+    changing = make_optimizer("muon", 0.1, weight_decay=0.1, weight_decay_end=0.2, total_steps=4)
+    after = optax.apply_updates(params, changing.update(gradients[0], changing.init(params), params)[0])
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(after)} == {"bfloat16"}
     momentum = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim == 3]
     assert {leaf.shape for leaf in momentum} == {(2, 18, 4), (1, 3, 8), (1, 8, 3)}
     assert {leaf.dtype.name for leaf in momentum} == {"float32"}
@@ -177,17 +181,26 @@ def test_muon_takes_bfloat16_parameters_and_keeps_their_momentum_in_float32():
         ("simclr", {"encoder.stem.conv"}),
         ("supervised", {"encoder.stem.conv", "classifier"}),
         ("mae", {"encoder.embed", "decoder.embed", "decoder.predict"}),
+        ("ijepa", {"encoder.embed", "predictor.embed", "predictor.predict"}),
         ("dino", {"student.embed"}),
         ("clip", {"encoder.stem.conv"}),
     ],
 )
-def test_hidden_kernels_are_all_but_those_at_the_input_and_the_output(objective, not_hidden):
+def test_hidden_kernels_are_all_but_those_of_modules_named_otherwise(objective, not_hidden):
     state = jax.eval_shape(build(runs.config_of(objective))._create)[1]
     flat = nnx.to_flat_state(hidden_kernels(state.params))
     hidden = {".".join(map(str, path)): jax.tree.leaves(value)[0] for path, value in flat}
     kernels = {name.removesuffix(".kernel") for name in hidden if name.endswith(".kernel")}
     assert {name for name, is_hidden in hidden.items() if is_hidden} == {f"{k}.kernel" for k in kernels - not_hidden}
     assert kernels >= not_hidden
+
+
+def test_further_modules_can_be_left_to_adamw():
+    params = {"heads": {"query": {"kernel": jnp.ones((4, 2, 3))}}, "dense": {"kernel": jnp.ones((4, 4))}}
+    assert hidden_kernels(params, ["query"]) == {"heads": {"query": {"kernel": False}}, "dense": {"kernel": True}}
+    optimizer = make_optimizer("muon", 0.1, not_hidden=("query",))
+    momenta = [leaf.shape for leaf in jax.tree.leaves(optimizer.init(params)) if leaf.ndim == 3]
+    assert sorted(momenta) == [(1, 4, 4), (4, 2, 3), (4, 2, 3)]  # of Muon, and the two of AdamW
 
 
 @pytest.mark.parametrize("name", ["adamw", "lars", "muon", "sgd"])
@@ -252,6 +265,14 @@ def test_the_gradient_is_clipped_to_a_global_norm_before_anything_else():
         ),
         (("sgd", 0.1), {"trust_coefficient": 0.1}, "sgd has no hyperparameter 'trust_coefficient'"),
         (("sgd", 0.1), {"clip_norm": 0.0}, "clip_norm=0.0"),
+        (("sgd", 0.1), {"clip_norm": float("nan")}, "clip_norm=nan"),
+        (("sgd", 0.1), {"momentum": 1.0}, r"optimizer.momentum=1.0 .* \[0, 1\)"),
+        (("adamw", 0.1), {"b1": -0.1}, r"optimizer.b1=-0.1"),
+        (("adamw", 0.1), {"eps": 0.0}, r"optimizer.eps=0.0 must be positive"),
+        (("adamw", 0.1), {"weight_decay": -2.0}, r"optimizer.weight_decay=-2.0 must be at least 0"),
+        (("muon", 0.1), {"adam_rate": -0.2}, r"optimizer.adam_rate=-0.2"),
+        (("muon", 0.1), {"iterations": 2.5}, r"optimizer.iterations=2.5 must be a whole number"),
+        (("muon", 0.1), {"iterations": 0}, r"optimizer.iterations=0 must be a whole number"),
         (("adamw", 0.1), {"weight_decay": 0.04, "weight_decay_end": 0.4}, "weight_decay_end=0.4 needs total_steps"),
     ],
 )

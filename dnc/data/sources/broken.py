@@ -49,5 +49,5 @@ class BrokenFiles:
         if broken > self.share * images:
             raise BrokenImageError(
                 f"{broken} of {images} images cannot be decoded, which is more than {self.share:.6g} of them: repair "
-                f"or remove them, or allow for it with broken={-(-broken * 1000 // images) / 1000:g} or more"
+                f"or remove them, or allow for it with --broken={-(-broken * 1000 // images) / 1000:g} or more"
             )

@@ -139,9 +139,10 @@ def muon(
     m <- beta m + (1 - beta) g;    u = beta m + (1 - beta) g, m and g with their bias corrected (Nesterov)
     W <- W - lr (sqrt(max(1, fan out / fan in)) U V^T + weight_decay W),    u = U S V^T as a fan in x fan out matrix
 
-    `hidden_kernels` decides which these are; `not_hidden` names further modules that AdamW trains. All other parameters take steps of `adamw` with `b1`, `b2`, `eps` at
-    `adam_rate` times the learning rate. `iterations` of optax's quintic take the singular values to about 0.7 to 1.2;
-    each costs three products with u, so that kernels of one shape are stacked and share them. u is at least float32.
+    `hidden_kernels` decides which these are; `not_hidden` names further modules that AdamW trains. All other parameters
+    take steps of `adamw` with `b1`, `b2`, `eps` at `adam_rate` times the learning rate. `iterations` of optax's quintic
+    take the singular values to about 0.7 to 1.2; each costs three products with u, so that kernels of one shape are
+    stacked and share them. u is at least float32.
     """
 
     def adam_schedule(step: Any) -> Any:

@@ -1,10 +1,10 @@
 """What a record holds of every sample, made in one look at them: a certificate, predictions, and who is hard."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,7 +16,7 @@ from dnc.compiling import jit_quickly
 from dnc.few_shot.distances import queries_of, shared
 from dnc.few_shot.predict import PredictedError, QueryErrors, prediction_pass, query_pass
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.queries import look
+from dnc.geometry.queries import QuerySource, look
 from dnc.types import Array, Float
 
 
@@ -37,7 +37,8 @@ def every_sample(
 ) -> EverySample:
     """Look at every query once."""
     k, entries = geometry.counts.shape[0], (*shots, *further)
-    bounds, (per_class, per_pair), errors = _look(
+    look_at = _look_at_many if isinstance(geometry.queries, QuerySource) else _look_at_few
+    bounds, (per_class, per_pair), errors = look_at(
         geometry,
         jnp.asarray(shots, jnp.float32),
         jnp.asarray(np.repeat(np.asarray(entries, float)[:, None], k, axis=1), jnp.float32),
@@ -48,7 +49,6 @@ def every_sample(
     return EverySample(named(NEEDS_QUERIES, shots, margin_terms(geometry).overlap, bounds), predicted, errors)
 
 
-@functools.partial(jit_quickly, static_argnames="pairs")
 def _look(
     geometry: PairGeometry,
     shots: Float[Array, " m"],
@@ -63,3 +63,7 @@ def _look(
         prediction_pass(classes, entries, pairs=pairs),
         query_pass(classes, hard_shots),
     )
+
+
+_look_at_few = jit_quickly(_look, static_argnames="pairs")
+_look_at_many = jax.jit(_look, static_argnames="pairs")  # which computes roots and logarithms of many at once

@@ -25,6 +25,23 @@ def test_the_commands_are_listed(arguments, code):
     assert all(f"  {command} " in result.stdout for command in ("train", "embed", "analyze"))
 
 
+@pytest.mark.parametrize(
+    ("command", "purpose", "flag"),
+    [
+        ("train", "Pretrain an encoder", "workdir"),
+        ("embed", "Features of images", "pretrained"),
+        ("analyze", "Report on features", "least_samples"),
+        ("plan", "How many labels", "target"),
+    ],
+)
+def test_help_says_what_a_command_does_and_lists_its_flags(command, purpose, flag):
+    result = run(command, "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"usage: dnc {command} [--flag=value ...]\n\n{purpose}")
+    assert f"\n  --{flag}: " in result.stdout
+    assert "--jax_" not in result.stdout
+
+
 def test_an_unknown_command_is_one_line():
     result = run("analyse")
     assert result.returncode == 1

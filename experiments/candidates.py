@@ -58,10 +58,10 @@ def image_sets(train: int, test: int) -> Iterator[tuple[str, dict[str, Source]]]
     for name in ("cifar10", "fashion_mnist"):
         raw = packaged.CONFIGS[name].read(package(packaged.CONFIGS[name].package))
         yield name, {split: _balanced(*raw[split], count) for split, count in zip(SPLITS, (train, test), strict=True)}
-    pixels, digits = load_digits(return_X_y=True)
+    pixels, digits = (np.asarray(array) for array in load_digits(return_X_y=True))
     images = np.repeat((pixels.reshape(-1, 8, 8, 1) * 255 / 16).astype(np.uint8), 3, axis=-1)
-    parts = train_test_split(images, digits, test_size=0.4, random_state=0, stratify=digits)
-    yield "digits", {split: Source(x, {"label": y}) for split, x, y in zip(SPLITS, parts[:2], parts[2:], strict=True)}
+    rows = train_test_split(np.arange(len(digits)), test_size=0.4, random_state=0, stratify=digits)
+    yield "digits", {split: Source(images[r], {"label": digits[r]}) for split, r in zip(SPLITS, rows, strict=True)}
     shown = MultitaskImages(seed=SEED, held_out_renders=3)
     yield "multitask", {"train": Source(*shown.training_images(3_840)), "test": Source(*shown.held_out())}
 

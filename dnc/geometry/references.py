@@ -188,7 +188,7 @@ def _share_beyond(
     """
 
     def add(total: Array, value: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + jnp.where(value[0] > thresholds.T, 0, value[1]), None
+        return total + jnp.where(value[0][None] > thresholds.T, 0, value[1][None]), None
 
     return 1 - jax.lax.scan(add, jnp.zeros_like(thresholds.T), (values.T, share.T), unroll=8)[0].T
 

@@ -86,7 +86,7 @@ def test_the_headline_states_the_measured_facts(report):
         ([(25, 0.5), (70, 4)], "in all 2 tasks: fell 25× to 70× against a 2× rise to a 4× fall"),
         ([(0.5, 0.25), (9, 0.5)], "in 1 of 2 tasks (not in task 0): a 2× rise to a 9× fall against rose 2× to 4×"),
         ([(0.5, 0.25), (1 / 3, 1 / 9)], "in none of 2 tasks: rose 2× to 3× against rose 4× to 9×"),
-        ([(math.inf, 2)], "fell ∞× along the decision axis, and fell 2× in total"),
+        ([(math.inf, 2)], "neither directional CDNV nor CDNV has a value to compare"),
         ([(1.0001, 0.9999)], "stayed along the decision axis, and stayed in total"),
         ([(1e7, 2)], "fell 10,000,000× along the decision axis, and fell 2× in total"),
         ([(math.nan, 2), (8, 2)], "fell 8× along the decision axis, and fell 2× in total (task 0 cannot be compared)"),

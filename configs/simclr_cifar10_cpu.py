@@ -69,6 +69,7 @@ def get_config() -> ConfigDict:
         beta=0.95,
         iterations=5,
         adam_rate=0.2,
+        not_hidden=(),
         b1=0.9,
         b2=0.999,
         eps=1e-8,

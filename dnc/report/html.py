@@ -30,6 +30,7 @@ from dnc.report import (
     summary,
     thumbnails,
 )
+from dnc.report.headline import headline as headline_of
 from dnc.report.run import Run, load
 
 _SHEET_BYTES = 500_000
@@ -69,7 +70,7 @@ def _contents(run: Run) -> dict[str, str | bytes]:
     with style.theme():
         figures = _draw(run)
     everything = [picture for group in figures.values() for picture in _flat(group)]
-    headline = summary.headline(run)
+    headline = headline_of(run)
     rows = numbers.records(run)
     return {
         **figure_files(everything),

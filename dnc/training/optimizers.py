@@ -24,11 +24,14 @@ def weights_only(params: Any) -> Any:
 
 
 def _promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The same under NumPy's rules of promotion: optax corrects biases with float ** int32, and decays bfloat16."""
+    """The same under NumPy's rules of promotion, as optax corrects biases with float ** int32 and decays bfloat16 by a
+    float32 schedule; updates keep their dtype.
+    """
 
     def update(updates: Any, state: Any, params: Any | None = None) -> tuple[Any, Any]:
         with jax.numpy_dtype_promotion("standard"):
-            return transformation.update(updates, state, params)
+            transformed, state = transformation.update(updates, state, params)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), transformed, updates), state
 
     return optax.GradientTransformation(transformation.init, update)
 

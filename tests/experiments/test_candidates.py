@@ -17,7 +17,7 @@ VIT = ["block01.cls", "block01.mean", "block02.cls", "block02.mean", "output.cls
         (
             [*RESNET, "projector1.pooled", "projector2.pooled"],
             2,
-            ["block02.pooled", "block04.pooled", "projector2.pooled"],
+            ["block03.pooled", "block04.pooled", "projector2.pooled"],
         ),
         (RESNET, 1, ["block04.pooled"]),
         (RESNET, 9, RESNET[1:]),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from dnc.record import HardSample, Record
 from dnc.report import html, numbers, shots, style, summary, thumbnails
+from dnc.report.headline import headline
 from dnc.report.run import load, run_of
 from tests.report import synthetic
 
@@ -23,7 +24,7 @@ NEW_PARTS = ("predicted", "guarantee", "hardest", "hardest_shots")
 def page_of(record, pictures=None):
     """The page without its figures, which take seconds."""
     run = run_of([Record.from_json(record)], "name", None, pictures)
-    return html._page(run, summary.headline(run), NO_FIGURES, [])
+    return html._page(run, headline(run), NO_FIGURES, [])
 
 
 def record_of(**changes):

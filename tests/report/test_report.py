@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dnc.report import baguette, summary
+from dnc.report import baguette, headline, summary
 from dnc.report.html import write_report
 from dnc.report.page import number
 from tests.report import synthetic
@@ -100,20 +100,28 @@ def test_the_headline_says_in_how_many_tasks_the_claim_holds(factors, sentence):
         )
         for i, (along, total) in enumerate(factors)
     ]
-    assert summary._fall(rows).endswith(sentence)
+    assert headline._fall(rows).endswith(sentence)
 
 
-@pytest.mark.parametrize(("first", "last", "factor"), [(2, 1, 2), (1, 0, math.inf), (0, 1, math.nan)])
+@pytest.mark.parametrize(("first", "last", "factor"), [(2.0, 1.0, 2), (1.0, 0.0, math.inf), (0.0, 1.0, math.nan)])
 def test_what_falls_to_nothing_has_fallen(first, last, factor):
     np.testing.assert_equal(summary._ratio(first, last), factor)
     np.testing.assert_equal(summary._ratio(math.inf, 1.0), math.nan)
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.997, "99.7%"), (0.99999, "99.9%"), (1, "100%"), (0.994, "99%"), (0.0004, "0.1%"), (0, "0%")]
+    ("share", "text"),
+    [
+        (0.997, "99.7%"),
+        (0.99999, "99.9%"),
+        (1.0, "100%"),
+        (0.994, "99%"),
+        (0.0004, "0.1%"),
+        (0.0, "0%"),
+    ],
 )
 def test_only_all_is_a_hundred_percent(share, text):
-    assert summary._percent(share) == text
+    assert headline._percent(share) == text
 
 
 def test_every_kind_of_report_speaks_of_what_it_shows(report, tmp_path):

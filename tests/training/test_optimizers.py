@@ -181,7 +181,7 @@ def test_muon_takes_bfloat16_parameters_and_keeps_their_momentum_in_float32():
         ("simclr", {"encoder.stem.conv"}),
         ("supervised", {"encoder.stem.conv", "classifier"}),
         ("mae", {"encoder.embed", "decoder.embed", "decoder.predict"}),
-        ("ijepa", {"encoder.embed", "predictor.embed", "predictor.predict"}),
+        ("ijepa", {"student.embed", "predictor.embed", "predictor.predict"}),
         ("dino", {"student.embed"}),
         ("clip", {"encoder.stem.conv"}),
     ],

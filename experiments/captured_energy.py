@@ -42,6 +42,7 @@ _COMPONENTS = flags.DEFINE_integer("components", 16, "Principal components that 
 BATCH = 480
 SHOTS = (10, 100, 1000)
 REPEATS = 20
+LEAST = 1e-5  # of the largest component's variance
 MOST_ENERGY = 0.9  # the share of a factor's energy whose place in the spectrum is told
 
 
@@ -52,8 +53,9 @@ def main(argv: list[str]) -> None:
     rows, boxes, curves = [], [], {}
     for name, workdir in runs.items():
         first, second, labels = embedded_views(epath.Path(workdir), _IMAGES.value)
+        first, second = principal_components(first, second)
         spectrum = view_spectrum(first, second)
-        few = principal_components(first, _COMPONENTS.value)
+        few = first[:, : _COMPONENTS.value]
         curves[name] = {task: spectrum.energy(first, y, len(FACTORS[task])).tolist() for task, y in labels.items()}
         for task, y in labels.items():
             rows.append({"encoder": name, "factor": task} | measured(few, y, len(FACTORS[task])))
@@ -63,20 +65,18 @@ def main(argv: list[str]) -> None:
         found = box(first, halves)
         sides = ", ".join(f"{side:.2f}" for side in found.sides)
         boxes.append([name, sides, f"{found.deviation:.3f}", f"{found.bound:.3f}"])
+        save(rows, boxes, curves)  # of the encoders so far
+
+
+def save(rows: Sequence[dict[str, Any]], boxes: Sequence[list[str]], curves: Mapping[str, Any]) -> None:
     cells = ([f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)
     lines = [
         *common.table(list(rows[0]), cells),
         "",
         *common.table(["encoder", "half-sides", "deviation", "bound"], boxes),
     ]
-    record = {
-        "rows": rows,
-        "curves": curves,
-        "boxes": boxes,
-        "images": _IMAGES.value,
-        "components": _COMPONENTS.value,
-        **common.machine(),
-    }
+    settings = {"images": _IMAGES.value, "components": _COMPONENTS.value}
+    record = {"rows": rows, "curves": curves, "boxes": boxes, **settings, **common.machine()}
     with style.theme():
         picture = draw(curves)
     common.save(_OUTPUT.value, "captured_energy", record, lines, picture.svg)
@@ -106,11 +106,13 @@ def embedded_views(workdir: epath.Path, images: int) -> tuple[np.ndarray, np.nda
     return first, second, labels
 
 
-def principal_components(features: np.ndarray, most: int) -> np.ndarray:
-    """The first of them, of all samples, at most `most`."""
-    centered = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    return (centered @ vectors[:, : -1 - most : -1]).astype(np.float32)
+def principal_components(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of both views by the first's, largest first, without those of less than LEAST of the largest one's variance."""
+    mean = first.mean(axis=0, dtype=np.float64)
+    centered = first - mean
+    values, vectors = np.linalg.eigh(centered.T @ centered)
+    axes = vectors[:, values > LEAST * values[-1]][:, ::-1]
+    return (centered @ axes).astype(np.float32), ((second - mean) @ axes).astype(np.float32)
 
 
 def measured(features: np.ndarray, codes: np.ndarray, k: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ has no candidates: no package registry ships both encoders and a labeled set.
 Writes the images and the features (about 1 GB), and candidates.json. Interrupted, the same command goes on.
 """
 
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -134,7 +133,7 @@ def main(argv: list[str]) -> None:
                 source = ArrayImages(images, labels, names)
                 embed(encoder, source, output / f"{stem}_{split}.npz", distributed.make_mesh(), title=f"{data} {split}")
             add(network, data, stem, keys)
-    (output / "candidates.json").write_text(json.dumps(entries, indent=1))
+    files.write_json(epath.Path(output / "candidates.json"), entries)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ class QuerySource:
     def block_rows(self) -> int:
         """Queries whose geometry is made before it is used."""
         if has_far(len(self.classes.count)):
-            return min(len(self.labels), sizes().queries // sizes().near_queries * sizes().near_queries)
+            size = sizes().near_queries  # of a part, whose near classes are looked at; a multiple of it
+            return size * max(1, min(sizes().queries // size, -(-len(self.labels) // size)))
         most = max(1, sizes().distances // self.classes.references.weight.size)
         return min(len(self.labels), sizes().queries, most)
 
@@ -57,7 +58,7 @@ class QuerySource:
 
     def rows(self, rows: Int[Array, " b"]) -> QueryGeometry:
         """The geometry of samples by their numbers; of numbers beyond the last, with weight 0."""
-        if has_far(len(self.classes.count)) and len(rows) % (size := sizes().near_queries) == 0 and len(rows) > size:
+        if has_far(len(self.classes.count)) and len(rows) > (size := sizes().near_queries):
             made = jax.lax.map(self.rows, rows.reshape(-1, size))
             return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
         n = len(self.labels)

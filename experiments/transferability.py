@@ -71,11 +71,13 @@ def main() -> None:
 
 
 def run(candidates: str, output: str, repeats: int, linear_samples: int, bootstrap: int) -> None:
-    measured = []
+    measured: list[dict[str, Any]] = []
     for entry in files.read_json(candidates):
         if missing := {"data", "network", "name", "train", "test"} - entry.keys():
             raise app.UsageError(f"a candidate of {candidates} lacks {sorted(missing)}: {entry}")
         path = epath.Path(output) / "candidates" / _file_name(entry, repeats, linear_samples)
+        if measured and measured[-1]["data"] != entry["data"]:
+            jax.clear_caches()  # programs of hundreds of sizes would be more than a process may map into memory
         if not path.exists():
             files.write_json(path, plain(entry | measure(*splits(entry), repeats, linear_samples)))
             logging.info("%s, %s, %s", entry["data"], entry["network"], entry["name"])

@@ -15,6 +15,7 @@ from dnc.types import Array, Bool, Float, Int, Key
 
 Rule: TypeAlias = Callable[[Array, Array, Array], Array]  # (support, taken, queries) -> errors, as `nearest_center`
 
+_FEW_CENTERS, _CLOSE = 64, 0.05  # share of their squared lengths that centers' squared distance is at least
 _PAIRINGS, _QUERIES = 16, 1024  # of the supports and queries of a shuffle; of a support, where there are many classes
 
 
@@ -33,7 +34,7 @@ def nearest_center(
     chosen = taken.astype(support.dtype)
     share = chosen / jnp.sum(chosen, axis=1, keepdims=True)
     centers = jnp.einsum("kmd,km->kd", support, share, precision="highest")
-    between = jax.lax.map(lambda center: jnp.sum((centers - center[None]) ** 2, axis=1), centers)
+    between, rounded = _between(centers)
     a = queries - centers[:, None, :]
     along = jnp.einsum("iqd,jd->iqj", a, centers, precision="highest")
     own = jnp.arange(k, dtype=jnp.int32)[:, None, None]
@@ -41,8 +42,28 @@ def nearest_center(
     length = jnp.sqrt(jnp.sum(centers**2, axis=1))
     reach = jnp.sqrt(jnp.sum(a**2, axis=2))[:, :, None] + jnp.sqrt(between)[:, None, :]
     rounding = ROUNDING * reach * (reach + (length[None, :] + length[:, None])[:, None, :] / 4)
+    rounding = rounding + rounded[:, None, :]
     rivals = own != jnp.arange(k, dtype=jnp.int32)[None, None, :]
     return jnp.any(~(margin > rounding) & rivals, axis=2).astype(queries.dtype)
+
+
+def _between(centers: Float[Array, "k d"]) -> tuple[Float[Array, "k k"], Float[Array, "k k"]]:
+    """||mu^_i - mu^_j||^2, and what may have rounded in it beyond its last digits.
+
+    From differences; of many centers by one product, unless some are so close that its rounding would matter.
+    """
+
+    def from_differences() -> tuple[Float[Array, "k k"], Float[Array, "k k"]]:
+        squares = jax.lax.map(lambda center: jnp.sum((centers - center[None]) ** 2, axis=1), centers)
+        return squares, jnp.zeros_like(squares)
+
+    if len(centers) <= _FEW_CENTERS:
+        return from_differences()
+    same, square = jnp.eye(len(centers), dtype=bool), jnp.sum(centers**2, axis=1)
+    size = square[:, None] + square[None, :]
+    squares = jnp.where(same, 0, size - 2 * jnp.dot(centers, centers.T, precision="highest"))
+    apart = jnp.all((squares > _CLOSE * size) | same)
+    return jax.lax.cond(apart, lambda: (squares, ROUNDING * size), from_differences)
 
 
 def block_errors(

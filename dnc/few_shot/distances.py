@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import roots_hermitenorm
 
 from dnc.certificates.margin import margin_terms
-from dnc.few_shot.skewed import normal_score, quantile
+from dnc.few_shot.skewed import below, log_above, normal_score, quantile
 from dnc.geometry.pairs import PairGeometry, trace_of_square
 from dnc.geometry.pytree import array_dataclass
 from dnc.geometry.queries import Pass, Queries, look
@@ -75,29 +75,46 @@ def compared(block: QueryGeometry) -> Compared:
 
 
 def of_queries(
-    block: Compared, classes: Classes, m: Float[Array, " k"], few: bool
-) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
-    """P(error | x), and P(T_j <= T_i | x) with 0 for the query's own class i.
+    block: Compared, classes: Classes, m: Float[Array, " k"], few: bool, pairs: bool
+) -> tuple[Float[Array, " b"], Float[Array, "b k"] | None]:
+    """P(error | x) and, for `pairs`, P(T_j <= T_i | x) with 0 for the query's own class i.
 
     Rivals that are not near are looked at at three distances to the own centroid, and not at all where the least of the
-    nearest hardly matters.
+    nearest hardly matters. Cumulants are not looked at where references know all of one, two or three shots.
     """
+    if few:
+        size = jnp.clip(m[0], 1, FEWEST)
+        right, farther = (
+            jnp.where(jnp.all(m == size), values[..., size.astype(jnp.int32) - 1], jnp.nan)
+            for values in (block.every.block.references.right, block.every.block.references.farther)
+        )
+        known = ~jnp.isnan(right)
+        error, wrong = jax.lax.cond(
+            jnp.all(known | ~block.every.block.counted),
+            lambda: (jnp.zeros_like(right), jnp.zeros_like(farther) if pairs else None),
+            lambda: _by_cumulants(block, classes, m, pairs),
+        )
+        error = jnp.where(known, 1 - right, error)
+        wrong = None if wrong is None else jnp.where(known[:, None], 1 - farther, wrong)
+    else:
+        error, wrong = _by_cumulants(block, classes, m, pairs)
+    return error, None if wrong is None else jnp.where(block.every.own, 0, wrong)
+
+
+def _by_cumulants(
+    block: Compared, classes: Classes, m: Float[Array, " k"], pairs: bool
+) -> tuple[Float[Array, " b"], Float[Array, "b k"] | None]:
     every, near = block.every, block.near
     columns = every if near is None else near
     cumulants = distance_cumulants(columns, classes, m)
     error, wrong = _nearest_wrong(*cumulants, columns.own), _farther_wrong(*cumulants, columns.own)
-    if near is not None:
-        error, wrong = jax.lax.cond(
-            jnp.max(wrong[:, -1]) * wrong.shape[1] > _NEGLIGIBLE,
-            lambda: _with_far(every, near, cumulants, wrong, classes, m),
-            lambda: (error, jnp.zeros_like(every.block.along).at[near.place].set(wrong)),
-        )
-    references = every.block.references
-    for size in range(1, FEWEST + 1) if few else ():
-        right, farther = (values[..., size - 1] for values in (references.right, references.farther))
-        known = jnp.all(m == size) & ~jnp.isnan(right)
-        error, wrong = jnp.where(known, 1 - right, error), jnp.where(known[:, None], 1 - farther, wrong)
-    return error, jnp.where(every.own, 0, wrong)
+    if near is None:
+        return error, wrong if pairs else None
+    return jax.lax.cond(
+        jnp.max(wrong[:, -1]) * wrong.shape[1] > _NEGLIGIBLE,
+        lambda: _with_far(every, near, cumulants, wrong, classes, m, pairs),
+        lambda: (error, jnp.zeros_like(every.block.along).at[near.place].set(wrong) if pairs else None),
+    )
 
 
 def _with_far(
@@ -107,7 +124,8 @@ def _with_far(
     wrong: Float[Array, "b j"],
     classes: Classes,
     m: Float[Array, " k"],
-) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
+    pairs: bool,
+) -> tuple[Float[Array, " b"], Float[Array, "b k"] | None]:
     """P(error | x) and P(T_j <= T_i | x) of all rivals; `cumulants` and `wrong` are of the near."""
     of_every = distance_cumulants(every, classes, m)
     far = jnp.ones_like(every.own).at[near.place].set(False)
@@ -116,8 +134,10 @@ def _with_far(
     nodes = jnp.asarray(np.polynomial.polynomial.polyvander(roots_hermitenorm(_NODES)[0], 2), margin.dtype)
     to_powers = jnp.asarray(np.linalg.inv(np.polynomial.polynomial.polyvander(_FAR_NODES, 2)), margin.dtype)
     missed_at = jnp.exp(jnp.dot(nodes, jnp.dot(to_powers, values, precision="highest"), precision="highest"))
-    share = jax.scipy.special.ndtr(-margin / jnp.sqrt(variance + of_own(variance, every.own)))
-    return _nearest_wrong(*cumulants, near.own, -missed_at.T), share.at[near.place].set(wrong)
+    error = _nearest_wrong(*cumulants, near.own, -missed_at.T)
+    if not pairs:
+        return error, None
+    return error, below(-margin / jnp.sqrt(variance + of_own(variance, every.own))).at[near.place].set(wrong)
 
 
 def _missed(
@@ -133,7 +153,7 @@ def _missed(
     def at(z: float) -> Float[Array, " b"]:
         nearer = quantile(jnp.full((1, 1), z), of_own(skewness, own)) * of_own(deviation, own)
         y = normal_score((nearer - apart) / deviation, skewness)
-        return -jnp.sum(jax.scipy.special.log_ndtr(-y), axis=1)
+        return -jnp.sum(log_above(y), axis=1)
 
     return jnp.stack([at(z) for z in _FAR_NODES])
 
@@ -243,8 +263,7 @@ def _nearest_wrong(
     z, weight = jnp.asarray(z, margin.dtype), jnp.asarray(weight / weight.sum(), margin.dtype)
     own_quantiles = quantile(z[None], of_own(skewness, own)) * of_own(deviation, own)  # [b, nodes]
     y = (own_quantiles[:, :, None] - margin[:, None]) / deviation[:, None]
-    survives = jax.scipy.special.log_ndtr(-normal_score(y, skewness[:, None]))
-    survives = jnp.sum(jnp.where(own[:, None], 0, survives), axis=2)
+    survives = jnp.sum(jnp.where(own[:, None], 0, log_above(normal_score(y, skewness[:, None]))), axis=2)
     wrong = -jnp.expm1(survives if others is None else survives + others)
     return jnp.dot(wrong, weight, precision="highest")
 
@@ -255,7 +274,7 @@ def _farther_wrong(
     """P(T_j <= T_i | x) of every rival j."""
     deviation = jnp.sqrt(variance + of_own(variance, own))
     skewness = (third - of_own(third, own)) / deviation**3
-    return jax.scipy.special.ndtr(normal_score(-margin / deviation, skewness))
+    return below(normal_score(-margin / deviation, skewness))
 
 
 def _count(columns: Columns, classes: Classes) -> Float[Array, "b j"]:

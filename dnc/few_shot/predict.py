@@ -101,12 +101,13 @@ def prediction_pass(classes: Classes, shots: Float[Array, "m k"], few: bool = Tr
 
         def at(total: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
             per_class, per_pair = total
-            error, wrong = of_queries(columns, classes, shots[index], few)
+            error, wrong = of_queries(columns, classes, shots[index], few, pairs=True)
+            assert wrong is not None
             per_pair = per_pair.at[index, block.labels].add(block.weight[:, None] * wrong)
             return (per_class.at[index, block.labels].add(block.weight * error), per_pair), None
 
         def without_pairs(per_class: Array, index: Array) -> tuple[Array, None]:
-            error, _ = of_queries(columns, classes, shots[index], few)
+            error, _ = of_queries(columns, classes, shots[index], few, pairs=False)
             return per_class.at[index, block.labels].add(block.weight * error), None
 
         (per_class, per_pair), _ = jax.lax.scan(at, total, jnp.arange(of_pairs))
@@ -150,7 +151,8 @@ def query_pass(classes: Classes, shots: Float[Array, " k"]) -> Pass:
     """The same as a pass over the queries."""
 
     def step(total: None, block: QueryGeometry) -> tuple[None, QueryErrors]:
-        error, wrong = of_queries(compared(block), classes, shots, few=True)
+        error, wrong = of_queries(compared(block), classes, shots, few=True, pairs=True)
+        assert wrong is not None
         own, distance, spread = own_class(block), block.squared_distance, 4 * block.along / shots[None]
         deviation = jnp.sqrt(jnp.maximum(of_own(spread, own) + spread, jnp.finfo(jnp.float32).tiny))
         nearness = jnp.where(own, -jnp.inf, (of_own(distance, own) - distance) / deviation)

@@ -10,13 +10,14 @@ from dnc import errors
 from dnc.compiling import jit_quickly
 from dnc.geometry import symmetric
 from dnc.geometry.blocks import CenteredBlocks
+from dnc.geometry.far_classes import FAR_REFERENCES, far_classes
 from dnc.geometry.inputs import as_codes, as_numbers, converted
-from dnc.geometry.leading import RANK, Leading, coarser, leading, leading_of_gram
+from dnc.geometry.leading import RANK, Leading, leading
 from dnc.geometry.moments import RESOLUTION, ClassMoments, center_by_class, inverse, mean_slip, scale, vector_sums
 from dnc.geometry.pairs import MarginTerms, PairGeometry
-from dnc.geometry.queries import FAR_RANK, FAR_REFERENCES, HELD, QuerySource, covariance_form
-from dnc.geometry.query_geometry import FarClasses, QueryClasses, Samples, has_far
-from dnc.geometry.references import References, choose_references
+from dnc.geometry.queries import HELD, QuerySource, covariance_form
+from dnc.geometry.query_geometry import QueryClasses, Samples, has_far
+from dnc.geometry.references import choose_references
 from dnc.types import Array, ArrayLike, Float, Int
 
 NEIGHBORS = 63  # rivals of a class whose joint axis covariance is kept, of at most 128 classes; of more, fewer
@@ -124,7 +125,7 @@ def _query_source(
     far = None
     if has_far(k):
         few = choose_references(features, labels, weights, center + centered.origin[None], min(size, FAR_REFERENCES))
-        far = FarClasses(_leading(covariance, references, d), few)
+        far = far_classes(None if isinstance(covariance, Samples) else covariance, references, few, center)
     assert geometry.margin_terms is not None
     classes = QueryClasses(
         geometry.counts,
@@ -138,24 +139,6 @@ def _query_source(
         far,
     )
     return QuerySource(features, labels, weights, centered.origin, classes)
-
-
-def _leading(covariance: Samples | Float[Array, "k f"] | Leading, references: References, dimension: int) -> Leading:
-    """Every class's covariance by its samples, or by its largest eigenvectors and what is left of it."""
-    if isinstance(covariance, Leading):
-        return jax.lax.map(functools.partial(coarser, rank=FAR_RANK), covariance)
-    if isinstance(covariance, Samples):
-        share = references.weight * inverse(jnp.sum(references.weight, axis=1, keepdims=True))
-        none = jnp.zeros(len(share))
-        return Leading(jnp.sqrt(share)[:, :, None] * references.centered, none, none)
-
-    def of_flat(flat: Array) -> Leading:
-        sigma = symmetric.dense(symmetric.stripes_of(flat, dimension))
-        values, vectors = jnp.linalg.eigh(sigma)
-        root = jnp.sqrt(jnp.maximum(values, 0))
-        return leading_of_gram(jnp.diag(root**2), root[:, None] * vectors.T, FAR_RANK)
-
-    return jax.lax.map(of_flat, covariance)
 
 
 @jax.jit

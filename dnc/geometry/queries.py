@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dnc.geometry.far_classes import FAR_RANK, FAR_REFERENCES
 from dnc.geometry.leading import RANK
 from dnc.geometry.pytree import array_dataclass
 from dnc.geometry.query_geometry import QueryClasses, QueryGeometry, has_far, of_rows
@@ -14,8 +15,6 @@ from dnc.geometry.references import REFERENCES
 from dnc.geometry.sizes import sizes
 from dnc.types import Array, Bool, Float, Int
 
-FAR_RANK = 8  # eigenvectors of classes that are not near
-FAR_REFERENCES = 8  # of these
 HELD = 2**23  # queries x classes up to which the geometry of all is kept; beyond, it is made where it is used
 _FLAT_OPERATIONS = 1e12  # n k d^2, up to which quadratic forms of whole covariances are taken
 _REFERENCE_OPERATIONS = 4e11  # products of queries with references, where there are many
@@ -108,7 +107,7 @@ def query_operations(n: int, num_classes: int, dimension: int, largest: int | No
     form, references = covariance_form(n, num_classes, dimension, largest)
     each = {"samples": 0, "flat": dimension, "leading": min(RANK, dimension)}[form]
     if has_far(num_classes):
-        far = FAR_REFERENCES + (references if form == "samples" else FAR_RANK)
+        far = references if form == "samples" else FAR_REFERENCES + FAR_RANK
         return float(n) * dimension * (sizes().near * (references + each) + num_classes * far)
     return float(n) * num_classes * dimension * (references + each)
 

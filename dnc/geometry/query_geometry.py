@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dnc.geometry import symmetric
+from dnc.geometry.far_classes import FarClasses
 from dnc.geometry.leading import Leading
 from dnc.geometry.moments import inverse
 from dnc.geometry.pytree import array_dataclass
@@ -76,14 +77,6 @@ class Samples:
 
 
 @array_dataclass
-class FarClasses:
-    """How every class is seen from queries that it is not near to."""
-
-    covariance: Leading
-    references: References  # few of each
-
-
-@array_dataclass
 class QueryClasses:
     """What queries are held against, of each class. Population moments, about the mean."""
 
@@ -131,29 +124,26 @@ def _with_far(
     far: FarClasses,
 ) -> QueryGeometry:
     """The geometry of all classes, of which the block's own and those nearest to most of its queries are looked at."""
-    k, covariance = len(classes.count), far.covariance
-
-    def along(vectors: Float[Array, "k r d"]) -> Float[Array, "b k r"]:
-        """b.v, with b = x - mu_c, of vectors v of every class."""
-        products = jnp.dot(x, vectors.reshape(-1, x.shape[1]).T, precision="highest").reshape(len(x), k, -1)
-        return products - jnp.sum(vectors * classes.center[:, None], axis=2)[None]
-
+    vectors = classes.references.centered if far.vectors is None else far.vectors
+    products = jnp.dot(vectors.reshape(-1, x.shape[1]), x.T, precision="highest")
+    products = products.reshape(*vectors.shape[:2], len(x)) - far.offset[:, :, None]  # b.v, with b = x - mu_c
     length = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(classes.center**2, axis=1)[None]
     rounded_down = (1 - ROUNDING) * length - 2 * jnp.dot(x, classes.center.T, precision="highest")
     distance = jnp.maximum(rounded_down, 0)  # not above the true one: certificates stay valid
     chosen = _near_classes(distance, labels, weights)
-    apart = distance[:, :, None] - 2 * along(far.references.centered) + far.references.square[None]
-    few = FewShotRivals(far.references, jnp.maximum(apart, 0).swapaxes(0, 1), chosen)
+    square = far.references.square[:, :, None]
+    apart = distance.T[:, None] - 2 * products[:, : square.shape[1]] + square
+    few = FewShotRivals(far.references, jnp.maximum(apart, 0), chosen)
     near = _of_classes(x, rows, labels, weights, jax.tree.map(lambda leaf: leaf[chosen], classes), chosen, few)
 
-    parts = along(covariance.factor) ** 2
-    inside = jnp.sum(parts, axis=2)
+    inside, smeared = (jnp.sum(each[:, :, None] * products**2, axis=1).T for each in (far.share, far.smear))
+    skew = jnp.dot(x, classes.third_moment.T, precision="highest")
     values = {
         "squared_distance": distance,
-        "along": inside + covariance.rest[None] * distance,
-        "most": inside + covariance.most[None] * distance,
-        "skew": along(classes.third_moment[:, None])[:, :, 0],
-        "smeared": jnp.sum(parts * jnp.sum(covariance.factor**2, axis=2)[None], axis=2),
+        "along": inside + far.rest[None] * distance,
+        "most": inside + far.most[None] * distance,
+        "skew": skew - jnp.sum(classes.third_moment * classes.center, axis=1)[None],
+        "smeared": smeared,
         "cubic": jnp.zeros_like(distance),
     }
     values["mixed"] = classes.variance[None] * values["along"]
@@ -200,16 +190,16 @@ def _of_classes(
         c, of = arguments
         b, own = x - of.center[None, :], labels == c.astype(labels.dtype)
         distance = jnp.sum(b * b, axis=1)
-        products = jnp.dot(b, of.references.centered.T, precision="highest")
+        products = jnp.dot(of.references.centered, b.T, precision="highest")
         terms = {"distance": distance, "skew": jnp.dot(b, of.third_moment, precision="highest")}
         terms |= _quadratic_forms(b, distance, products, of)
-        squares = of.references.square[None] + jnp.where(own[:, None], (2 * s[:, None] * products), 0)
-        squares = squares + jnp.where(own, s**2 * distance, 0)[:, None]
-        products = jnp.where(own[:, None], g[:, None] * (products + (s * distance)[:, None]), products)
-        weight = jnp.where(of.references.rows[None] == rows[:, None], 0, of.references.weight[None])
-        second = weight * inverse(jnp.sum(weight, axis=1, keepdims=True)) * products**2
-        terms |= {"cubic": jnp.sum(second * products, axis=1), "mixed": jnp.sum(second * squares, axis=1)}
-        apart = jnp.where(own, g**2 * distance, distance)[:, None] - 2 * products + squares  # ||x - z||^2
+        squares = of.references.square[:, None] + jnp.where(own[None], 2 * s[None] * products, 0)
+        squares = squares + jnp.where(own, s**2 * distance, 0)[None]
+        products = jnp.where(own[None], g[None] * (products + (s * distance)[None]), products)
+        weight = jnp.where(of.references.rows[:, None] == rows[None], 0, of.references.weight[:, None])
+        second = weight * inverse(jnp.sum(weight, axis=0, keepdims=True)) * products**2
+        terms |= {"cubic": jnp.sum(second * products, axis=0), "mixed": jnp.sum(second * squares, axis=0)}
+        apart = jnp.where(own, g**2 * distance, distance)[None] - 2 * products + squares  # ||x - z||^2
         return terms, jnp.maximum(apart, 0), weight
 
     terms, apart, weight = jax.lax.map(of_class, (numbers, classes), batch_size=batch)
@@ -255,14 +245,14 @@ def _of_classes(
 
 
 def _quadratic_forms(
-    b: Float[Array, "b d"], distance: Float[Array, " b"], products: Float[Array, "b s"], of: QueryClasses
+    b: Float[Array, "b d"], distance: Float[Array, " b"], products: Float[Array, "s b"], of: QueryClasses
 ) -> dict[str, Float[Array, " b"]]:
     """b^T Sigma b, an upper bound of it where it is not exact, and ||Sigma b||^2 of one class."""
     if isinstance(of.covariance, Samples):
         share = of.references.weight * inverse(jnp.sum(of.references.weight))
-        weighed = share[None] * products
-        smeared = jnp.sum(jnp.dot(weighed, of.covariance.gram, precision="highest") * weighed, axis=1)
-        return {"along": jnp.sum(weighed * products, axis=1), "smeared": jnp.maximum(smeared, 0)}
+        weighed = share[:, None] * products
+        smeared = jnp.sum(jnp.dot(of.covariance.gram, weighed, precision="highest") * weighed, axis=0)
+        return {"along": jnp.sum(weighed * products, axis=0), "smeared": jnp.maximum(smeared, 0)}
     if isinstance(of.covariance, Leading):
         parts = jnp.dot(b, of.covariance.factor.T, precision="highest") ** 2
         along, values = jnp.sum(parts, axis=1), jnp.sum(of.covariance.factor**2, axis=1)

@@ -5,7 +5,8 @@ from normal, take the samples themselves. Up to `REFERENCES` of each class, draw
 query is never its own reference. Centroids of m shots are those of m references that follow each other.
 """
 
-from collections.abc import Callable
+import functools
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,25 +20,23 @@ from dnc.types import Array, Bool, Float, Int
 REFERENCES = 256  # of a class
 FEWEST = 3  # shots up to which centroids of references themselves are held against queries
 _FEW_CLASSES = 32
+_UNROLLED = 64  # comparisons in one operation
 _QUANTILES, _LEGENDRE_NODES = 32, 8  # of a query's distance to a centroid of its own class, of few and many classes
 ROUNDING = 4 * float(jnp.finfo(jnp.float32).eps)  # of a sum, relative to its terms
+_SoFar: TypeAlias = tuple[Array, Array]  # products [q, t, b] over rivals; whether all have enough references [q, b]
 
 
 @array_dataclass
 class References:
-    """Samples of each class, about the class mean."""
+    """Samples of each class, about the class mean: fewer are the first of more."""
 
     rows: Int[Array, "k s"]  # among all samples
     weight: Float[Array, "k s"]  # 0 for slots that hold none
     centered: Float[Array, "k s d"]
     count: Int[Array, " k"]  # slots that hold one: the first
     shrink: Float[Array, "k s q"]  # mean of squared distances less that of the centroid, of 1 to q references
+    square: Float[Array, "k s"]  # squared lengths
     cube: Float[Array, " k"]  # tr Sigma^3
-
-    @property
-    def square(self) -> Float[Array, "*k s"]:
-        """Squared lengths."""
-        return jnp.sum(self.centered**2, axis=-1)
 
 
 @array_dataclass
@@ -62,7 +61,7 @@ class FewShotRivals:
     """
 
     references: References
-    apart: Float[Array, "k b s"]
+    apart: Float[Array, "k s b"]
     near: Int[Array, " u"]
 
 
@@ -88,13 +87,14 @@ def choose_references(
     following = ahead % jnp.maximum(jnp.minimum(counts[:k], size), 1)[:, None, None]
     shrink = jax.lax.map(_shrinkage, (centered, following))
     held = jnp.minimum(counts[:k], size)
-    return References(rows, weight, centered, held, shrink, jax.lax.map(_trace_of_cube, (centered, weight)))
+    cube, square = jax.lax.map(_trace_of_cube, (centered, weight)), jnp.sum(centered**2, axis=2)
+    return References(rows, weight, centered, held, shrink, square, cube)
 
 
 def few_shot_shares(
     references: References,
-    apart: Float[Array, "k b s"],
-    weight: Float[Array, "k b s"],
+    apart: Float[Array, "k s b"],
+    weight: Float[Array, "k s b"],
     labels: Int[Array, " b"],
     others: FewShotRivals | None = None,
 ) -> ReferenceTerms:
@@ -104,56 +104,55 @@ def few_shot_shares(
     classes, t takes 32 quantiles; of many, the nodes of a Gauss-Legendre rule, between the references' distances. A tie
     is an error: distances count as equal where float32 cannot tell them apart.
     """
-    k, b, _ = apart.shape
+    k, _, b = apart.shape
     quantiles, share_of_node = _nodes(k)
-    place = labels, jnp.arange(b)
-    count, shrink = references.count[labels][:, None], references.shrink[labels]
-    nodes = [
-        _quantiles(to_centroid, share, quantiles, smooth=k > _FEW_CLASSES)
-        for to_centroid, share in _centroids(apart[place], weight[place], count, shrink)
-    ]
+    own_apart, own_weight = (values[labels, :, jnp.arange(b)].T for values in (apart, weight))
+    of_own = references.count[labels][None], references.shrink[labels].transpose(2, 1, 0)
+    smooth = functools.partial(_quantiles, quantiles=quantiles, smooth=k > _FEW_CLASSES)
+    nodes = jax.lax.map(lambda own: smooth(*own), _centroids(own_apart, own_weight, *of_own))
 
-    def rival(of_class: tuple[Array, ...]) -> tuple[Float[Array, "b q t"], Float[Array, "b q"], Bool[Array, "b q"]]:
-        """P(farther than t), 1 for the own class; its mean, 0 for the own; whether there are enough references."""
-        c, apart, weight, count, shrink = of_class
-        held = jnp.sum(weight > 0, axis=1)[:, None] >= 1 + jnp.arange(FEWEST)[None, :]
-        farther = []
-        for (to_centroid, share), threshold in zip(_centroids(apart, weight, count, shrink[None]), nodes, strict=True):
-            farther.append(_share_beyond(to_centroid - ROUNDING * (apart + to_centroid), share, threshold))
-        farther, own = jnp.stack(farther, axis=1), (labels == c.astype(labels.dtype))[:, None]
-        mean = jnp.dot(farther, share_of_node, precision="highest")
-        return jnp.where(own[:, :, None], 1, farther), jnp.where(own, 0, mean), held
+    def rivals(
+        apart: Float[Array, "c s b"],
+        weight: Float[Array, "c s #b"],
+        references: tuple[Int[Array, " c"], Float[Array, "c s q"]],
+        left_out: Bool[Array, "c #b"],
+    ) -> tuple[_SoFar, Float[Array, "c q b"]]:
+        """Products over classes, but for some, of P(farther than t), whether there are enough references; its means."""
+        count, shrink = references
+        to_centroid, share = _centroids(apart, weight, count[:, None, None], jnp.moveaxis(shrink, 2, 0)[..., None])
+        values = to_centroid - ROUNDING * (apart[None] + to_centroid)
 
-    def next_rival(so_far: tuple[Array, Array], of_class: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
-        farther, mean, held = rival(of_class)
-        return (so_far[0] * farther, so_far[1] & held), mean
+        def of_shots(of: tuple[Array, ...]) -> tuple[Float[Array, "t b"], Float[Array, "c b"]]:
+            farther = _share_beyond(*of)
+            return jnp.prod(farther, axis=0), jnp.sum(share_of_node[None, :, None] * farther, axis=1)
 
-    classes = jnp.arange(k, dtype=jnp.int32), apart, weight, references.count, references.shrink
-    start = jnp.ones((b, FEWEST, len(quantiles))), jnp.ones((b, FEWEST), bool)
+        share = jnp.where(left_out[None, :, None], 0, share)  # 1 in the product
+        products, means = jax.lax.map(of_shots, (values, share, nodes))
+        held = jnp.sum(weight > 0, axis=1)[None] >= 1 + jnp.arange(FEWEST)[:, None, None]
+        enough = jnp.broadcast_to(jnp.all(held | left_out[None], axis=1), (FEWEST, b))
+        return (products, enough), means.swapaxes(0, 1)
+
+    own = labels[None] == jnp.arange(k, dtype=labels.dtype)[:, None]
+
+    def next_rival(so_far: _SoFar, of_class: tuple[Array, ...]) -> tuple[_SoFar, Float[Array, "q b"]]:
+        apart, weight, count, shrink, own = (of[None] for of in of_class)
+        (products, enough), means = rivals(apart, weight, (count, shrink), own)
+        return (so_far[0] * products, so_far[1] & enough), jnp.where(own, 0, means[0])
+
     if others is None:
-        (product, enough), farther = jax.lax.scan(next_rival, start, classes)
+        start = jnp.ones((FEWEST, len(quantiles), b)), jnp.ones((FEWEST, b), bool)
+        classes = apart, weight, references.count, references.shrink, own
+        (products, enough), means = jax.lax.scan(next_rival, start, classes)
     else:
-        (product, enough), farther = _at_once(rival, classes, start, None)
-        weight = jnp.broadcast_to(others.references.weight[:, None], others.apart.shape)
-        of_all = jnp.full(len(weight), -1), others.apart, weight, others.references.count, others.references.shrink
-        (product, enough), of_far = _at_once(rival, of_all, (product, enough), others.near)
-        farther = of_far.at[others.near].set(farther)
-    right = jnp.dot(product, share_of_node, precision="highest")
-    farther = jnp.where(enough[:, None], farther.swapaxes(0, 1), jnp.nan)
-    return ReferenceTerms(jnp.where(enough, right, jnp.nan), farther)
-
-
-def _at_once(
-    rival: Callable[[tuple[Array, ...]], tuple[Array, Array, Array]],
-    classes: tuple[Array, ...],
-    so_far: tuple[Float[Array, "b q t"], Bool[Array, "b q"]],
-    left_out: Int[Array, " u"] | None,
-) -> tuple[tuple[Float[Array, "b q t"], Bool[Array, "b q"]], Float[Array, "k b q"]]:
-    """Rivals in few operations; those left out do not count."""
-    farther, mean, held = jax.vmap(rival)(classes)
-    if left_out is not None:
-        farther, held = farther.at[left_out].set(1), held.at[left_out].set(True)
-    return (so_far[0] * jnp.prod(farther, axis=0), so_far[1] & jnp.all(held, axis=0)), mean
+        few = others.references
+        (products, enough), means = rivals(apart, weight, (references.count, references.shrink), own)
+        means = jnp.where(own[:, None], 0, means)
+        is_near = jnp.zeros((len(few.count), 1), bool).at[others.near].set(True)
+        (of_far, known), of_all = rivals(others.apart, few.weight[:, :, None], (few.count, few.shrink), is_near)
+        products, enough, means = products * of_far, enough & known, of_all.at[others.near].set(means)
+    right = jnp.sum(share_of_node[None, :, None] * products, axis=1)
+    right, farther = (jnp.where(enough, values, jnp.nan) for values in (right, means))
+    return ReferenceTerms(right.T, farther.transpose(2, 0, 1))
 
 
 def _nodes(num_classes: int) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
@@ -167,51 +166,69 @@ def _nodes(num_classes: int) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
 
 
 def _centroids(
-    apart: Float[Array, "b s"], weight: Float[Array, "b s"], count: Int[Array, "*#b"], shrink: Float[Array, "#b s q"]
-) -> list[tuple[Float[Array, "b s"], Float[Array, "b s"]]]:
+    apart: Float[Array, "*k s b"],
+    weight: Float[Array, "*k s #b"],
+    count: Int[Array, "*#k 1 #b"],
+    shrink: Float[Array, "q *k s #b"],
+) -> tuple[Float[Array, "q *k s b"], Float[Array, "q *k s #b"]]:
     """Squared distances to the centroids of 1 to q references that follow each other, and the share of each."""
-    chance, total, found = (weight > 0).astype(weight.dtype), jnp.zeros_like(apart), []
-    following, distance = weight, apart
-    for m in range(1, FEWEST + 1):
+
+    def next_after_each(values: Float[Array, "*k s #b"]) -> Float[Array, "*k s #b"]:
+        is_last = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 2) == count - 1
+        return jnp.where(is_last, values[..., :1, :], jnp.roll(values, -1, axis=-2))
+
+    def of_shots(so_far: tuple[Array, ...], of: tuple[Array, Array]) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
+        chance, total, following, distance = so_far
+        m, shrink = of
         chance, total = chance * following, total + distance
-        found.append((total / m - shrink[..., m - 1], chance * inverse(jnp.sum(chance, axis=1, keepdims=True))))
-        following, distance = _next(following, count), _next(distance, count)
-    return found
+        found = total / m - shrink, chance * inverse(jnp.sum(chance, axis=-2, keepdims=True))
+        return (chance, total, next_after_each(following), next_after_each(distance)), found
+
+    start = (weight > 0).astype(weight.dtype), jnp.zeros_like(apart), weight, apart
+    return jax.lax.scan(of_shots, start, (jnp.arange(1, FEWEST + 1, dtype=apart.dtype), shrink))[1]
 
 
 def _share_beyond(
-    values: Float[Array, "b s"], share: Float[Array, "b s"], thresholds: Float[Array, "b t"]
-) -> Float[Array, "b t"]:
+    values: Float[Array, "c s b"], share: Float[Array, "c s #b"], thresholds: Float[Array, "t b"]
+) -> Float[Array, "c t b"]:
     """Of the values, the share above each threshold: 1 exactly where all are.
 
     One value of all queries after the other, which a CPU compares many of at once.
     """
 
     def add(total: Array, value: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + jnp.where(value[0][None] > thresholds.T, 0, value[1][None]), None
+        return total + jnp.where(value[0][:, None] > thresholds[None], 0, value[1][:, None]), None
 
-    return 1 - jax.lax.scan(add, jnp.zeros_like(thresholds.T), (values.T, share.T), unroll=8)[0].T
-
-
-def _next(values: Float[Array, "b s"], count: Int[Array, "*#b"]) -> Float[Array, "b s"]:
-    """Of the reference after each, around the class."""
-    is_last = jnp.arange(values.shape[1])[None, :] == count - 1
-    return jnp.where(is_last, values[:, :1], jnp.roll(values, -1, axis=1))
+    (c, s, b), t = values.shape, len(thresholds)
+    total = jnp.zeros((c, t, b))
+    if s <= _UNROLLED:
+        for i in range(s):
+            total, _ = add(total, (values[:, i], share[:, i]))
+        return 1 - total
+    return 1 - jax.lax.scan(add, total, (values.swapaxes(0, 1), share.swapaxes(0, 1)), unroll=8)[0]
 
 
 def _quantiles(
-    values: Float[Array, "b s"], share: Float[Array, "b s"], quantiles: Float[Array, " t"], smooth: bool
-) -> Float[Array, "b t"]:
+    values: Float[Array, "s b"], share: Float[Array, "s b"], quantiles: Float[Array, " t"], smooth: bool
+) -> Float[Array, "t b"]:
     """Values at these quantiles, or if `smooth`, linear between values in the middle of their shares."""
-    ordered = jnp.where(share > 0, values, jnp.inf)
+    ordered, share = jnp.where(share > 0, values, jnp.inf).T, share.T
     order = jnp.argsort(ordered, axis=1)
     ordered, share = (jnp.take_along_axis(x, order, axis=1) for x in (ordered, share))
     passed = jnp.cumsum(share, axis=1)
-    if smooth:
-        last = jnp.max(jnp.where(share > 0, ordered, 0), axis=1, keepdims=True)
-        return jax.vmap(jnp.interp, (None, 0, 0))(quantiles, passed - share / 2, jnp.minimum(ordered, last))
+    if smooth and ordered.shape[1] > 1:
+        middle, last = passed - share / 2, jnp.max(jnp.where(share > 0, ordered, 0), axis=1, keepdims=True)
+        above = jnp.sum(middle[:, None, :] <= quantiles[None, :, None], axis=2)
+        above = jnp.clip(above, 1, ordered.shape[1] - 1)
+        (left, right), (low, high) = (
+            [jnp.take_along_axis(x, place, axis=1) for place in (above - 1, above)]
+            for x in (middle, jnp.minimum(ordered, last))
+        )
+        part = jnp.clip((quantiles[None] - left) / jnp.where(right > left, right - left, 1), 0, 1)
+        return (low + part * (high - low)).T
     place = jnp.sum(passed[:, None, :] < quantiles[None, :, None], axis=2)
-    return jnp.take_along_axis(ordered, jnp.minimum(place, jnp.sum(share > 0, axis=1, keepdims=True) - 1), axis=1)
+    place = jnp.minimum(place, jnp.sum(share > 0, axis=1, keepdims=True) - 1)
+    return jnp.take_along_axis(ordered, place, axis=1).T
 
 
 def _shrinkage(arguments: tuple[Float[Array, "s d"], Int[Array, "s q"]]) -> Float[Array, "s q"]:

@@ -54,6 +54,22 @@ def test_blocks_match_a_loop(m):
     assert 0.02 < actual.mean() < 0.9
 
 
+@pytest.mark.parametrize("apart", [0.3, 0.003])  # two classes are so close that a product would round their distance
+def test_errors_of_many_classes_are_those_of_their_differences(apart):
+    features, labels = clusters(seed=3, k=70, n=9, d=40, distance=0.9)
+    rng = np.random.default_rng(0)
+    pair = labels < 2
+    step = apart * rng.normal(size=40)
+    features[pair] = 5 + labels[pair, None] * step + 3 * apart * rng.normal(size=(pair.sum(), 40))
+    keys = jax.random.split(jax.random.key(1), 2)
+    m = np.full(70, 2)
+    actual = module.block_errors(jnp.asarray(features), jnp.asarray(labels, jnp.int32), m, 3, nearest_center, keys)
+    expected = np.concatenate([oracle_errors(features, labels, key, m, 3) for key in keys])
+    np.testing.assert_array_equal(actual, expected)
+    assert 0 < actual[..., :2].mean() < 1
+    assert 0.02 < actual.mean() < 0.9
+
+
 def test_bounds_are_those_of_the_blocks_errors(monkeypatch):
     features, labels = clusters(seed=1)
     kept = []  # of every call

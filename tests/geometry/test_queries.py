@@ -11,7 +11,7 @@ from dnc.certificates import certificate
 from dnc.few_shot import distances
 from dnc.few_shot.hard import hard_samples
 from dnc.few_shot.predict import predicted_error
-from dnc.geometry import measure, queries, query_geometry, references, sizes, symmetric
+from dnc.geometry import far_classes, measure, queries, query_geometry, references, sizes, symmetric
 from dnc.geometry.leading import leading
 from dnc.geometry.measure import pair_geometry
 from dnc.geometry.queries import QuerySource, covariance_form
@@ -35,7 +35,7 @@ def changed(monkeypatch):
 
     def change(**values: float) -> None:
         for name, value in values.items():
-            for module in (queries, query_geometry, measure, references, distances):
+            for module in (queries, query_geometry, far_classes, measure, references, distances):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, value)
         jax.clear_caches()
@@ -189,6 +189,25 @@ def test_of_many_classes_only_the_near_are_looked_at_closely(changed, monkeypatc
     np.testing.assert_allclose(found["predicted_pairs"][few], exact["predicted_pairs"][few], atol=2e-3)
     np.testing.assert_allclose(found["predicted"], exact["predicted"], atol=0.02)
     np.testing.assert_allclose(found["hard"], exact["hard"], atol=0.05)
+
+
+def test_a_block_of_many_classes_is_looked_at_in_parts_that_hold_few(changed, monkeypatch):
+    """Fewer samples than a block takes, two of each class: the query's own class is always among the near."""
+    x, y = sample()
+    kept = np.concatenate([np.flatnonzero(y == c)[:2] for c in range(K)])
+
+    def measure() -> tuple[np.ndarray, np.ndarray]:
+        geometry = pair_geometry(x[kept], y[kept], K, queries=True, largest=2)
+        bounds, predicted = certificate("exact_conditional", geometry, SHOTS), predicted_error(geometry, [10])
+        return np.asarray(bounds.per_pair), np.asarray(predicted.per_pair)
+
+    changed(HELD=0)
+    exact = measure()
+    monkeypatch.setattr(sizes, "CPU", dataclasses.replace(sizes.CPU, near=4, near_queries=3))
+    changed(HELD=0, NEAREST=3)
+    found = measure()
+    np.testing.assert_allclose(found[0], exact[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[1], exact[1], atol=0.03)
 
 
 def test_few_references_of_the_far_are_right_on_average(changed, monkeypatch):

@@ -1,29 +1,23 @@
 """AugNet's self-supervised ResNet-50 (arXiv 2106.06250), which a package registry ships, as a folder to load."""
 
-import importlib
 import json
 import os
 import pathlib
-import sys
-from typing import Any
 
 from dnc.data.sources.packages import package
+from experiments import common
 
 SIZE = dict(height=128, width=128)
-
-
-def optional(module: str, requirement: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {error}. This encoder needs it: pip install {requirement}")
 
 
 def weights() -> pathlib.Path:
     """The folder, for `dnc.load_pretrained`; images have 128 pixels. Converted on first use, which needs PyTorch."""
     folder = package("imgsim-0.1.2") / "safetensors"
     if not folder.exists():
-        torch, safetensors = optional("torch", "torch==2.13.0"), optional("safetensors.torch", "safetensors")
+        torch, safetensors = (
+            common.optional("torch", "torch==2.13.0"),
+            common.optional("safetensors.torch", "safetensors"),
+        )
         state = torch.load(folder.parent / "model.pth", map_location="cpu", weights_only=True)
         scratch = folder.with_name(f".safetensors.{os.getpid()}")
         scratch.mkdir()

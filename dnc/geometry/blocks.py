@@ -53,7 +53,8 @@ def class_blocks(
 def _group(labels: Int[Array, " n"], weights: Float[Array, " n"], num_classes: int) -> ClassBlocks:
     (n,) = labels.shape
     size = block_size(n, num_classes)
-    order = jnp.argsort(labels).astype(jnp.int32)
+    labels = jnp.where((labels >= 0) & (labels < num_classes), labels, num_classes)  # of samples that do not count
+    order = _stable_order(labels, num_classes + 1)
     starts = jnp.searchsorted(labels[order], jnp.arange(num_classes + 1, dtype=jnp.int32)).astype(jnp.int32)
     counts = jnp.diff(starts)
     first = jnp.pad(jnp.cumsum(-(-counts // size)), (1, 0)).astype(jnp.int32)
@@ -65,6 +66,14 @@ def _group(labels: Int[Array, " n"], weights: Float[Array, " n"], num_classes: i
     valid = (within < counts[block_class][:, None]) & (owner < num_classes)[:, None]
     rows = order[jnp.where(valid, starts[block_class][:, None] + within, 0)]
     return ClassBlocks(rows, jnp.where(valid, weights[rows], 0), block_class, first)
+
+
+def _stable_order(labels: Int[Array, " n"], num_labels: int) -> Int[Array, " n"]:
+    """Positions by label, and of equal labels in order: one array of numbers is sorted in a fourth of the time of two."""
+    n = len(labels)
+    if num_labels * n >= 2**31:
+        return jnp.argsort(labels).astype(jnp.int32)
+    return jax.lax.sort(labels * n + jnp.arange(n, dtype=jnp.int32)) % n
 
 
 @array_dataclass

@@ -136,12 +136,8 @@ class Analysis:
     @functools.cached_property
     def spectrum(self) -> dict[str, float]:
         """Label-free measures: `rankme`, `effective_rank`, `participation_ratio`, `alpha_req`; `lidar` of `views`."""
-        peak = max(float(np.abs(self.features).max()), 1e-300)  # none depends on scale; squares must not overflow
-        scaled = np.asarray(self.features, np.float64) / peak
-        centered = scaled - scaled.mean(axis=0)
-        centered /= max(float(np.abs(centered).max()), 1e-300)
         with threadpool_limits(limits=1, user_api="blas"):  # on a shared machine, LAPACK's threads wait for each other
-            measures = spectrum.label_free(scaled.astype(np.float32), centered.astype(np.float32))
+            measures = spectrum.label_free(*validation.scaled_and_centered(self.features))
             if self.views is not None:
                 measures = measures | {"lidar": spectrum.lidar(self.views)}
             return {name: float(value) for name, value in measures.items()}

@@ -13,7 +13,7 @@ arXiv:2609.38393, as described by third parties).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from scipy import linalg
@@ -24,6 +24,7 @@ from dnc.types import ArrayLike, Float, Int
 
 _ROWS = 4096  # at once
 _MOST_COMPONENTS = 2048
+_LARGEST = 1e100  # values whose squares float64 sums
 _LEAST_VARIANCE = 1e-10  # of a principal component, relative to the largest: below, float32 features hold rounding
 
 
@@ -61,13 +62,12 @@ class Spectrum:
         if counts.min() < 2:
             raise ValueError(f"class {int(counts.argmin())} has {counts.min()} samples: two of every class are needed")
         order = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
-        means = np.stack([x[rows].mean(axis=0) for rows in order]) - self.center
+        means = np.stack([x[rows].mean(axis=0, dtype=np.float64) for rows in order]) - self.center
         weight = (1 - 1 / k) / (k * counts * (counts - 1.0))
         noise = np.zeros(self.components.shape[1])
-        for start in range(0, len(x), _ROWS):
-            rows = slice(start, start + _ROWS)
-            residual = (x[rows] - self.center - means[codes[rows]]) @ self.components
-            noise += weight[codes[rows]] @ residual**2
+        for part, own in zip(_parts(x), _parts(codes, np.int64), strict=True):
+            residual = (part - self.center - means[own]) @ self.components
+            noise += weight[own] @ residual**2
         shares = ((means @ self.components).var(axis=0) - noise) / (k - 1)
         return np.maximum.accumulate(np.maximum(np.cumsum(shares), 0))
 
@@ -80,13 +80,17 @@ def feature_spectrum(features: Float[ArrayLike, "n d"]) -> Spectrum:
     """
     x = _finite(features, "features")
     n, d = x.shape
-    center = x.mean(axis=0)
-    x = x - center
+    center = x.mean(axis=0, dtype=np.float64)
     if n < d:
+        x = x - center
         values, vectors = linalg.eigh(x @ x.T / n)
         vectors = x.T @ vectors / np.sqrt(n * np.maximum(values, np.finfo(float).tiny))
     else:
-        values, vectors = linalg.eigh(x.T @ x / n)
+        total = np.zeros((d, d))
+        for part in _parts(x):
+            part -= center
+            total += part.T @ part
+        values, vectors = linalg.eigh(total / n)
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = values > _LEAST_VARIANCE * values[0]
     if not kept.any():
@@ -100,7 +104,7 @@ def view_spectrum(first: Float[ArrayLike, "n d"], second: Float[ArrayLike, "m e"
     Raises ValueError for views of different shapes, fewer images than dimensions, values that are not finite, and
     features whose common covariance is singular.
     """
-    z, other = _finite(first, "first"), _finite(second, "second")
+    z, other = (_finite(view, name).astype(np.float64) for view, name in ((first, "first"), (second, "second")))
     if z.shape != other.shape:
         raise ValueError(f"first has shape {z.shape} and second {other.shape}: give two views of the same images")
     n, d = z.shape
@@ -130,7 +134,8 @@ def early_energy(
     x = _finite(features, "features")
     if min(x.shape) > _MOST_COMPONENTS or not np.ptp(x, axis=0).any():
         return {}
-    x = x / np.abs(x).max()  # no energy depends on scale; squares must not overflow
+    if (largest := max(float(x.max()), -float(x.min()))) > _LARGEST:
+        x = x / largest  # no energy depends on scale; squares must not overflow
     order = feature_spectrum(x)
     most = len(order.size)
     ranks = sorted({*(2**e for e in range(most.bit_length()) if 2**e < most), most})
@@ -138,8 +143,14 @@ def early_energy(
     return {name: {r: float(energy[r - 1]) for r in ranks} for name, energy in found.items()}
 
 
+def _parts(x: np.ndarray, dtype: type = np.float64) -> Iterator[np.ndarray]:
+    """Copies of some rows after the other: of many features, no second array of all is made."""
+    return (x[start : start + _ROWS].astype(dtype) for start in range(0, len(x), _ROWS))
+
+
 def _finite(features: Float[ArrayLike, "n d"], name: str) -> Float[np.ndarray, "n d"]:
-    x = np.asarray(as_numbers(features, name), np.float64)
+    x = as_numbers(features, name)
+    x = x if x.dtype.kind == "f" and x.dtype.itemsize in (4, 8) else x.astype(np.float64)
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"{name} must have shape [n, d], n and d positive, got {x.shape}")
     if not np.isfinite(x).all():

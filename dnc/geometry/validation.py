@@ -4,7 +4,7 @@ Jitted code cannot look at values, so everything it assumes is checked before it
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from dnc.geometry.inputs import as_array, as_codes, as_numbers, refuse_missing, shape_remedy
 from dnc.types import ArrayLike, Float, Int
 
+_ROWS_AT_ONCE = 4096  # of which float64 copies are made
 RESOLVED = 2**14  # largest distance from the mean, in units of what two classes lie apart, that float32 resolves
 
 
@@ -143,6 +144,23 @@ def standardize(features: np.ndarray) -> tuple[Float[np.ndarray, "n d"], float]:
     x = x - x.mean(axis=0, dtype=np.float64).astype(x.dtype)
     x, spread = _scaled(x, float(np.sqrt(np.mean(x.astype(np.float64) ** 2))))
     return x.astype(np.float32), unit * spread
+
+
+def scaled_and_centered(features: np.ndarray) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """Features in float32, largest value 1, and the same less their mean, subtracted in float64."""
+    peak = max(float(features.max()), -float(features.min()), 1e-300)
+
+    def parts() -> Iterator[tuple[slice, np.ndarray]]:
+        for start in range(0, len(features), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            yield rows, features[rows].astype(np.float64) / peak
+
+    mean = sum(part.sum(axis=0) for _, part in parts()) / len(features)
+    width = max(*(float(np.abs(part - mean).max()) for _, part in parts()), 1e-300)
+    scaled, centered = np.empty(features.shape, np.float32), np.empty(features.shape, np.float32)
+    for rows, part in parts():
+        scaled[rows], centered[rows] = part, (part - mean) / width
+    return scaled, centered
 
 
 def check_resolution(features: np.ndarray, codes: Int[np.ndarray, " n"], names: Sequence[str], task: str) -> None:

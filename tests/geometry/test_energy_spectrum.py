@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dnc.geometry import energy_spectrum
 from dnc.geometry.captured import box, captured_energy
 from dnc.geometry.energy_spectrum import feature_spectrum, view_spectrum
 from dnc.geometry.moments import ClassMoments
@@ -177,3 +178,15 @@ def test_the_order_of_directions_does_not_change_the_energy_of_all():
 def test_equal_features_have_no_direction():
     with pytest.raises(ValueError, match="all features are equal"):
         feature_spectrum(np.ones((5, 3)))
+
+
+def test_a_part_at_a_time_is_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(50, 6)) * np.arange(1, 7) + 1000).astype(np.float32)
+    labels = np.arange(50) % 2
+    whole = feature_spectrum(x)
+    values = np.linalg.eigvalsh(np.cov(x.astype(np.float64).T, bias=True))[::-1]
+    monkeypatch.setattr(energy_spectrum, "_ROWS", 7)
+    parts = feature_spectrum(x)
+    np.testing.assert_allclose(parts.size, values, rtol=1e-9)
+    np.testing.assert_allclose(parts.energy(x, labels, 2), whole.energy(x, labels, 2), rtol=1e-9)

@@ -136,3 +136,15 @@ def test_other_number_types_are_features_too(dtype):
     standard, unit = validation.standardize(array)
     np.testing.assert_allclose(unit * standard, np.arange(8).reshape(4, 2) - [3.0, 4.0])
     np.testing.assert_array_equal(validation.standardize(array * 0)[0], np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int16])
+def test_scaled_and_centered_features_are_those_of_float64_whatever_is_made_at_once(dtype, monkeypatch):
+    features = np.random.default_rng(0).normal(300, 20, size=(30, 4)).astype(dtype)
+    expected = features.astype(np.float64) / np.abs(features.astype(np.float64)).max()
+    centered = expected - expected.mean(axis=0)
+    for rows in (7, 4096):
+        monkeypatch.setattr(validation, "_ROWS_AT_ONCE", rows)
+        scaled, found = validation.scaled_and_centered(features)
+        np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+        np.testing.assert_allclose(found, centered / np.abs(centered).max(), rtol=1e-5, atol=1e-7)

@@ -72,7 +72,7 @@ def optional(module: str, requirement: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        sys.exit(f"error: {error}. This encoder needs it: pip install {requirement}")
+        sys.exit(f"error: {error}. This experiment needs it: pip install {requirement}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -16,8 +16,10 @@ from dnc.compiling import jit_quickly
 from dnc.few_shot.distances import queries_of, shared
 from dnc.few_shot.predict import PredictedError, QueryErrors, prediction_pass, query_pass
 from dnc.geometry.pairs import PairGeometry
-from dnc.geometry.queries import QuerySource, look
+from dnc.geometry.queries import look
 from dnc.types import Array, Float
+
+_MANY = 2**20  # pairs of a sample and a class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,8 @@ def every_sample(
 ) -> EverySample:
     """Look at every query once."""
     k, entries = geometry.counts.shape[0], (*shots, *further)
-    look_at = _look_at_many if isinstance(geometry.queries, QuerySource) else _look_at_few
+    many = geometry.queries is not None and len(geometry.queries.labels) * k > _MANY
+    look_at = _look_at_many if many else _look_at_few
     bounds, (per_class, per_pair), errors = look_at(
         geometry,
         jnp.asarray(shots, jnp.float32),

@@ -15,7 +15,8 @@ from dnc.types import Array, Bool, Float, Int, Key
 
 Rule: TypeAlias = Callable[[Array, Array, Array], Array]  # (support, taken, queries) -> errors, as `nearest_center`
 
-_FEW_CENTERS, _CLOSE = 64, 0.05  # share of their squared lengths that centers' squared distance is at least
+_FEW_CENTERS = 64  # up to which distances come from differences
+_CLOSE = 0.05  # least ||mu^_i - mu^_j||^2 / (||mu^_i||^2 + ||mu^_j||^2) for which a product is accurate enough
 _PAIRINGS, _QUERIES = 16, 1024  # of the supports and queries of a shuffle; of a support, where there are many classes
 
 
@@ -48,7 +49,7 @@ def nearest_center(
 
 
 def _between(centers: Float[Array, "k d"]) -> tuple[Float[Array, "k k"], Float[Array, "k k"]]:
-    """||mu^_i - mu^_j||^2, and what may have rounded in it beyond its last digits.
+    """||mu^_i - mu^_j||^2, and a bound on the rounding error that a product adds, 0 of differences.
 
     From differences; of many centers by one product, unless some are so close that its rounding would matter.
     """

@@ -80,10 +80,11 @@ def of_queries(
     """P(error | x) and, for `pairs`, P(T_j <= T_i | x) with 0 for the query's own class i.
 
     Rivals that are not near are looked at at three distances to the own centroid, and not at all where the least of the
-    nearest hardly matters. Cumulants are not looked at where references know all of one, two or three shots.
+    nearest hardly matters. Cumulants are skipped where the references give the answer to every query that counts, of
+    one to three shots.
     """
     if few:
-        size = jnp.clip(m[0], 1, FEWEST)
+        size = jnp.round(jnp.clip(m[0], 1, FEWEST))
         right, farther = (
             jnp.where(jnp.all(m == size), values[..., size.astype(jnp.int32) - 1], jnp.nan)
             for values in (block.every.block.references.right, block.every.block.references.farther)

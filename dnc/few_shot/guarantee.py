@@ -25,6 +25,7 @@ Shots: TypeAlias = Sequence[int | Sequence[int]]
 
 MIN_BLOCKS = 3
 _SHUFFLES_AT_ONCE = 8  # of up to 128 classes; of more, whose blocks have more queries, fewer
+_MANY_QUERIES = 2**13  # of a shuffle; of so many, few shuffles are needed
 _MAX_SHUFFLES = 256
 # Standard error of a bound, over shuffles, at which no more are drawn. On EfficientNet features of CIFAR-10 (ten
 # classes of 200 or 500 samples, m = 1 to 20), neither bound moved by more than .0045 between two or three seeds.
@@ -145,7 +146,7 @@ def guarantee(
     rows = []
     for m, size in zip(allocations, blocks.tolist(), strict=True):
         draw = functools.partial(block_errors, array, jnp.asarray(labels), m, size, rule)
-        errors = _drawn(draw, delta, seed, num_classes, spread=1 / num_classes)
+        errors = _drawn(draw, delta, seed, num_classes, size * num_classes, spread=1 / num_classes)
         total = errors.mean(axis=2, dtype=np.float64)
         bounds = [betting.bounds(total, delta, spread=1 / num_classes)]
         if per_class:
@@ -194,7 +195,7 @@ def guaranteed_difference(
             return (1 + a - b) / 2
 
         spread = 1 / (2 * num_classes)
-        halves = _drawn(draw, delta, seed, num_classes, spread).mean(axis=2, dtype=np.float64)
+        halves = _drawn(draw, delta, seed, num_classes, size * num_classes, spread).mean(axis=2, dtype=np.float64)
         rows.append(2 * np.array([halves.mean(), *betting.bounds(halves, delta, spread)]) - 1)
     difference, lower, upper = np.transpose(rows)
     return GuaranteedDifference(given, confidence, upper, lower, blocks, difference)
@@ -244,11 +245,12 @@ def _drawn(
     delta: float,
     seed: int,
     num_classes: int,
+    queries: int,
     spread: float,
 ) -> Float[np.ndarray, "s b k"]:
-    """Values of blocks, from as many shuffles as the bounds of their means over classes need."""
+    """Values of blocks, from as many shuffles, of so many queries, as the bounds of their means over classes need."""
     key, values, drawn = jax.random.key(seed), [], 0
-    at_once = max(1, min(_SHUFFLES_AT_ONCE, 1024 // num_classes))
+    at_once = 1 if queries > _MANY_QUERIES else max(1, min(_SHUFFLES_AT_ONCE, 1024 // num_classes))
     while True:
         for _ in range(max(drawn, 4 * at_once) // at_once):  # doubles their number
             values.append(draw(_shuffle_keys(key, drawn, at_once)))

@@ -16,6 +16,7 @@ from dnc.types import Array, Float
 
 MOST = 3.0  # of |skewness|: a gamma variable's that is nearly an exponential one's
 _LEAST = 1e-3  # below, the variable is normal
+_TAIL, _FARTHEST = 2.6, 1e4  # log(y sqrt(2 pi)) at y = 5.2; y whose square float32 holds
 _END = 1e-9  # of the distribution, where the derivative of the cube root would be infinite
 
 
@@ -40,12 +41,13 @@ def below(y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def log_above(y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """log P(z > y) of a normal variable, and -100 where float32 has P(z <= y) = 1.
+    """log P(z > y) of a normal variable, in two thirds of the time of `jax.scipy.special.log_ndtr`.
 
-    In two thirds of the time of `jax.scipy.special.log_ndtr`, which takes the rest for these.
+    Where float32 has P(z <= y) = 1, beyond y = 5.2, its tail without what falls slower than exp(-y^2 / 2), within 2%.
     """
     p, most = below(y), 1 - float(jnp.finfo(jnp.float32).eps)
-    return jnp.where(p <= most, jnp.log1p(-jnp.minimum(p, most)), -100)
+    tail = -(jnp.clip(y, 0, _FARTHEST) ** 2) / 2 - _TAIL
+    return jnp.where(p > most, tail, jnp.log1p(-jnp.minimum(p, most)))
 
 
 def _divisor(skewness: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -13,18 +13,17 @@ arXiv:2609.38393, as described by third parties).
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import linalg
 
 from dnc.geometry.inputs import as_codes, as_numbers
-from dnc.geometry.validation import class_counts
+from dnc.geometry.validation import class_counts, parts
 from dnc.types import ArrayLike, Float, Int
 
-_ROWS = 4096  # at once
 _MOST_COMPONENTS = 2048
-_LARGEST = 1e100  # values whose squares float64 sums
+_LARGEST = 1e100  # up to which, and down to whose inverse, float64 holds sums of squares
 _LEAST_VARIANCE = 1e-10  # of a principal component, relative to the largest: below, float32 features hold rounding
 
 
@@ -65,9 +64,9 @@ class Spectrum:
         means = np.stack([x[rows].mean(axis=0, dtype=np.float64) for rows in order]) - self.center
         weight = (1 - 1 / k) / (k * counts * (counts - 1.0))
         noise = np.zeros(self.components.shape[1])
-        for part, own in zip(_parts(x), _parts(codes, np.int64), strict=True):
-            residual = (part - self.center - means[own]) @ self.components
-            noise += weight[own] @ residual**2
+        for rows, part in parts(x):
+            residual = (part - self.center - means[codes[rows]]) @ self.components
+            noise += weight[codes[rows]] @ residual**2
         shares = ((means @ self.components).var(axis=0) - noise) / (k - 1)
         return np.maximum.accumulate(np.maximum(np.cumsum(shares), 0))
 
@@ -87,7 +86,7 @@ def feature_spectrum(features: Float[ArrayLike, "n d"]) -> Spectrum:
         vectors = x.T @ vectors / np.sqrt(n * np.maximum(values, np.finfo(float).tiny))
     else:
         total = np.zeros((d, d))
-        for part in _parts(x):
+        for _, part in parts(x):
             part -= center
             total += part.T @ part
         values, vectors = linalg.eigh(total / n)
@@ -132,20 +131,15 @@ def early_energy(
     Empty where nothing varies, and where both samples and dimensions are more than 2,048: it would take minutes.
     """
     x = _finite(features, "features")
-    if min(x.shape) > _MOST_COMPONENTS or not np.ptp(x, axis=0).any():
+    if min(x.shape) > _MOST_COMPONENTS or (x == x[:1]).all():
         return {}
-    if (largest := max(float(x.max()), -float(x.min()))) > _LARGEST:
-        x = x / largest  # no energy depends on scale; squares must not overflow
+    if not 1 / _LARGEST < (largest := max(float(x.max()), -float(x.min()))) < _LARGEST:
+        x = x.astype(np.float64) / largest  # no energy depends on scale; squares must neither overflow nor vanish
     order = feature_spectrum(x)
     most = len(order.size)
     ranks = sorted({*(2**e for e in range(most.bit_length()) if 2**e < most), most})
     found = {name: order.energy(x, labels, k) for name, (labels, k) in labelings.items()}
     return {name: {r: float(energy[r - 1]) for r in ranks} for name, energy in found.items()}
-
-
-def _parts(x: np.ndarray, dtype: type = np.float64) -> Iterator[np.ndarray]:
-    """Copies of some rows after the other: of many features, no second array of all is made."""
-    return (x[start : start + _ROWS].astype(dtype) for start in range(0, len(x), _ROWS))
 
 
 def _finite(features: Float[ArrayLike, "n d"], name: str) -> Float[np.ndarray, "n d"]:

@@ -1,4 +1,4 @@
-"""Classes as queries see them that are not near: few references, and covariances by few directions."""
+"""Classes that are not near a block of queries: few references of each, and covariances by few directions."""
 
 import functools
 
@@ -20,7 +20,8 @@ FAR_REFERENCES = 8
 class FarClasses:
     """What b.v tells of every class for a few vectors v, with b = x - mu of a query x; the first are the references.
 
-    b^T Sigma b = sum share (b.v)^2 + rest ||b||^2, and ||Sigma b||^2 = sum smear (b.v)^2 without what the rest adds.
+    b^T Sigma b = sum share (b.v)^2 + rest ||b||^2, and ||Sigma b||^2 is about sum smear (b.v)^2: without what the rest
+    adds and, of samples, without products of two of them.
     """
 
     vectors: Float[Array, "k r d"] | None  # None: those are the class's samples, which its references are

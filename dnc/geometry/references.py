@@ -28,7 +28,7 @@ _SoFar: TypeAlias = tuple[Array, Array]  # products [q, t, b] over rivals; wheth
 
 @array_dataclass
 class References:
-    """Samples of each class, about the class mean: fewer are the first of more."""
+    """Samples of each class, about the class mean."""
 
     rows: Int[Array, "k s"]  # among all samples
     weight: Float[Array, "k s"]  # 0 for slots that hold none
@@ -72,7 +72,7 @@ def choose_references(
     center: Float[Array, "k d"],
     size: int,
 ) -> References:
-    """At most `size` samples of each class, drawn at random."""
+    """At most `size` samples of each class, drawn at random; of a smaller size they are the first of the same."""
     n, k = labels.shape[0], center.shape[0]
     counted = jnp.where(weights > 0, labels, k).astype(jnp.int32)
     counts = jnp.bincount(counted, length=k + 1)
@@ -108,8 +108,8 @@ def few_shot_shares(
     quantiles, share_of_node = _nodes(k)
     own_apart, own_weight = (values[labels, :, jnp.arange(b)].T for values in (apart, weight))
     of_own = references.count[labels][None], references.shrink[labels].transpose(2, 1, 0)
-    smooth = functools.partial(_quantiles, quantiles=quantiles, smooth=k > _FEW_CLASSES)
-    nodes = jax.lax.map(lambda own: smooth(*own), _centroids(own_apart, own_weight, *of_own))
+    at_quantiles = functools.partial(_quantiles, quantiles=quantiles, smooth=k > _FEW_CLASSES)
+    nodes = jax.lax.map(lambda own: at_quantiles(*own), _centroids(own_apart, own_weight, *of_own))
 
     def rivals(
         apart: Float[Array, "c s b"],
@@ -117,7 +117,9 @@ def few_shot_shares(
         references: tuple[Int[Array, " c"], Float[Array, "c s q"]],
         left_out: Bool[Array, "c #b"],
     ) -> tuple[_SoFar, Float[Array, "c q b"]]:
-        """Products over classes, but for some, of P(farther than t), whether there are enough references; its means."""
+        """The product of P(farther than t) over the classes that are not left out, and whether they all have enough
+        references; and each class's mean over t.
+        """
         count, shrink = references
         to_centroid, share = _centroids(apart, weight, count[:, None, None], jnp.moveaxis(shrink, 2, 0)[..., None])
         values = to_centroid - ROUNDING * (apart[None] + to_centroid)
@@ -150,6 +152,7 @@ def few_shot_shares(
         is_near = jnp.zeros((len(few.count), 1), bool).at[others.near].set(True)
         (of_far, known), of_all = rivals(others.apart, few.weight[:, :, None], (few.count, few.shrink), is_near)
         products, enough, means = products * of_far, enough & known, of_all.at[others.near].set(means)
+    enough = enough & (jnp.sum(own_weight > 0, axis=0)[None] >= 1 + jnp.arange(FEWEST)[:, None])
     right = jnp.sum(share_of_node[None, :, None] * products, axis=1)
     right, farther = (jnp.where(enough, values, jnp.nan) for values in (right, means))
     return ReferenceTerms(right.T, farther.transpose(2, 0, 1))

@@ -146,20 +146,21 @@ def standardize(features: np.ndarray) -> tuple[Float[np.ndarray, "n d"], float]:
     return x.astype(np.float32), unit * spread
 
 
+def parts(features: np.ndarray) -> Iterator[tuple[slice, Float[np.ndarray, "b d"]]]:
+    """Float64 copies of the rows, a few at a time, and which they are."""
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        yield rows, features[rows].astype(np.float64)
+
+
 def scaled_and_centered(features: np.ndarray) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """Features in float32, largest value 1, and the same less their mean, subtracted in float64."""
+    """Features in float32, scaled to largest magnitude 1; and less their mean, subtracted in float64, scaled too."""
     peak = max(float(features.max()), -float(features.min()), 1e-300)
-
-    def parts() -> Iterator[tuple[slice, np.ndarray]]:
-        for start in range(0, len(features), _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            yield rows, features[rows].astype(np.float64) / peak
-
-    mean = sum(part.sum(axis=0) for _, part in parts()) / len(features)
-    width = max(*(float(np.abs(part - mean).max()) for _, part in parts()), 1e-300)
+    mean = sum((part / peak).sum(axis=0) for _, part in parts(features)) / len(features)
+    width = max(*(float(np.abs(part / peak - mean).max()) for _, part in parts(features)), 1e-300)
     scaled, centered = np.empty(features.shape, np.float32), np.empty(features.shape, np.float32)
-    for rows, part in parts():
-        scaled[rows], centered[rows] = part, (part - mean) / width
+    for rows, part in parts(features):
+        scaled[rows], centered[rows] = part / peak, (part / peak - mean) / width
     return scaled, centered
 
 

@@ -17,6 +17,9 @@ def test_normal_probabilities_are_scipys_until_float32_has_no_other_than_one():
 def test_beyond_it_counts_as_certain():
     far = jnp.asarray([6.0, 40.0, jnp.inf])
     np.testing.assert_array_equal(-jnp.expm1(log_above(far)), 1)
+    y = np.linspace(5, 30, 200).astype(np.float32)
+    np.testing.assert_allclose(log_above(jnp.asarray(y)), norm.logsf(y.astype(np.float64)), rtol=0.02)
+    assert np.isnan(log_above(jnp.asarray([jnp.nan])))
     np.testing.assert_array_equal(log_above(jnp.asarray([-jnp.inf])), 0)
     assert np.all(np.isfinite(jax.vmap(jax.grad(log_above))(jnp.asarray([-40.0, 0.0, 6.0, 40.0]))))
 

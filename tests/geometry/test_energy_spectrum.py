@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dnc.geometry import energy_spectrum
+from dnc.geometry import validation
 from dnc.geometry.captured import box, captured_energy
-from dnc.geometry.energy_spectrum import feature_spectrum, view_spectrum
+from dnc.geometry.energy_spectrum import early_energy, feature_spectrum, view_spectrum
 from dnc.geometry.moments import ClassMoments
 
 N, D = 20_000, 5
@@ -186,7 +186,23 @@ def test_a_part_at_a_time_is_the_same(monkeypatch):
     labels = np.arange(50) % 2
     whole = feature_spectrum(x)
     values = np.linalg.eigvalsh(np.cov(x.astype(np.float64).T, bias=True))[::-1]
-    monkeypatch.setattr(energy_spectrum, "_ROWS", 7)
-    parts = feature_spectrum(x)
-    np.testing.assert_allclose(parts.size, values, rtol=1e-9)
-    np.testing.assert_allclose(parts.energy(x, labels, 2), whole.energy(x, labels, 2), rtol=1e-9)
+    monkeypatch.setattr(validation, "_ROWS_AT_ONCE", 7)
+    found = feature_spectrum(x)
+    np.testing.assert_allclose(found.size, values, rtol=1e-9)
+    np.testing.assert_allclose(found.energy(x, labels, 2), whole.energy(x, labels, 2), rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-160, 1e-30, 1e30, 1e160, 1e300])
+def test_no_energy_depends_on_scale(scale):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    x = rng.normal(size=(60, 4)) + labels[:, None] * np.array([1.0, 0, 0, 0.5])
+    expected = early_energy(x, {"task": (labels, 2)})["task"]
+    found = early_energy(x * scale, {"task": (labels, 2)})["task"]
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-9)
+
+
+def test_float32_features_as_large_as_there_are():
+    x = np.float32(3.2e38) * np.sign(np.random.default_rng(0).normal(size=(40, 3))).astype(np.float32)
+    assert np.all(np.isfinite(list(early_energy(x, {"task": (np.arange(40) % 2, 2)})["task"].values())))
+    assert early_energy(np.ones((4, 3), np.float32), {"task": (np.arange(4) % 2, 2)}) == {}

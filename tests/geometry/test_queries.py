@@ -10,7 +10,7 @@ import pytest
 from dnc.certificates import certificate
 from dnc.few_shot import distances
 from dnc.few_shot.hard import hard_samples
-from dnc.few_shot.predict import predicted_error
+from dnc.few_shot.predict import predict, predicted_error
 from dnc.geometry import far_classes, measure, queries, query_geometry, references, sizes, symmetric
 from dnc.geometry.leading import leading
 from dnc.geometry.measure import pair_geometry
@@ -208,6 +208,34 @@ def test_a_block_of_many_classes_is_looked_at_in_parts_that_hold_few(changed, mo
     found = measure()
     np.testing.assert_allclose(found[0], exact[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found[1], exact[1], atol=0.03)
+
+
+@pytest.mark.parametrize("form", ["few classes", "many classes", "far classes"])
+def test_classes_of_fewer_samples_than_shots_are_predicted_from_cumulants(changed, monkeypatch, form):
+    """Of two samples, less the query, one shot is known; three shots of two samples are known to no query."""
+    rng = np.random.default_rng(0)
+    k = 5 if form == "few classes" else 40
+    counts = np.full(k, 7)
+    counts[:2] = 2, 3
+    y = np.repeat(np.arange(k), counts)
+    x = (rng.normal(size=(k, 6))[y] + 0.7 * rng.normal(size=(len(y), 6))).astype(np.float32)
+    if form == "far classes":
+        monkeypatch.setattr(sizes, "CPU", dataclasses.replace(sizes.CPU, near=8, near_queries=6))
+        changed(NEAREST=7, FAR_REFERENCES=4)
+    geometry = pair_geometry(x, y, k, queries=True)
+    right = np.asarray(geometry.queries.references.right)
+    np.testing.assert_array_equal(np.isnan(right), np.stack([y < 0, y == 0, y >= 0], axis=1))
+    shots = jnp.broadcast_to(jnp.asarray([2.0, 3.0])[:, None], (2, k))
+    (found, _), (expected, _) = (predict(geometry, shots, few=few) for few in (True, False))
+    np.testing.assert_allclose(found[0, :1], expected[0, :1], rtol=1e-4)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-4)
+
+
+def test_shots_between_whole_numbers_are_predicted_from_cumulants():
+    geometry = measured()
+    shots = jnp.full((1, K), 2.5)
+    found, expected = (predict(geometry, shots, few=few) for few in (True, False))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
 
 
 def test_few_references_of_the_far_are_right_on_average(changed, monkeypatch):

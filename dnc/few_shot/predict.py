@@ -128,9 +128,9 @@ _predict = jit_quickly(predict, static_argnames=("few", "pairs"))
 class QueryErrors:
     """What a rule of some shots of each class does with every query x, of class i.
 
-    rival: the class j that it is most often nearer to than to its own; of rivals of probability 1, the one of the
-    largest nearness, (E_i - E_c) / std(T_c - T_i) from variances of many shots. These have an order also where
-    probabilities round to 0 or 1.
+    rival: the class j that it is most often nearer to than to its own; of rivals of probability 1, or where all have 0,
+    the one of the largest nearness, (E_i - E_c) / std(T_c - T_i) from variances of many shots. These have an order also
+    where probabilities round to 0 or 1.
     """
 
     error: Float[Array, " n"]  # P(error | x)
@@ -156,7 +156,8 @@ def query_pass(classes: Classes, shots: Float[Array, " k"]) -> Pass:
         own, distance, spread = own_class(block), block.squared_distance, 4 * block.along / shots[None]
         deviation = jnp.sqrt(jnp.maximum(of_own(spread, own) + spread, jnp.finfo(jnp.float32).tiny))
         nearness = jnp.where(own, -jnp.inf, (of_own(distance, own) - distance) / deviation)
-        certain = jnp.max(wrong, axis=1) >= 1
+        largest = jnp.max(wrong, axis=1)
+        certain = (largest >= 1) | (largest <= 0)
         rival = jnp.where(certain, jnp.argmax(nearness, axis=1), jnp.argmax(wrong, axis=1))
         return total, QueryErrors(
             error=jnp.clip(error, 0, 1),

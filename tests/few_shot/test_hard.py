@@ -71,6 +71,16 @@ def test_many_shots_leave_an_order_among_the_certain(analysis, swapped):
     assert set(found.rows[SWAPPED : SWAPPED + BETWEEN]) <= set(between) | set(rows)
 
 
+@pytest.mark.parametrize("shots", [1, 10])
+def test_where_no_rule_errs_the_rival_is_the_class_that_comes_nearest(shots):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 8)
+    features = 100 * labels[:, None] + rng.normal(size=(48, 3))  # on a line
+    found = dnc.analyze(features, labels, shots=[1]).task.hard_samples(shots, top=None)
+    np.testing.assert_array_equal(found.error, 0)
+    assert {abs(int(own) - int(rival)) for own, rival in zip(found.label, found.suggested, strict=True)} == {1}
+
+
 def test_doubtful_samples_are_a_hundred_times_as_likely_in_the_suggested_class(analysis, swapped):
     features, labels = swapped[0].astype(np.float64), swapped[1]
     found = analysis.hard_samples(10, top=None)

@@ -14,7 +14,8 @@ ONCE = {"xla_backend_optimization_level": 0}  # for a program that runs once, in
 
 
 def jit_quickly(function: F, **options: Any) -> F:
-    """`jax.jit` for programs of an analysis, which on CPU then compile in about two thirds of the time and run as fast.
+    """`jax.jit` for programs of an analysis, which on CPU then compile in about two thirds of the time and run as fast,
+    unless they take logarithms and roots of millions of numbers, which only `jax.jit` computes many of at once.
 
     They go without XLA's newer code generator for fusions (jaxlib before 0.11 has a choice). Training steps run faster
     with it, and keep it. Inside another program, whose options hold for all of it, this is `jax.jit`; that it is inside

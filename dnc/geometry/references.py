@@ -219,16 +219,9 @@ def _quantiles(
     order = jnp.argsort(ordered, axis=1)
     ordered, share = (jnp.take_along_axis(x, order, axis=1) for x in (ordered, share))
     passed = jnp.cumsum(share, axis=1)
-    if smooth and ordered.shape[1] > 1:
-        middle, last = passed - share / 2, jnp.max(jnp.where(share > 0, ordered, 0), axis=1, keepdims=True)
-        above = jnp.sum(middle[:, None, :] <= quantiles[None, :, None], axis=2)
-        above = jnp.clip(above, 1, ordered.shape[1] - 1)
-        (left, right), (low, high) = (
-            [jnp.take_along_axis(x, place, axis=1) for place in (above - 1, above)]
-            for x in (middle, jnp.minimum(ordered, last))
-        )
-        part = jnp.clip((quantiles[None] - left) / jnp.where(right > left, right - left, 1), 0, 1)
-        return (low + part * (high - low)).T
+    if smooth:
+        last = jnp.max(jnp.where(share > 0, ordered, 0), axis=1, keepdims=True)
+        return jax.vmap(jnp.interp, (None, 0, 0))(quantiles, passed - share / 2, jnp.minimum(ordered, last)).T
     place = jnp.sum(passed[:, None, :] < quantiles[None, :, None], axis=2)
     place = jnp.minimum(place, jnp.sum(share > 0, axis=1, keepdims=True) - 1)
     return jnp.take_along_axis(ordered, place, axis=1).T
